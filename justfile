@@ -1,0 +1,40 @@
+# The usual verbs. Each is a line of cargo; `just` is a convenience and nothing needs it.
+
+# The list of verbs.
+default:
+    @just --list
+
+# Formatting, lints, and the rules of the house.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test -p xtask
+
+# Everything that must hold.
+test:
+    cargo test
+
+# Accept changed snapshots; read the difference afterwards.
+bless:
+    INSTA_UPDATE=always cargo test
+    git diff --stat
+
+# The documentation of the code, with warnings denied.
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Every bench, in release: rates of this machine.
+bench:
+    cargo bench
+
+# Train and measure all plans of a study.
+study file:
+    cargo run --release -- run {{file}}
+
+# Licences and advisories of the dependencies; needs cargo-deny.
+deny:
+    cargo deny check
+
+# What decides about a merge.
+ci:
+    .ci/run
