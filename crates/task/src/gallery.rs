@@ -1,0 +1,224 @@
+//! The gallery: every task with a drawn example, for a person who wants to see it first.
+//!
+//! Pictures are drawn from the addressed stream `gallery`, so they are the same on every machine.
+//! They show short examples (an example of 512 tokens fits no page) of the same proportions.
+
+use mnemoscope_stats::stream::Stream;
+
+use crate::flipflop::{FlipFlop, half_of_rest};
+use crate::mixture::{Mixture, Part};
+use crate::oracle;
+use crate::task::Task;
+use crate::text;
+use crate::token::Token;
+
+/// One picture of the gallery.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The word that asks for it: `flipflop`.
+    pub name: &'static str,
+    /// A title.
+    pub title: &'static str,
+    /// What it asks of a model, in a few sentences.
+    pub what: &'static str,
+    /// Who published it, and where.
+    pub source: &'static str,
+    /// The task at the size of the paper.
+    pub task: Task,
+    /// A short example as drawn by [`draw`], line by line.
+    pub example_lines: Vec<String>,
+}
+
+/// Tokens in a drawn example: two blocks of [`BLOCK_LEN`].
+const DRAWN_LEN: u32 = 48;
+
+/// Positions in one block of a drawing: with two digits and a space each they fit 80 columns.
+const BLOCK_LEN: usize = 24;
+
+const PAPER: &str = "Liu, Ash, Goel, Krishnamurthy and Zhang, \"Exposing Attention Glitches with \
+                     Flip-Flop Language Modeling\", NeurIPS 2023, arXiv:2306.00946";
+
+/// Every task with a drawn example, in the order to read them.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_task::gallery;
+///
+/// let names: Vec<&str> = gallery::entries().iter().map(|entry| entry.name).collect();
+/// assert_eq!(names[0], "flipflop");
+/// ```
+#[must_use]
+pub fn entries() -> Vec<Entry> {
+    let entry = |name, title, what, task: Task| {
+        let example_lines = drawn_example(name, &task);
+        Entry { name, title, what, source: PAPER, task, example_lines }
+    };
+    vec![
+        entry(
+            "flipflop",
+            "Flip-flop language, FFL(0.8): training set and `val`",
+            "A one-bit register. After `w` comes a bit to store, after `i` a bit to ignore, and \
+             after `r` the bit last stored. Four instructions in five are distractors. Only the \
+             bits after `r` are scored.",
+            flipflop(0.8, 2),
+        ),
+        entry(
+            "flipflop-sparse",
+            "Flip-flop language, FFL(0.98): `val_sparse`",
+            "Writes and reads are rare, so a read must look back over long runs of distractors: \
+             half of them over more than 50 instructions, which training almost never shows.",
+            flipflop(0.98, 2),
+        ),
+        entry(
+            "flipflop-dense",
+            "Flip-flop language, FFL(0.1): `val_dense`",
+            "Few distractors but many writes. The answer is near; the many stale bits before it \
+             compete for attention.",
+            flipflop(0.1, 2),
+        ),
+        entry(
+            "flipflop-symbols",
+            "Flip-flop language with 16 symbols",
+            "The register holds one of M symbols instead of a bit; the vocabulary has M + 3 \
+             tokens. The paper tries M up to 256.",
+            flipflop(0.8, 16),
+        ),
+        entry(
+            "mixture",
+            "Mixture of FFL(0.8), FFL(0.98) and FFL(0.1)",
+            "Each example is drawn from one of three flip-flop languages, equally often. Training \
+             on it is the paper's most effective remedy. Its appendix has 0.8 in the mixture, its \
+             main text 0.9.",
+            mixture(&[0.8, 0.98, 0.1]),
+        ),
+    ]
+}
+
+/// The entry called `name`.
+#[must_use]
+pub fn find(name: &str) -> Option<Entry> {
+    entries().into_iter().find(|entry| entry.name == name)
+}
+
+fn language(seq_len: u32, p_ignore: f64, n_symbols: u32) -> FlipFlop {
+    let p_write = half_of_rest(p_ignore);
+    FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols }
+}
+
+fn flipflop(p_ignore: f64, n_symbols: u32) -> Task {
+    Task::FlipFlop(language(512, p_ignore, n_symbols))
+}
+
+fn mixture(p_ignores: &[f64]) -> Task {
+    let part = |&p_ignore| Part { weight: 1.0, task: language(512, p_ignore, 2) };
+    Task::Mixture(Mixture { parts: p_ignores.iter().map(part).collect() })
+}
+
+/// A short example of the same proportions.
+fn drawn_example(name: &str, task: &Task) -> Vec<String> {
+    let stream = Stream::root(0).derive("gallery").derive(name);
+    let shorten = |language: &FlipFlop| FlipFlop { seq_len: DRAWN_LEN, ..language.clone() };
+    let short = match task {
+        Task::FlipFlop(language) => Task::FlipFlop(shorten(language)),
+        Task::Mixture(mixture) => {
+            let part = |part: &Part| Part { weight: part.weight, task: shorten(&part.task) };
+            Task::Mixture(Mixture { parts: mixture.parts.iter().map(part).collect() })
+        }
+    };
+    draw(&short.example(&stream, 0))
+}
+
+/// Draws an example: its tokens, and the answer under the symbol after each read.
+///
+/// The answers come from the oracle, so a drawing of a string with a wrong symbol shows both.
+/// Long examples are broken into blocks.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_task::gallery;
+///
+/// assert_eq!(
+///     gallery::draw(&[0, 4, 2, 3, 2, 4, 1, 4]).join("\n"),
+///     "pos     0  1  2  3  4  5  6  7\n\
+///      token   w  1  i  0  i  1  r  1\n\
+///      answer  .  .  .  .  .  .  .  1\n\
+///      scored                       ^",
+/// );
+/// ```
+#[must_use]
+pub fn draw(tokens: &[Token]) -> Vec<String> {
+    let mut answers = vec![None; tokens.len()];
+    for (query_pos, answer) in oracle::answers(tokens) {
+        if let Some(cell) = answers.get_mut(query_pos + 1) {
+            *cell = answer;
+        }
+    }
+    let rows: [(&str, Vec<String>); 4] = [
+        ("pos", (0..tokens.len()).map(|pos| pos.to_string()).collect()),
+        ("token", tokens.iter().map(|&token| text::token_text(token)).collect()),
+        (
+            "answer",
+            answers.iter().map(|answer| answer.map_or(".".into(), text::token_text)).collect(),
+        ),
+        ("scored", answers.iter().map(|answer| answer.map_or("", |_| "^").to_owned()).collect()),
+    ];
+    let width = rows.iter().flat_map(|(_, cells)| cells).map(String::len).max().unwrap_or(0).max(2);
+    let mut lines = Vec::new();
+    for first in (0..tokens.len()).step_by(BLOCK_LEN) {
+        if first > 0 {
+            lines.push(String::new());
+        }
+        for (label, cells) in &rows {
+            let cells = &cells[first..cells.len().min(first + BLOCK_LEN)];
+            let cells: String = cells.iter().map(|cell| format!(" {cell:>width$}")).collect();
+            lines.push(format!("{label:<6}{cells}").trim_end().to_owned());
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_can_be_generated_and_found() {
+        for entry in entries() {
+            assert_eq!(entry.task.check(), [], "{}", entry.name);
+            assert_eq!(entry.task.seq_len(), 512);
+            assert_eq!(find(entry.name).as_ref(), Some(&entry));
+            assert!(entry.example_lines.iter().all(|line| line.len() <= 80 + 24));
+        }
+        assert_eq!(find("bigram"), None);
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        let mut names: Vec<&str> = entries().iter().map(|entry| entry.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), entries().len());
+    }
+
+    #[test]
+    fn a_wrong_symbol_shows_beside_the_answer() {
+        assert_eq!(
+            draw(&[0, 4, 1, 3, 0, 258, 1, 258]).join("\n"),
+            "pos      0   1   2   3   4   5   6   7\n\
+             token    w   1   r   0   w 255   r 255\n\
+             answer   .   .   .   1   .   .   . 255\n\
+             scored               ^               ^",
+        );
+    }
+
+    #[test]
+    fn the_gallery_looks_so() {
+        let pages: Vec<String> = entries()
+            .iter()
+            .map(|entry| format!("{}\n{}", entry.title, entry.example_lines.join("\n")))
+            .collect();
+        insta::assert_snapshot!(pages.join("\n\n"));
+    }
+}

@@ -1,0 +1,47 @@
+//! Synthetic languages with exact answers, their oracles and their gallery.
+//!
+//! A task fixes a language; `(stream, index)` is the address of one example of it, so any slice
+//! of any set can be generated again anywhere. This crate knows no tensor, no clock and no
+//! thread pool: an oracle that cannot reach a model cannot leak into it.
+//!
+//! ```
+//! use mnemoscope_task::{FlipFlop, Task, reads, split, text};
+//!
+//! let task = Task::FlipFlop(FlipFlop::new(16, 0.2, 0.3, 0.5, 2)?);
+//! let tokens = task.example(&split::eval_stream(0, "val"), 42);
+//! let mut targets = Vec::new();
+//! reads(&tokens, &mut targets);
+//! // The last instruction is a read, so there is always something to score.
+//! assert_eq!(targets.last().map(|read| read.query_pos), Some(14));
+//! assert_eq!(text::to_text(&tokens).len(), 16);
+//! # Ok::<(), mnemoscope_task::Error>(())
+//! ```
+//!
+//! | Module | What it holds |
+//! |---|---|
+//! | [`flipflop`], [`mixture`] | the languages |
+//! | [`task`] | a closed list of them; examples, batches, scored places |
+//! | [`oracle`] | right answers by looking back, sharing nothing with the generator |
+//! | [`split`] | which stream is for what |
+//! | [`text`], [`file`](mod@file) | the public text form; jsonl, parquet, npy and plain files |
+//! | [`gallery`] | every task with a drawn example |
+
+mod complaint;
+mod error;
+pub mod file;
+pub mod flipflop;
+pub mod gallery;
+mod generate;
+pub mod mixture;
+pub mod oracle;
+pub mod split;
+pub mod task;
+pub mod text;
+pub mod token;
+
+pub use complaint::Complaint;
+pub use error::{Error, ErrorKind};
+pub use flipflop::FlipFlop;
+pub use mixture::{Mixture, Part};
+pub use task::{Scoring, Target, Task, reads};
+pub use token::Token;
