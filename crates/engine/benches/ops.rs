@@ -1,0 +1,258 @@
+//! The ladder of the fused operations, at the sizes of a training step on flip-flop.
+//!
+//! Rungs: `reference` composes Burn's primitives and lets Burn derive the gradient; `fused` is the
+//! hand-written kernel. Each operation is timed forward and forward with backward. Before a rung is
+//! timed its answer is compared with the reference. The rate is in GFLOP/s of the products an
+//! operation needs (skipping the masked half of attention), or in GB/s of the numbers it must
+//! touch; `share` compares a rate with the matrix product measured first, on the same threads.
+//!
+//! `cargo bench -p mnemoscope-engine`; with `-- --test` every rung runs once. A name selects rungs.
+
+#![expect(clippy::print_stdout, reason = "a bench reports to the person who runs it")]
+#![expect(clippy::disallowed_methods, reason = "a bench measures time")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a bench may stop")]
+
+use std::time::Instant;
+
+use mnemoscope_engine::{
+    Gelu, Ops, QueryRows,
+    burn::tensor::{Int, Tensor},
+    device::{Cpu, CpuAutodiff, cpu, cpu_level},
+    optim::AdamWStep,
+    reference,
+    testing::{check_close, numbers},
+};
+
+type Ad = CpuAutodiff;
+
+const BATCH: usize = 16;
+const SEQ_LEN: usize = 511;
+const ROWS: usize = BATCH * SEQ_LEN;
+
+/// How work is counted.
+#[derive(Clone, Copy)]
+enum Work {
+    /// Multiplications and additions of matrix products, forward.
+    Flops(f64),
+    /// Bytes read and written, forward.
+    Bytes(f64),
+}
+
+struct Ladder {
+    once: bool,
+    only: Option<String>,
+    peak_gflops: f64,
+}
+
+impl Ladder {
+    /// The median of a few runs, in seconds.
+    fn time(&self, mut run: impl FnMut()) -> f64 {
+        run();
+        if self.once {
+            return f64::NAN;
+        }
+        let begin = Instant::now();
+        let mut secs = Vec::new();
+        while secs.len() < 3 || (begin.elapsed().as_secs_f64() < 0.5 && secs.len() < 100) {
+            let begin = Instant::now();
+            run();
+            secs.push(begin.elapsed().as_secs_f64());
+        }
+        secs.sort_by(f64::total_cmp);
+        secs[secs.len() / 2]
+    }
+
+    fn line(&self, name: &str, rung: &str, secs: f64, work: Work) {
+        let rate = match work {
+            Work::Flops(flops) => {
+                let rate = flops / secs / 1e9;
+                format!("{rate:8.1} GFLOP/s  share {:5.2}", rate / self.peak_gflops)
+            }
+            Work::Bytes(bytes) => format!("{:8.1} GB/s", bytes / secs / 1e9),
+        };
+        println!("{name:<42} {rung:<10} {:10.3} ms {rate}", secs * 1e3);
+    }
+
+    /// Both rungs of one operation, forward and forward with backward.
+    fn rungs<const Y: usize>(
+        &self,
+        name: &str,
+        work: Work,
+        backward_factor: f64,
+        run: impl Fn(bool) -> Tensor<Ad, Y>,
+    ) {
+        if self.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+            return;
+        }
+        let plain = |y: Tensor<Ad, Y>| y.into_data().to_vec::<f32>().unwrap();
+        check_close(name, &plain(run(true)), &plain(run(false)), 1e-4);
+        let scaled = match work {
+            Work::Flops(flops) => Work::Flops(flops * backward_factor),
+            Work::Bytes(bytes) => Work::Bytes(bytes * backward_factor),
+        };
+        for (rung, fused) in [("reference", false), ("fused", true)] {
+            let secs = self.time(|| drop(run(fused)));
+            self.line(&format!("{name}/forward"), rung, secs, work);
+            let secs = self.time(|| drop(run(fused).sum().backward()));
+            self.line(&format!("{name}/forward+backward"), rung, secs, scaled);
+        }
+    }
+}
+
+fn leaf<const D: usize>(salt: u64, shape: [usize; D], scale: f32) -> Tensor<Ad, D> {
+    let numbers = numbers(salt, shape.iter().product());
+    let numbers: Vec<f32> = numbers.iter().map(|x| x * scale).collect();
+    Tensor::<Ad, 1>::from_data(numbers.as_slice(), &cpu()).reshape(shape).require_grad()
+}
+
+fn ints<const D: usize>(shape: [usize; D], bound: i32) -> Tensor<Ad, D, Int> {
+    let ints: Vec<i32> = (0..shape.iter().product::<usize>() as i32)
+        .map(|i| i.wrapping_mul(1_664_525).rem_euclid(bound))
+        .collect();
+    Tensor::<Ad, 1, Int>::from_data(ints.as_slice(), &cpu()).reshape(shape)
+}
+
+fn products(ladder: &Ladder) {
+    for (d_in, d_out) in [(64, 192), (128, 384), (128, 512), (512, 128), (512, 512)] {
+        let (x, w, b) =
+            (leaf(1, [ROWS, d_in], 1.0), leaf(2, [d_in, d_out], 0.1), leaf(3, [d_out], 1.0));
+        let flops = 2.0 * (ROWS * d_in * d_out) as f64;
+        ladder.rungs(
+            &format!("linear/[{ROWS},{d_in},{d_out}]"),
+            Work::Flops(flops),
+            3.0,
+            |fused| match fused {
+                true => <Ad as Ops>::linear(x.clone(), w.clone(), Some(b.clone())),
+                false => reference::linear(x.clone(), w.clone(), Some(b.clone())),
+            },
+        );
+    }
+}
+
+fn sequences(ladder: &Ladder) {
+    let d = 128;
+    let (gates, w_hh) = (leaf(1, [BATCH, SEQ_LEN, 4 * d], 1.0), leaf(2, [d, 4 * d], 0.1));
+    let flops = 2.0 * (ROWS * d * 4 * d) as f64;
+    ladder.rungs(&format!("lstm/[{BATCH},{SEQ_LEN},{d}]"), Work::Flops(flops), 3.0, |fused| {
+        match fused {
+            true => <Ad as Ops>::lstm(gates.clone(), w_hh.clone()),
+            false => reference::lstm(gates.clone(), w_hh.clone()),
+        }
+    });
+    for (n_heads, d_head) in [(4, 16), (4, 32), (2, 64)] {
+        let d = n_heads * d_head;
+        let qkv = leaf(1, [BATCH, SEQ_LEN, 3 * d], 1.0);
+        let flops = 2.0 * (ROWS * d * (SEQ_LEN + 1)) as f64;
+        let name = format!("causal_attention/[{BATCH},{SEQ_LEN},{n_heads},{d_head}]");
+        ladder.rungs(&name, Work::Flops(flops), 3.5, |fused| match fused {
+            true => <Ad as Ops>::causal_attention(qkv.clone(), n_heads),
+            false => reference::causal_attention(qkv.clone(), n_heads),
+        });
+    }
+    let places = (0..BATCH as u32).flat_map(|e| (1..6).map(move |i| (e, i * 100))).collect();
+    let rows = QueryRows::new(SEQ_LEN, places);
+    let (q, kv) = (leaf(1, [rows.len(), d], 1.0), leaf(2, [BATCH, SEQ_LEN, 2 * d], 1.0));
+    let bytes = (ROWS * 2 * d * 4) as f64;
+    ladder.rungs(
+        &format!("causal_attention_at/[{BATCH},{SEQ_LEN},4,32] 5 queries"),
+        Work::Bytes(bytes),
+        3.0,
+        |fused| match fused {
+            true => <Ad as Ops>::causal_attention_at(q.clone(), kv.clone(), &rows, 4),
+            false => reference::causal_attention_at(q.clone(), kv.clone(), &rows, 4),
+        },
+    );
+}
+
+fn rows(ladder: &Ladder) {
+    let d = 128;
+    let (x, gain, bias) = (leaf(1, [ROWS, d], 2.0), leaf(2, [d], 1.0), leaf(3, [d], 1.0));
+    let bytes = (2 * ROWS * d * 4) as f64;
+    ladder.rungs(
+        &format!("layer_norm/[{ROWS},{d}]"),
+        Work::Bytes(bytes),
+        2.5,
+        |fused| match fused {
+            true => <Ad as Ops>::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5),
+            false => reference::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5),
+        },
+    );
+    let wide = leaf(1, [ROWS, 4 * d], 2.0);
+    for form in [Gelu::Erf, Gelu::Tanh] {
+        let name = format!("gelu_{form:?}/[{ROWS},{}]", 4 * d).to_lowercase();
+        ladder.rungs(&name, Work::Bytes(4.0 * bytes), 2.5, |fused| match fused {
+            true => <Ad as Ops>::gelu(wide.clone(), form),
+            false => reference::gelu(wide.clone(), form),
+        });
+    }
+    let (table, tokens) = (leaf(1, [5, 4 * d], 1.0), ints([BATCH, SEQ_LEN], 5));
+    ladder.rungs(&format!("embed/[{ROWS},{}]", 4 * d), Work::Bytes(2.0 * bytes), 2.0, |fused| {
+        match fused {
+            true => <Ad as Ops>::embed(table.clone(), tokens.clone()),
+            false => reference::embed(table.clone(), tokens.clone()),
+        }
+    });
+    let (logits, targets) = (leaf(1, [ROWS, 5], 4.0), ints([ROWS], 5));
+    let bytes = (ROWS * 5 * 4) as f64;
+    ladder.rungs(
+        &format!("cross_entropy/[{ROWS},5]"),
+        Work::Bytes(bytes),
+        3.0,
+        |fused| match fused {
+            true => <Ad as Ops>::cross_entropy(logits.clone(), targets.clone()),
+            false => reference::cross_entropy(logits.clone(), targets.clone()),
+        },
+    );
+}
+
+fn updates(ladder: &Ladder) {
+    let name = "adamw/[1000000]";
+    if ladder.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+        return;
+    }
+    let n = 1_000_000;
+    let step =
+        AdamWStep { lr: 3e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, step: 3 };
+    let array = |salt: u64| Tensor::<Cpu, 1>::from_data(numbers(salt, n).as_slice(), &cpu());
+    let grad = array(1);
+    let fresh = || (array(2), array(3) * 0.1, array(4).abs() * 0.01);
+    let plain = |x: Tensor<Cpu, 1>| x.into_data().to_vec::<f32>().expect("these are f32");
+    let (p, m, v) = fresh();
+    let expected = reference::adamw(p, grad.clone(), m, v, &step);
+    let (p, m, v) = fresh();
+    let got = <Cpu as Ops>::adamw(p, grad.clone(), m, v, &step);
+    check_close("adamw param", &plain(got.0), &plain(expected.0), 1e-6);
+    check_close("adamw m", &plain(got.1), &plain(expected.1), 1e-6);
+    check_close("adamw v", &plain(got.2), &plain(expected.2), 1e-6);
+    for (rung, fused) in [("reference", false), ("fused", true)] {
+        let mut state = Some(fresh());
+        let secs = ladder.time(|| {
+            let (p, m, v) = state.take().expect("put back below");
+            state = Some(match fused {
+                true => <Cpu as Ops>::adamw(p, grad.clone(), m, v, &step),
+                false => reference::adamw(p, grad.clone(), m, v, &step),
+            });
+        });
+        ladder.line(name, rung, secs, Work::Bytes((7 * n * 4) as f64));
+    }
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let once = args.iter().any(|arg| arg == "--test");
+    let only = args.into_iter().find(|arg| !arg.starts_with("--"));
+    let mut ladder = Ladder { once, only, peak_gflops: f64::NAN };
+    let (x, w) = (leaf(1, [4096, 512], 1.0).inner(), leaf(2, [512, 512], 0.1).inner());
+    let secs = ladder.time(|| drop(<Cpu as Ops>::linear(x.clone(), w.clone(), None)));
+    ladder.peak_gflops = 2.0 * 4096.0 * 512.0 * 512.0 / secs / 1e9;
+    println!(
+        "kernels {}, {} threads, matrix product {:.0} GFLOP/s",
+        cpu_level(),
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        ladder.peak_gflops
+    );
+    products(&ladder);
+    sequences(&ladder);
+    rows(&ladder);
+    updates(&ladder);
+}

@@ -1,0 +1,336 @@
+//! Training: [`Ops`] for [`Autodiff`] over any backend, with the backward passes of that backend.
+//!
+//! Each operation is one node of Burn's graph. Its state is what [`Ops`] of the inner backend needs
+//! for the backward pass; an operation none of whose inputs wants a gradient keeps nothing. Over a
+//! backend without backward passes of its own, the references are composed and Burn derives them.
+
+use std::marker::PhantomData;
+
+use burn::{
+    backend::Autodiff,
+    tensor::{Int, Tensor, TensorPrimitive, backend::Backend},
+};
+use burn_autodiff::{
+    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, Ops as Node, OpsKind},
+};
+
+use crate::{Gelu, Ops, QueryRows, Saved, reference};
+
+type Primitive<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
+type IntPrimitive<B> = <B as burn::tensor::backend::BackendTypes>::IntTensorPrimitive;
+
+/// A float tensor of a plain backend.
+fn float<B: Backend, const D: usize>(primitive: Primitive<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+/// The primitive of a float tensor.
+fn raw<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Primitive<B> {
+    tensor.into_primitive().tensor()
+}
+
+/// The backward pass of one operation with `N` inputs, as plain tensors.
+trait Pull<B: Ops, const N: usize>: std::fmt::Debug + Send + Sync + Clone + 'static {
+    /// Gradients of the inputs, in order, from the gradient of the output.
+    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; N];
+}
+
+/// The one node all operations share: it only hands gradients over.
+#[derive(Debug)]
+struct Fused<P>(PhantomData<P>);
+
+impl<P> Fused<P> {
+    fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<B: Ops, P: Pull<B, N>, const N: usize> Backward<B, N> for Fused<P> {
+    type State = P;
+
+    fn backward(self, node: Node<P, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let d_y = grads.consume::<B>(&node.node);
+        let pulled = node.state.pull(d_y);
+        for (parent, grad) in node.parents.into_iter().zip(pulled) {
+            if let Some(parent) = parent {
+                grads.register::<B>(parent.id, grad);
+            }
+        }
+    }
+}
+
+/// Registers an operation: `run(true)` also returns the state of its backward pass.
+macro_rules! register {
+    ($backend:ty, $state:ty, $strategy:ty, [$($parent:ident),+], tracked $tracked:expr, untracked $untracked:expr) => {
+        match <Fused<$state> as Backward<$backend, { [$(stringify!($parent)),+].len() }>>::prepare::<$strategy>(
+            Fused::<$state>::new(),
+            [$($parent.node.clone()),+],
+        )
+        .compute_bound()
+        .stateful()
+        {
+            OpsKind::Tracked(prep) => {
+                let (y, state) = $tracked;
+                float_tracked(prep.finish(state, y))
+            }
+            OpsKind::UnTracked(prep) => float_tracked(prep.finish($untracked)),
+        }
+    };
+}
+
+/// A float tensor of the graph.
+fn float_tracked<B: Backend, C: CheckpointStrategy, const D: usize>(
+    primitive: Primitive<Autodiff<B, C>>,
+) -> Tensor<Autodiff<B, C>, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+#[derive(Clone, Debug)]
+struct Embed<B: Backend> {
+    tokens: IntPrimitive<B>,
+    d_vocab: usize,
+}
+
+impl<B: Ops> Pull<B, 1> for Embed<B> {
+    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 1] {
+        let tokens = Tensor::from_primitive(self.tokens);
+        [raw(B::embed_backward(tokens, self.d_vocab, float(d_y)))]
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Linear<B: Backend> {
+    x: Primitive<B>,
+    weight: Primitive<B>,
+}
+
+impl<B: Ops> Pull<B, 2> for Linear<B> {
+    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 2] {
+        let (d_x, d_weight, _) =
+            B::linear_backward(float(self.x), float(self.weight), false, float(d_y));
+        [raw(d_x), raw(d_weight)]
+    }
+}
+
+impl<B: Ops> Pull<B, 3> for Linear<B> {
+    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 3] {
+        let (d_x, d_weight, d_bias) =
+            B::linear_backward(float(self.x), float(self.weight), true, float(d_y));
+        let d_bias = d_bias.expect("a bias was asked for");
+        [raw(d_x), raw(d_weight), raw(d_bias)]
+    }
+}
+
+#[derive(Clone, Debug)]
+struct LayerNorm<B: Backend> {
+    x: Primitive<B>,
+    gain: Primitive<B>,
+    epsilon: f64,
+}
+
+impl<B: Ops> Pull<B, 3> for LayerNorm<B> {
+    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 3] {
+        let (d_x, d_gain, d_bias) =
+            B::layer_norm_backward(float(self.x), float(self.gain), self.epsilon, float(d_y));
+        [raw(d_x), raw(d_gain), raw(d_bias)]
+    }
+}
+
+#[derive(Clone, Debug)]
+struct GeluOf<B: Backend> {
+    x: Primitive<B>,
+    form: Gelu,
+}
+
+impl<B: Ops> Pull<B, 1> for GeluOf<B> {
+    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 1] {
+        [raw(<B as Ops>::gelu_backward(float(self.x), self.form, float(d_y)))]
+    }
+}
+
+#[derive(Clone, Debug)]
+struct CausalAttention<B: Backend> {
+    saved: Saved<B>,
+    n_heads: usize,
+}
+
+impl<B: Ops> Pull<B, 1> for CausalAttention<B> {
+    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 1] {
+        [raw(B::causal_attention_backward(self.saved, self.n_heads, float(d_y)))]
+    }
+}
+
+#[derive(Clone, Debug)]
+struct CausalAttentionAt<B: Backend> {
+    saved: Saved<B>,
+    rows: QueryRows,
+    n_heads: usize,
+}
+
+impl<B: Ops> Pull<B, 2> for CausalAttentionAt<B> {
+    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 2] {
+        let (d_q, d_kv) =
+            B::causal_attention_at_backward(self.saved, &self.rows, self.n_heads, float(d_y));
+        [raw(d_q), raw(d_kv)]
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Lstm<B: Backend> {
+    saved: Saved<B>,
+}
+
+impl<B: Ops> Pull<B, 2> for Lstm<B> {
+    fn pull(self, d_h: Primitive<B>) -> [Primitive<B>; 2] {
+        let (d_gates_in, d_w_hh) = B::lstm_backward(self.saved, float(d_h));
+        [raw(d_gates_in), raw(d_w_hh)]
+    }
+}
+
+#[derive(Clone, Debug)]
+struct CrossEntropy<B: Backend> {
+    logits: Primitive<B>,
+    targets: IntPrimitive<B>,
+}
+
+impl<B: Ops> Pull<B, 1> for CrossEntropy<B> {
+    fn pull(self, d_loss: Primitive<B>) -> [Primitive<B>; 1] {
+        let targets = Tensor::from_primitive(self.targets);
+        [raw(B::cross_entropy_backward(float(self.logits), targets, float(d_loss)))]
+    }
+}
+
+impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
+    fn embed(table: Tensor<Self, 2>, tokens: Tensor<Self, 2, Int>) -> Tensor<Self, 3> {
+        if !B::FUSED {
+            return reference::embed(table, tokens);
+        }
+        let [d_vocab, _] = table.dims();
+        let (table, tokens) = (raw(table), tokens.into_primitive());
+        let run = |table| raw(B::embed(float(table), Tensor::from_primitive(tokens.clone())));
+        register!(B, Embed<B>, C, [table],
+            tracked (run(table.primitive), Embed { tokens, d_vocab }),
+            untracked run(table.primitive))
+    }
+
+    fn linear(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
+        if !B::FUSED {
+            return reference::linear(x, weight, bias);
+        }
+        let (x, weight) = (raw(x), raw(weight));
+        let state = || Linear::<B> { x: x.primitive.clone(), weight: weight.primitive.clone() };
+        let run = |bias: Option<Primitive<B>>| {
+            let (x, weight) = (x.primitive.clone(), weight.primitive.clone());
+            raw(<B as Ops>::linear(float(x), float(weight), bias.map(float)))
+        };
+        match bias.map(raw) {
+            None => register!(B, Linear<B>, C, [x, weight],
+                tracked (run(None), state()),
+                untracked run(None)),
+            Some(bias) => register!(B, Linear<B>, C, [x, weight, bias],
+                tracked (run(Some(bias.primitive)), state()),
+                untracked run(Some(bias.primitive))),
+        }
+    }
+
+    fn layer_norm(
+        x: Tensor<Self, 2>,
+        gain: Tensor<Self, 1>,
+        bias: Tensor<Self, 1>,
+        epsilon: f64,
+    ) -> Tensor<Self, 2> {
+        if !B::FUSED {
+            return reference::layer_norm(x, gain, bias, epsilon);
+        }
+        let (x, gain, bias) = (raw(x), raw(gain), raw(bias));
+        let run = |x, gain, bias| {
+            raw(<B as Ops>::layer_norm(float(x), float(gain), float(bias), epsilon))
+        };
+        register!(B, LayerNorm<B>, C, [x, gain, bias],
+            tracked (
+                run(x.primitive.clone(), gain.primitive.clone(), bias.primitive),
+                LayerNorm { x: x.primitive, gain: gain.primitive, epsilon }
+            ),
+            untracked run(x.primitive, gain.primitive, bias.primitive))
+    }
+
+    fn gelu(x: Tensor<Self, 2>, form: Gelu) -> Tensor<Self, 2> {
+        if !B::FUSED {
+            return reference::gelu(x, form);
+        }
+        let x = raw(x);
+        let run = |x| raw(<B as Ops>::gelu(float(x), form));
+        register!(B, GeluOf<B>, C, [x],
+            tracked (run(x.primitive.clone()), GeluOf { x: x.primitive, form }),
+            untracked run(x.primitive))
+    }
+
+    fn causal_attention(qkv: Tensor<Self, 3>, n_heads: usize) -> Tensor<Self, 3> {
+        if !B::FUSED {
+            return reference::causal_attention(qkv, n_heads);
+        }
+        let qkv = raw(qkv);
+        register!(B, CausalAttention<B>, C, [qkv],
+            tracked {
+                let (y, saved) = B::causal_attention_saved(float(qkv.primitive), n_heads);
+                (raw(y), CausalAttention { saved, n_heads })
+            },
+            untracked raw(B::causal_attention(float(qkv.primitive), n_heads)))
+    }
+
+    fn causal_attention_at(
+        q: Tensor<Self, 2>,
+        kv: Tensor<Self, 3>,
+        rows: &QueryRows,
+        n_heads: usize,
+    ) -> Tensor<Self, 2> {
+        if !B::FUSED {
+            return reference::causal_attention_at(q, kv, rows, n_heads);
+        }
+        let (q, kv) = (raw(q), raw(kv));
+        register!(B, CausalAttentionAt<B>, C, [q, kv],
+        tracked {
+            let (q, kv) = (float(q.primitive), float(kv.primitive));
+            let (y, saved) = B::causal_attention_at_saved(q, kv, rows, n_heads);
+            (raw(y), CausalAttentionAt { saved, rows: rows.clone(), n_heads })
+        },
+        untracked {
+            let (q, kv) = (float(q.primitive), float(kv.primitive));
+            raw(B::causal_attention_at(q, kv, rows, n_heads))
+        })
+    }
+
+    fn lstm(gates_in: Tensor<Self, 3>, w_hh: Tensor<Self, 2>) -> Tensor<Self, 3> {
+        if !B::FUSED {
+            return reference::lstm(gates_in, w_hh);
+        }
+        let (gates_in, w_hh) = (raw(gates_in), raw(w_hh));
+        register!(B, Lstm<B>, C, [gates_in, w_hh],
+            tracked {
+                let (h, saved) = B::lstm_saved(float(gates_in.primitive), float(w_hh.primitive));
+                (raw(h), Lstm { saved })
+            },
+            untracked raw(B::lstm(float(gates_in.primitive), float(w_hh.primitive))))
+    }
+
+    fn cross_entropy(logits: Tensor<Self, 2>, targets: Tensor<Self, 1, Int>) -> Tensor<Self, 1> {
+        if !B::FUSED {
+            return reference::cross_entropy(logits, targets);
+        }
+        let (logits, targets) = (raw(logits), targets.into_primitive());
+        let run =
+            |logits| raw(B::cross_entropy(float(logits), Tensor::from_primitive(targets.clone())));
+        register!(B, CrossEntropy<B>, C, [logits],
+            tracked (
+                run(logits.primitive.clone()),
+                CrossEntropy { logits: logits.primitive, targets }
+            ),
+            untracked run(logits.primitive))
+    }
+}

@@ -1,0 +1,355 @@
+//! The CPU: [`Ops`] for [`Flex`], from tensors to slices and back.
+
+use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
+use burn_flex::{Flex, FlexTensor};
+
+use crate::{
+    Gelu, Ops, QueryRows, Saved,
+    kernel::{self, lstm::Dims},
+    optim::AdamWStep,
+};
+
+/// The numbers of a tensor, dense and in order.
+fn dense<const D: usize>(tensor: Tensor<Flex, D>) -> FlexTensor {
+    tensor.into_primitive().tensor().to_contiguous()
+}
+
+/// A tensor of the numbers of a kernel.
+fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> Tensor<Flex, D> {
+    wrap(primitive(numbers, shape))
+}
+
+fn primitive<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(numbers, shape))
+}
+
+fn wrap<const D: usize>(primitive: FlexTensor) -> Tensor<Flex, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+/// Whole numbers as indices below `bound`.
+///
+/// # Panics
+///
+/// If one is negative or not below `bound`, naming `what` it is.
+#[track_caller]
+fn indices<const D: usize>(what: &str, tensor: Tensor<Flex, D, Int>, bound: usize) -> Vec<u32> {
+    let dense = tensor.into_primitive().to_contiguous();
+    let check = |index: i64| {
+        assert!((0..bound as i64).contains(&index), "{what} {index} is outside 0..{bound}");
+        index as u32
+    };
+    match dense.dtype() {
+        DType::I32 => dense.storage::<i32>().iter().map(|&i| check(i64::from(i))).collect(),
+        DType::I64 => dense.storage::<i64>().iter().map(|&i| check(i)).collect(),
+        other => panic!("{what}s are {other:?}, expected 32 or 64 bit integers"),
+    }
+}
+
+impl Ops for Flex {
+    const FUSED: bool = true;
+
+    fn embed(table: Tensor<Self, 2>, tokens: Tensor<Self, 2, Int>) -> Tensor<Self, 3> {
+        let ([batch, seq_len], [d_vocab, d]) = (tokens.dims(), table.dims());
+        let tokens = indices("token", tokens, d_vocab);
+        let table = dense(table);
+        tensor(kernel::rows::gather(table.storage(), d, &tokens), [batch, seq_len, d])
+    }
+
+    fn embed_backward(
+        tokens: Tensor<Self, 2, Int>,
+        d_vocab: usize,
+        d_y: Tensor<Self, 3>,
+    ) -> Tensor<Self, 2> {
+        let [_, _, d] = d_y.dims();
+        let tokens = indices("token", tokens, d_vocab);
+        let d_y = dense(d_y);
+        tensor(kernel::rows::scatter_sum(d_y.storage(), d, &tokens, d_vocab), [d_vocab, d])
+    }
+
+    fn linear(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
+        let ([n_rows, d_x], [d_in, d_out]) = (x.dims(), weight.dims());
+        assert_eq!(d_x, d_in, "x: [rows, {d_x}] does not fit weight: [{d_in}, {d_out}]");
+        let (x, weight, bias) = (dense(x), dense(weight), bias.map(dense));
+        let bias = bias.as_ref().map(|bias| bias.storage::<f32>());
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), d_out, "bias: [{}] of d_out {d_out}", bias.len());
+        }
+        let y = kernel::linear::forward(x.storage(), weight.storage(), bias, d_in, d_out);
+        tensor(y, [n_rows, d_out])
+    }
+
+    fn linear_backward(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        with_bias: bool,
+        d_y: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>, Option<Tensor<Self, 1>>) {
+        let ([n_rows, d_in], [_, d_out]) = (x.dims(), weight.dims());
+        let (x, weight, d_y) = (dense(x), dense(weight), dense(d_y));
+        let d_x = kernel::linear::d_x(d_y.storage(), weight.storage(), d_in, d_out);
+        let d_weight = kernel::linear::d_weight(x.storage(), d_y.storage(), d_in, d_out);
+        let d_bias = with_bias.then(|| kernel::rows::column_sums(d_y.storage(), d_out));
+        (
+            tensor(d_x, [n_rows, d_in]),
+            tensor(d_weight, [d_in, d_out]),
+            d_bias.map(|d_bias| tensor(d_bias, [d_out])),
+        )
+    }
+
+    fn layer_norm(
+        x: Tensor<Self, 2>,
+        gain: Tensor<Self, 1>,
+        bias: Tensor<Self, 1>,
+        epsilon: f64,
+    ) -> Tensor<Self, 2> {
+        let shape = x.dims();
+        assert_eq!([shape[1]; 2], [gain.dims()[0], bias.dims()[0]], "gain and bias are not [d]");
+        let (x, gain, bias) = (dense(x), dense(gain), dense(bias));
+        let y = kernel::norm::forward(x.storage(), gain.storage(), bias.storage(), epsilon as f32);
+        tensor(y, shape)
+    }
+
+    fn layer_norm_backward(
+        x: Tensor<Self, 2>,
+        gain: Tensor<Self, 1>,
+        epsilon: f64,
+        d_y: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 1>, Tensor<Self, 1>) {
+        let (shape, [d]) = (x.dims(), gain.dims());
+        let (x, gain, d_y) = (dense(x), dense(gain), dense(d_y));
+        let (d_x, d_gain, d_bias) =
+            kernel::norm::backward(x.storage(), gain.storage(), epsilon as f32, d_y.storage());
+        (tensor(d_x, shape), tensor(d_gain, [d]), tensor(d_bias, [d]))
+    }
+
+    fn gelu(x: Tensor<Self, 2>, form: Gelu) -> Tensor<Self, 2> {
+        let shape = x.dims();
+        tensor(kernel::pointwise::gelu(dense(x).storage(), form), shape)
+    }
+
+    fn gelu_backward(x: Tensor<Self, 2>, form: Gelu, d_y: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let (shape, x, d_y) = (x.dims(), dense(x), dense(d_y));
+        tensor(kernel::pointwise::gelu_backward(x.storage(), form, d_y.storage()), shape)
+    }
+
+    fn causal_attention(qkv: Tensor<Self, 3>, n_heads: usize) -> Tensor<Self, 3> {
+        let (shape, dims) = attention_dims(&qkv, 3, n_heads);
+        let (y, _) = kernel::attention::forward_all(dense(qkv).storage(), dims, false);
+        tensor(y, shape)
+    }
+
+    fn causal_attention_saved(
+        qkv: Tensor<Self, 3>,
+        n_heads: usize,
+    ) -> (Tensor<Self, 3>, Saved<Self>) {
+        let (shape, dims) = attention_dims(&qkv, 3, n_heads);
+        let qkv = dense(qkv);
+        let (y, lse) = kernel::attention::forward_all(qkv.storage(), dims, true);
+        let (y, n_lse): (Tensor<Self, 3>, _) = (tensor(y, shape), lse.len());
+        let y_kept = y.clone().into_primitive().tensor();
+        (y, Saved(vec![qkv, y_kept, primitive(lse, [n_lse])]))
+    }
+
+    fn causal_attention_backward(
+        saved: Saved<Self>,
+        n_heads: usize,
+        d_y: Tensor<Self, 3>,
+    ) -> Tensor<Self, 3> {
+        let [batch, seq_len, d] = d_y.dims();
+        let [qkv, y, lse] = saved.take();
+        let dims = kernel::attention::Dims { seq_len, n_heads, d_head: d / n_heads };
+        let trace = kernel::attention::Trace { y: y.storage(), lse: lse.storage() };
+        let d_y = dense(d_y);
+        let d_qkv = kernel::attention::backward_all(qkv.storage(), dims, trace, d_y.storage());
+        tensor(d_qkv, [batch, seq_len, 3 * d])
+    }
+
+    fn causal_attention_at(
+        q: Tensor<Self, 2>,
+        kv: Tensor<Self, 3>,
+        rows: &QueryRows,
+        n_heads: usize,
+    ) -> Tensor<Self, 2> {
+        let (y, _) = Self::causal_attention_at_saved(q, kv, rows, n_heads);
+        y
+    }
+
+    fn causal_attention_at_saved(
+        q: Tensor<Self, 2>,
+        kv: Tensor<Self, 3>,
+        rows: &QueryRows,
+        n_heads: usize,
+    ) -> (Tensor<Self, 2>, Saved<Self>) {
+        let ([batch, seq_len, d], dims) = attention_dims(&kv, 2, n_heads);
+        let shape = [rows.len(), d];
+        assert_eq!(q.dims(), shape, "q is not [queries, d] of these rows and keys");
+        assert_eq!(rows.seq_len(), seq_len, "rows are of another seq_len than kv");
+        let (q, kv, chosen) = (dense(q), dense(kv), Places::of(rows, batch));
+        let (y, lse) = chosen.with(q.storage(), kv.storage(), dims).forward();
+        let (y, n_lse): (Tensor<Self, 2>, _) = (tensor(y, shape), lse.len());
+        let y_kept = y.clone().into_primitive().tensor();
+        (y, Saved(vec![q, kv, y_kept, primitive(lse, [n_lse])]))
+    }
+
+    fn causal_attention_at_backward(
+        saved: Saved<Self>,
+        rows: &QueryRows,
+        n_heads: usize,
+        d_y: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 3>) {
+        let [q, kv, y, lse] = saved.take();
+        let (q_shape, kv): ([usize; 2], Tensor<Self, 3>) = (d_y.dims(), wrap(kv));
+        let (kv_shape, (shape, dims)) = (kv.dims(), attention_dims(&kv, 2, n_heads));
+        let (kv, d_y, chosen) = (dense(kv), dense(d_y), Places::of(rows, shape[0]));
+        let trace = kernel::attention::Trace { y: y.storage(), lse: lse.storage() };
+        let (d_q, d_kv) =
+            chosen.with(q.storage(), kv.storage(), dims).backward(trace, d_y.storage());
+        (tensor(d_q, q_shape), tensor(d_kv, kv_shape))
+    }
+
+    fn cross_entropy(logits: Tensor<Self, 2>, targets: Tensor<Self, 1, Int>) -> Tensor<Self, 1> {
+        let (targets, d_vocab) = targets_of(&logits, targets);
+        let loss = kernel::pointwise::cross_entropy(dense(logits).storage(), &targets, d_vocab);
+        tensor(vec![loss], [1])
+    }
+
+    fn cross_entropy_backward(
+        logits: Tensor<Self, 2>,
+        targets: Tensor<Self, 1, Int>,
+        d_loss: Tensor<Self, 1>,
+    ) -> Tensor<Self, 2> {
+        let shape = logits.dims();
+        let (targets, d_vocab) = targets_of(&logits, targets);
+        let (logits, d_loss) = (dense(logits), dense(d_loss).storage::<f32>()[0]);
+        let d_logits =
+            kernel::pointwise::cross_entropy_backward(logits.storage(), &targets, d_vocab, d_loss);
+        tensor(d_logits, shape)
+    }
+
+    fn adamw<const D: usize>(
+        param: Tensor<Self, D>,
+        grad: Tensor<Self, D>,
+        m: Tensor<Self, D>,
+        v: Tensor<Self, D>,
+        step: &AdamWStep,
+    ) -> (Tensor<Self, D>, Tensor<Self, D>, Tensor<Self, D>) {
+        let [mut param, mut m, mut v] = [param, m, v].map(dense);
+        let grad = dense(grad);
+        let all = kernel::pointwise::Param {
+            param: param.storage_mut(),
+            grad: grad.storage(),
+            m: m.storage_mut(),
+            v: v.storage_mut(),
+        };
+        kernel::pointwise::adamw(all, step);
+        (wrap(param), wrap(m), wrap(v))
+    }
+
+    fn sum_squares<const D: usize>(x: Tensor<Self, D>) -> f64 {
+        kernel::pointwise::sum_squares(dense(x).storage())
+    }
+
+    fn lstm(gates_in: Tensor<Self, 3>, w_hh: Tensor<Self, 2>) -> Tensor<Self, 3> {
+        let dims = lstm_dims(&gates_in, &w_hh);
+        let (gates_in, w_hh) = (dense(gates_in), dense(w_hh));
+        let h = kernel::lstm::forward(gates_in.storage(), w_hh.storage(), dims);
+        tensor(h, [dims.batch, dims.seq_len, dims.d])
+    }
+
+    fn lstm_saved(
+        gates_in: Tensor<Self, 3>,
+        w_hh: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 3>, Saved<Self>) {
+        let dims = lstm_dims(&gates_in, &w_hh);
+        let shape = [dims.batch, dims.seq_len, dims.d];
+        // In place if the caller gave its tensor up; otherwise this copies.
+        let (mut gates, w_hh) = (dense(gates_in), dense(w_hh));
+        let (h, c) = kernel::lstm::forward_saved(gates.storage_mut(), w_hh.storage(), dims);
+        let h: Tensor<Self, 3> = tensor(h, shape);
+        let h_kept = h.clone().into_primitive().tensor();
+        (h, Saved(vec![gates, primitive(c, shape), h_kept, w_hh]))
+    }
+
+    fn lstm_backward(
+        saved: Saved<Self>,
+        d_h: Tensor<Self, 3>,
+    ) -> (Tensor<Self, 3>, Tensor<Self, 2>) {
+        let [batch, seq_len, d] = d_h.dims();
+        let [mut gates, c, h, w_hh] = saved.take();
+        let d_h = dense(d_h);
+        let d_w_hh = kernel::lstm::backward(
+            gates.storage_mut(),
+            kernel::lstm::Trace { c: c.storage(), h: h.storage() },
+            w_hh.storage(),
+            d_h.storage(),
+            Dims { batch, seq_len, d },
+        );
+        (wrap(gates), tensor(d_w_hh, [d, 4 * d]))
+    }
+}
+
+/// The sizes of an LSTM.
+///
+/// # Panics
+///
+/// If `w_hh` is not `[d, 4 d]` for gates of width `4 d`.
+#[track_caller]
+fn lstm_dims(gates_in: &Tensor<Flex, 3>, w_hh: &Tensor<Flex, 2>) -> Dims {
+    let ([batch, seq_len, d4], [d, w_cols]) = (gates_in.dims(), w_hh.dims());
+    assert!(
+        d4 == 4 * d && w_cols == d4,
+        "gates_in: [batch, pos, {d4}] does not fit w_hh: [{d}, {w_cols}]; expected [d, 4 d]"
+    );
+    Dims { batch, seq_len, d }
+}
+
+/// `[batch, pos, d]` and the sizes of attention whose operand is `n_parts` d wide.
+#[track_caller]
+fn attention_dims(
+    x: &Tensor<Flex, 3>,
+    n_parts: usize,
+    n_heads: usize,
+) -> ([usize; 3], kernel::attention::Dims) {
+    let [batch, seq_len, width] = x.dims();
+    let d = width / n_parts;
+    assert!(
+        n_heads > 0 && d * n_parts == width && d.is_multiple_of(n_heads),
+        "[batch, pos, {width}] is not {n_parts} parts of {n_heads} heads each"
+    );
+    ([batch, seq_len, d], kernel::attention::Dims { seq_len, n_heads, d_head: d / n_heads })
+}
+
+/// The places of queries as the kernels want them.
+struct Places {
+    query_pos: Vec<u32>,
+    ranges: Vec<std::ops::Range<usize>>,
+}
+
+impl Places {
+    fn of(rows: &QueryRows, batch: usize) -> Self {
+        let query_pos = rows.places().map(|(_, pos)| pos).collect();
+        Self { query_pos, ranges: rows.by_example(batch) }
+    }
+
+    fn with<'a>(
+        &'a self,
+        q: &'a [f32],
+        kv: &'a [f32],
+        dims: kernel::attention::Dims,
+    ) -> kernel::attention::Chosen<'a> {
+        kernel::attention::Chosen { q, kv, query_pos: &self.query_pos, ranges: &self.ranges, dims }
+    }
+}
+
+/// The targets of `logits: [rows, d_vocab]`, and `d_vocab`.
+#[track_caller]
+fn targets_of(logits: &Tensor<Flex, 2>, targets: Tensor<Flex, 1, Int>) -> (Vec<u32>, usize) {
+    let ([n_rows, d_vocab], [n_targets]) = (logits.dims(), targets.dims());
+    assert_eq!(n_rows, n_targets, "logits: [{n_rows}, {d_vocab}] of {n_targets} targets");
+    (indices("target", targets, d_vocab), d_vocab)
+}

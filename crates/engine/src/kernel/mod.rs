@@ -1,0 +1,11 @@
+//! CPU kernels: plain functions on slices.
+
+pub(crate) mod attention;
+pub(crate) mod gemm;
+pub(crate) mod linear;
+pub(crate) mod lstm;
+pub(crate) mod math;
+pub(crate) mod norm;
+pub(crate) mod pointwise;
+pub(crate) mod rows;
+pub(crate) mod simd;

@@ -1,0 +1,98 @@
+//! Rows picked, and sums over rows in an order that threads do not change.
+
+use rayon::prelude::*;
+
+/// Rows of one partial sum. The cut depends on the number of rows only.
+const SEGMENT: usize = 1024;
+
+/// Row `indices[i]` of `table` as row `i`.
+pub(crate) fn gather(table: &[f32], d: usize, indices: &[u32]) -> Vec<f32> {
+    const ROWS: usize = 256;
+    let mut out = vec![0.0; indices.len() * d];
+    out.par_chunks_mut((ROWS * d).max(1)).zip(indices.par_chunks(ROWS)).for_each(
+        |(out, indices)| {
+            for (out, &index) in out.chunks_exact_mut(d).zip(indices) {
+                out.copy_from_slice(&table[index as usize * d..][..d]);
+            }
+        },
+    );
+    out
+}
+
+/// The sum of the rows of `x` that belong to each of `n_indices` indices.
+pub(crate) fn scatter_sum(x: &[f32], d: usize, indices: &[u32], n_indices: usize) -> Vec<f32> {
+    // Few rows of a table are summed in segments side by side; many would cost too much memory.
+    let segment = if n_indices <= 1024 { SEGMENT } else { indices.len().max(1) };
+    let parts: Vec<Vec<f32>> = x
+        .par_chunks((segment * d).max(1))
+        .zip(indices.par_chunks(segment))
+        .map(|(x, indices)| {
+            let mut sums = vec![0.0; n_indices * d];
+            for (x, &index) in x.chunks_exact(d).zip(indices) {
+                add(&mut sums[index as usize * d..][..d], x);
+            }
+            sums
+        })
+        .collect();
+    in_order(&parts, n_indices * d)
+}
+
+/// The sum of all rows of `x`.
+pub(crate) fn column_sums(x: &[f32], d: usize) -> Vec<f32> {
+    let parts: Vec<Vec<f32>> = x
+        .par_chunks((SEGMENT * d).max(1))
+        .map(|x| {
+            let mut sums = vec![0.0; d];
+            x.chunks_exact(d).for_each(|row| add(&mut sums, row));
+            sums
+        })
+        .collect();
+    in_order(&parts, d)
+}
+
+/// The sum of `parts`, first to last.
+pub(crate) fn in_order(parts: &[Vec<f32>], len: usize) -> Vec<f32> {
+    let mut total = vec![0.0; len];
+    parts.iter().for_each(|part| add(&mut total, part));
+    total
+}
+
+fn add(to: &mut [f32], from: &[f32]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{check_close, check_same_bits, numbers};
+
+    #[test]
+    fn gathering_and_scattering_are_transposes() {
+        let (n_rows, d, n_indices) = (3000, 7, 5);
+        let indices: Vec<u32> = (0..n_rows as u32).map(|i| i * i % 5).collect();
+        let (table, x) = (numbers(1, n_indices * d), numbers(2, n_rows * d));
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        };
+        let there = dot(&gather(&table, d, &indices), &x);
+        let back = dot(&table, &scatter_sum(&x, d, &indices, n_indices));
+        assert!((there - back).abs() < 1e-4 * there.abs().max(1.0), "{there} {back}");
+    }
+
+    #[test]
+    fn sums_are_right_and_the_same_for_any_number_of_threads() {
+        let (n_rows, d) = (5000, 19);
+        let x = numbers(1, n_rows * d);
+        let expected: Vec<f32> = (0..d)
+            .map(|j| (0..n_rows).map(|i| f64::from(x[i * d + j])).sum::<f64>() as f32)
+            .collect();
+        let got = column_sums(&x, d);
+        check_close("column sums", &got, &expected, 1e-5);
+        let zeros = vec![0; n_rows];
+        check_close("one index", &scatter_sum(&x, d, &zeros, 1), &expected, 1e-5);
+        for n_threads in [1, 2, 4] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+            pool.install(|| check_same_bits("threads", &column_sums(&x, d), &got));
+        }
+    }
+}

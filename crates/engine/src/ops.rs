@@ -1,0 +1,295 @@
+//! The fused operations as a trait over Burn's backends.
+
+use burn::tensor::{Int, Tensor, backend::AutodiffBackend, backend::Backend};
+
+use crate::{QueryRows, optim::AdamWStep, reference};
+
+/// Which form of the Gaussian error linear unit.
+///
+/// The two differ by up to 5e-4; a model trained with one must be evaluated with the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gelu {
+    /// `x / 2 * (1 + erf(x / sqrt(2)))`: PyTorch's default, and x-transformers'.
+    Erf,
+    /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`: GPT-2's.
+    Tanh,
+}
+
+/// What a forward pass leaves for its backward pass; each backend chooses what that is.
+#[derive(Clone, Debug)]
+pub struct Saved<B: Backend>(pub(crate) Vec<B::FloatTensorPrimitive>);
+
+impl<B: Backend> Saved<B> {
+    /// The saved tensors, in the order they were saved.
+    #[track_caller]
+    pub(crate) fn take<const N: usize>(self) -> [B::FloatTensorPrimitive; N] {
+        self.0.try_into().unwrap_or_else(|saved: Vec<_>| {
+            panic!("the forward pass saved {} tensors, the backward pass wants {N}", saved.len())
+        })
+    }
+}
+
+/// Fused operations over Burn's backends.
+///
+/// Every operation has a default body of Burn primitives ([`mod@reference`]): it is the reference, and
+/// what a backend uses until it has something better. A backend that overrides nothing still trains,
+/// because Burn derives the gradients of the primitives; one that sets [`FUSED`](Self::FUSED) brings
+/// its own `*_backward` methods, all of them.
+///
+/// Of [`linear`](Self::linear), [`layer_norm`](Self::layer_norm),
+/// [`causal_attention`](Self::causal_attention), [`causal_attention_at`](Self::causal_attention_at)
+/// and [`lstm`](Self::lstm) the CPU kernels promise that a row (an example, for the last three) has
+/// the same bits whatever the number of other rows and of threads.
+///
+/// Some names are also those of Burn's lower-level traits: write `<B as Ops>::linear(..)`.
+///
+/// A shape that does not fit is a bug in the caller and panics, naming the axes.
+pub trait Ops: Backend {
+    /// Whether this backend has its own backward passes.
+    ///
+    /// If not, the `*_saved` and `*_backward` methods are never called. (They cannot fall back on
+    /// Burn's autodiff: a backward pass cannot be started inside another one.)
+    const FUSED: bool = false;
+
+    /// Rows of a table, one a token.
+    ///
+    /// # Shapes
+    ///
+    /// `table: [d_vocab, d]`, `tokens: [batch, pos]` -> `[batch, pos, d]`
+    fn embed(table: Tensor<Self, 2>, tokens: Tensor<Self, 2, Int>) -> Tensor<Self, 3> {
+        reference::embed(table, tokens)
+    }
+
+    /// The gradient of [`embed`](Self::embed) by its table of `d_vocab` rows.
+    fn embed_backward(
+        tokens: Tensor<Self, 2, Int>,
+        d_vocab: usize,
+        d_y: Tensor<Self, 3>,
+    ) -> Tensor<Self, 2> {
+        let _ = (tokens, d_vocab, d_y);
+        no_backward_pass("embed")
+    }
+
+    /// `x weight + bias`.
+    ///
+    /// # Shapes
+    ///
+    /// `x: [rows, d_in]`, `weight: [d_in, d_out]`, `bias: [d_out]` -> `[rows, d_out]`
+    fn linear(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+    ) -> Tensor<Self, 2> {
+        reference::linear(x, weight, bias)
+    }
+
+    /// The gradients of [`linear`](Self::linear) by `x`, `weight` and the bias, if there is one.
+    fn linear_backward(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        with_bias: bool,
+        d_y: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>, Option<Tensor<Self, 1>>) {
+        let _ = (x, weight, with_bias, d_y);
+        no_backward_pass("linear")
+    }
+
+    /// Each row shifted to mean 0 and scaled to variance 1, then `* gain + bias`.
+    ///
+    /// `(x - mean) / sqrt(variance + epsilon) * gain + bias`, with the biased variance.
+    ///
+    /// # Shapes
+    ///
+    /// `x: [rows, d]`, `gain: [d]`, `bias: [d]` -> `[rows, d]`
+    ///
+    /// # Source
+    ///
+    /// Ba, Kiros and Hinton, "Layer Normalization", 2016, arXiv:1607.06450.
+    fn layer_norm(
+        x: Tensor<Self, 2>,
+        gain: Tensor<Self, 1>,
+        bias: Tensor<Self, 1>,
+        epsilon: f64,
+    ) -> Tensor<Self, 2> {
+        reference::layer_norm(x, gain, bias, epsilon)
+    }
+
+    /// The gradients of [`layer_norm`](Self::layer_norm) by `x`, `gain` and `bias`.
+    fn layer_norm_backward(
+        x: Tensor<Self, 2>,
+        gain: Tensor<Self, 1>,
+        epsilon: f64,
+        d_y: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 1>, Tensor<Self, 1>) {
+        let _ = (x, gain, epsilon, d_y);
+        no_backward_pass("layer_norm")
+    }
+
+    /// The Gaussian error linear unit of every entry.
+    ///
+    /// # Source
+    ///
+    /// Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, arXiv:1606.08415.
+    fn gelu(x: Tensor<Self, 2>, form: Gelu) -> Tensor<Self, 2> {
+        reference::gelu(x, form)
+    }
+
+    /// The gradient of [`gelu`](Self::gelu).
+    fn gelu_backward(x: Tensor<Self, 2>, form: Gelu, d_y: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        let _ = (x, form, d_y);
+        no_backward_pass("gelu")
+    }
+
+    /// Softmax attention of every place on itself and the places before it.
+    ///
+    /// Within each head, `softmax(q k^T / sqrt(d_head)) v` over the keys at or before the query.
+    ///
+    /// # Shapes
+    ///
+    /// `qkv: [batch, pos, 3 d]`, in the order query, key, value, each `n_heads` heads of `d_head`
+    /// -> `[batch, pos, d]`
+    ///
+    /// # Source
+    ///
+    /// Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 3.2.
+    fn causal_attention(qkv: Tensor<Self, 3>, n_heads: usize) -> Tensor<Self, 3> {
+        reference::causal_attention(qkv, n_heads)
+    }
+
+    /// [`causal_attention`](Self::causal_attention), keeping what its backward pass needs.
+    fn causal_attention_saved(
+        qkv: Tensor<Self, 3>,
+        n_heads: usize,
+    ) -> (Tensor<Self, 3>, Saved<Self>) {
+        let _ = (qkv, n_heads);
+        no_backward_pass("causal_attention")
+    }
+
+    /// The gradient of [`causal_attention`](Self::causal_attention) by `qkv`.
+    fn causal_attention_backward(
+        saved: Saved<Self>,
+        n_heads: usize,
+        d_y: Tensor<Self, 3>,
+    ) -> Tensor<Self, 3> {
+        let _ = (saved, n_heads, d_y);
+        no_backward_pass("causal_attention")
+    }
+
+    /// [`causal_attention`](Self::causal_attention) of chosen queries only.
+    ///
+    /// # Shapes
+    ///
+    /// `q: [n_queries, d]`, `kv: [batch, pos, 2 d]` in the order key, value -> `[n_queries, d]`;
+    /// row `i` of `q` is the query at place `rows.place(i)`.
+    fn causal_attention_at(
+        q: Tensor<Self, 2>,
+        kv: Tensor<Self, 3>,
+        rows: &QueryRows,
+        n_heads: usize,
+    ) -> Tensor<Self, 2> {
+        reference::causal_attention_at(q, kv, rows, n_heads)
+    }
+
+    /// [`causal_attention_at`](Self::causal_attention_at), keeping what its backward pass needs.
+    fn causal_attention_at_saved(
+        q: Tensor<Self, 2>,
+        kv: Tensor<Self, 3>,
+        rows: &QueryRows,
+        n_heads: usize,
+    ) -> (Tensor<Self, 2>, Saved<Self>) {
+        let _ = (q, kv, rows, n_heads);
+        no_backward_pass("causal_attention_at")
+    }
+
+    /// The gradients of [`causal_attention_at`](Self::causal_attention_at) by `q` and `kv`.
+    fn causal_attention_at_backward(
+        saved: Saved<Self>,
+        rows: &QueryRows,
+        n_heads: usize,
+        d_y: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 3>) {
+        let _ = (saved, rows, n_heads, d_y);
+        no_backward_pass("causal_attention_at")
+    }
+
+    /// One layer of long short-term memory over a whole sequence, from a state of zeros.
+    ///
+    /// With `a = gates_in[pos] + h[pos - 1] w_hh` cut into `i, f, g, o`:
+    /// `c[pos] = sigmoid(f) c[pos - 1] + sigmoid(i) tanh(g)` and `h[pos] = sigmoid(o) tanh(c[pos])`.
+    ///
+    /// # Shapes
+    ///
+    /// `gates_in: [batch, pos, 4 d]`, which is `x w_ih + b_ih + b_hh` in PyTorch's order of gates;
+    /// `w_hh: [d, 4 d]` -> `h: [batch, pos, d]`
+    ///
+    /// # Source
+    ///
+    /// Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation 9 (1997), with the
+    /// forget gate of Gers, Schmidhuber and Cummins (2000); PyTorch's `nn.LSTM`.
+    fn lstm(gates_in: Tensor<Self, 3>, w_hh: Tensor<Self, 2>) -> Tensor<Self, 3> {
+        reference::lstm(gates_in, w_hh)
+    }
+
+    /// [`lstm`](Self::lstm), keeping what its backward pass needs.
+    fn lstm_saved(
+        gates_in: Tensor<Self, 3>,
+        w_hh: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 3>, Saved<Self>) {
+        let _ = (gates_in, w_hh);
+        no_backward_pass("lstm")
+    }
+
+    /// The gradients of [`lstm`](Self::lstm) by `gates_in` and `w_hh`.
+    fn lstm_backward(
+        saved: Saved<Self>,
+        d_h: Tensor<Self, 3>,
+    ) -> (Tensor<Self, 3>, Tensor<Self, 2>) {
+        let _ = (saved, d_h);
+        no_backward_pass("lstm")
+    }
+
+    /// The mean over rows of `-ln softmax(logits)[target]`, in nats.
+    ///
+    /// # Shapes
+    ///
+    /// `logits: [rows, d_vocab]`, `targets: [rows]` -> `[1]`
+    fn cross_entropy(logits: Tensor<Self, 2>, targets: Tensor<Self, 1, Int>) -> Tensor<Self, 1> {
+        reference::cross_entropy(logits, targets)
+    }
+
+    /// The gradient of [`cross_entropy`](Self::cross_entropy) by `logits`.
+    fn cross_entropy_backward(
+        logits: Tensor<Self, 2>,
+        targets: Tensor<Self, 1, Int>,
+        d_loss: Tensor<Self, 1>,
+    ) -> Tensor<Self, 2> {
+        let _ = (logits, targets, d_loss);
+        no_backward_pass("cross_entropy")
+    }
+
+    /// One step of AdamW; see [`crate::optim::adamw_step`].
+    fn adamw<const D: usize>(
+        param: Tensor<Self, D>,
+        grad: Tensor<Self, D>,
+        m: Tensor<Self, D>,
+        v: Tensor<Self, D>,
+        step: &AdamWStep,
+    ) -> (Tensor<Self, D>, Tensor<Self, D>, Tensor<Self, D>) {
+        reference::adamw(param, grad, m, v, step)
+    }
+
+    /// The sum of the squares of all entries; see [`crate::optim::sum_squares`].
+    fn sum_squares<const D: usize>(x: Tensor<Self, D>) -> f64 {
+        reference::sum_squares(x)
+    }
+}
+
+/// Where a backend says it has its own backward passes and lacks one.
+fn no_backward_pass(name: &str) -> ! {
+    panic!("this backend claims FUSED operations but has no backward pass of `{name}`")
+}
+
+/// A backend one can train on: [`Ops`] with gradients, over a backend with [`Ops`].
+pub trait AutodiffOps: Ops + AutodiffBackend<InnerBackend: Ops> {}
+
+impl<B: Ops + AutodiffBackend<InnerBackend: Ops>> AutodiffOps for B {}

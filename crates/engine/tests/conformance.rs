@@ -1,0 +1,299 @@
+//! Every fused operation against its reference: values, gradients, rows, threads.
+//!
+//! Both sides run under autodiff from the same leaves, so a wrong hand-written backward pass shows
+//! as a gradient that differs from the one Burn derives for the composed primitives.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
+
+use std::slice::from_ref;
+
+use mnemoscope_engine::{
+    Gelu, Ops, QueryRows,
+    burn::tensor::{Int, Tensor},
+    device::{Cpu, CpuAutodiff, cpu},
+    optim::{AdamWStep, adamw_step},
+    reference,
+    testing::{check_close, check_same_bits, numbers},
+};
+
+type Ad = CpuAutodiff;
+
+fn leaf<const D: usize>(salt: u64, shape: [usize; D], scale: f32) -> Tensor<Ad, D> {
+    let numbers = numbers(salt, shape.iter().product());
+    let numbers: Vec<f32> = numbers.iter().map(|x| x * scale).collect();
+    Tensor::<Ad, 1>::from_data(numbers.as_slice(), &cpu()).reshape(shape).require_grad()
+}
+
+fn ints<const D: usize>(shape: [usize; D], bound: usize) -> Tensor<Ad, D, Int> {
+    let ints: Vec<i32> = (0..shape.iter().product::<usize>())
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 7).rem_euclid(bound) as i32)
+        .collect();
+    Tensor::<Ad, 1, Int>::from_data(ints.as_slice(), &cpu()).reshape(shape)
+}
+
+fn plain<B: Ops, const D: usize>(x: Tensor<B, D>) -> Vec<f32> {
+    x.into_data().to_vec().unwrap()
+}
+
+/// Values of both sides, and the gradient of `sum(y * w)` by the leaf.
+struct Side<const Y: usize> {
+    y: Tensor<Ad, Y>,
+}
+
+/// Compares two ways to compute the same from the same leaves.
+fn check<const Y: usize, const X: usize>(
+    name: &str,
+    leaves: &[Tensor<Ad, X>],
+    got: Tensor<Ad, Y>,
+    expected: Tensor<Ad, Y>,
+    tolerance: f32,
+) {
+    let (got, expected) = (Side { y: got }, Side { y: expected });
+    check_close(name, &plain(got.y.clone()), &plain(expected.y.clone()), tolerance);
+    let weight: Tensor<Ad, Y> =
+        Tensor::<Ad, 1>::from_data(numbers(99, got.y.shape().num_elements()).as_slice(), &cpu())
+            .reshape(got.y.dims());
+    let grads = |y: Tensor<Ad, Y>| (y * weight.clone()).sum().backward();
+    let (got, expected) = (grads(got.y), grads(expected.y));
+    for (i, leaf) in leaves.iter().enumerate() {
+        let got = plain(leaf.grad(&got).unwrap());
+        let expected = plain(leaf.grad(&expected).unwrap());
+        check_close(&format!("d {name} / d input {i}"), &got, &expected, tolerance);
+    }
+}
+
+/// [`check`] with one more leaf of another rank.
+fn check_two<const Y: usize, const X: usize, const Z: usize>(
+    name: &str,
+    leaves: (&[Tensor<Ad, X>], &[Tensor<Ad, Z>]),
+    run: impl Fn(bool) -> Tensor<Ad, Y>,
+    tolerance: f32,
+) {
+    check(name, leaves.0, run(true), run(false), tolerance);
+    check(name, leaves.1, run(true), run(false), tolerance);
+}
+
+#[test]
+fn embed_agrees() {
+    for (d_vocab, d, batch, seq_len) in [(5, 24, 3, 7), (5, 1, 1, 1), (300, 16, 2, 511)] {
+        let table = leaf(1, [d_vocab, d], 1.0);
+        let tokens = ints([batch, seq_len], d_vocab);
+        let run = |fused: bool| match fused {
+            true => <Ad as Ops>::embed(table.clone(), tokens.clone()),
+            false => reference::embed(table.clone(), tokens.clone()),
+        };
+        check("embed", from_ref(&table), run(true), run(false), 1e-5);
+    }
+}
+
+#[test]
+fn linear_agrees() {
+    for (n_rows, d_in, d_out) in [(1, 1, 1), (1, 64, 5), (7, 24, 33), (1030, 16, 96)] {
+        for with_bias in [false, true] {
+            let (x, weight) = (leaf(1, [n_rows, d_in], 1.0), leaf(2, [d_in, d_out], 1.0));
+            let bias = with_bias.then(|| leaf(3, [d_out], 1.0));
+            let run = |fused: bool| match fused {
+                true => <Ad as Ops>::linear(x.clone(), weight.clone(), bias.clone()),
+                false => reference::linear(x.clone(), weight.clone(), bias.clone()),
+            };
+            let leaves = (&[x.clone(), weight.clone()][..], bias.as_slice());
+            check_two("linear", leaves, run, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn layer_norm_agrees() {
+    for (n_rows, d) in [(1, 16), (7, 24), (300, 128)] {
+        let (x, gain, bias) = (leaf(1, [n_rows, d], 3.0), leaf(2, [d], 1.0), leaf(3, [d], 1.0));
+        let run = |fused: bool| match fused {
+            true => <Ad as Ops>::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5),
+            false => reference::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5),
+        };
+        check_two("layer_norm", (from_ref(&x), &[gain.clone(), bias.clone()]), run, 1e-5);
+    }
+}
+
+#[test]
+fn gelu_agrees() {
+    for form in [Gelu::Erf, Gelu::Tanh] {
+        for shape in [[2, 4], [3, 37], [200, 64]] {
+            let x = leaf(1, shape, 6.0);
+            let (got, expected) =
+                (<Ad as Ops>::gelu(x.clone(), form), reference::gelu(x.clone(), form));
+            check("gelu", from_ref(&x), got, expected, 2e-6);
+        }
+    }
+}
+
+#[test]
+fn causal_attention_agrees() {
+    for (batch, seq_len, n_heads, d_head) in
+        [(1, 1, 1, 16), (2, 65, 3, 24), (1, 511, 2, 16), (3, 130, 1, 64), (2, 16, 2, 5)]
+    {
+        let qkv = leaf(1, [batch, seq_len, 3 * n_heads * d_head], 2.0);
+        let (got, expected) = (
+            <Ad as Ops>::causal_attention(qkv.clone(), n_heads),
+            reference::causal_attention(qkv.clone(), n_heads),
+        );
+        check("causal_attention", from_ref(&qkv), got, expected, 2e-5);
+    }
+}
+
+/// A scatter of places: several, one and no query per example.
+fn places(batch: usize, seq_len: usize) -> QueryRows {
+    let asked = |example: u32, pos: u32| example % 3 != 1 && (pos * 7 + example).is_multiple_of(5);
+    let all = (0..batch as u32).flat_map(|e| (0..seq_len as u32).map(move |pos| (e, pos)));
+    QueryRows::new(seq_len, all.filter(|&(example, pos)| asked(example, pos)).collect())
+}
+
+#[test]
+fn causal_attention_at_agrees() {
+    for (batch, seq_len, n_heads, d_head) in
+        [(1, 1, 1, 16), (4, 65, 3, 24), (3, 511, 2, 16), (2, 130, 1, 64)]
+    {
+        let rows = places(batch, seq_len);
+        let d = n_heads * d_head;
+        let (q, kv) = (leaf(1, [rows.len(), d], 2.0), leaf(2, [batch, seq_len, 2 * d], 2.0));
+        let run = |fused: bool| match fused {
+            true => <Ad as Ops>::causal_attention_at(q.clone(), kv.clone(), &rows, n_heads),
+            false => reference::causal_attention_at(q.clone(), kv.clone(), &rows, n_heads),
+        };
+        if seq_len > 1 {
+            check_two("causal_attention_at", (from_ref(&q), from_ref(&kv)), run, 2e-5);
+        } else {
+            // With one key there is nothing to attend to: the gradient of q is 0.
+            check("causal_attention_at", from_ref(&kv), run(true), run(false), 2e-5);
+        }
+    }
+}
+
+#[test]
+fn no_query_gives_no_row() {
+    let rows = QueryRows::new(4, Vec::new());
+    let (q, kv) = (leaf(1, [1, 8], 1.0).inner().slice([0..0, 0..8]), leaf(2, [2, 4, 16], 1.0));
+    let y = <Cpu as Ops>::causal_attention_at(q, kv.inner(), &rows, 2);
+    assert_eq!(y.dims(), [0, 8]);
+}
+
+#[test]
+fn lstm_agrees() {
+    for (batch, seq_len, d) in [(1, 1, 16), (3, 20, 24), (2, 511, 16), (1, 5, 64)] {
+        let gates_in = leaf(1, [batch, seq_len, 4 * d], 2.0);
+        let w_hh = leaf(2, [d, 4 * d], (d as f32).sqrt().recip());
+        let run = |fused: bool| match fused {
+            true => <Ad as Ops>::lstm(gates_in.clone(), w_hh.clone()),
+            false => reference::lstm(gates_in.clone(), w_hh.clone()),
+        };
+        if seq_len > 1 {
+            check_two("lstm", (from_ref(&gates_in), from_ref(&w_hh)), run, 2e-5);
+        } else {
+            check("lstm", from_ref(&gates_in), run(true), run(false), 2e-5);
+        }
+    }
+}
+
+#[test]
+fn cross_entropy_agrees() {
+    for (n_rows, d_vocab) in [(1, 2), (17, 5), (1000, 300)] {
+        let logits = leaf(1, [n_rows, d_vocab], 8.0);
+        let targets = ints([n_rows], d_vocab);
+        let (got, expected) = (
+            <Ad as Ops>::cross_entropy(logits.clone(), targets.clone()),
+            reference::cross_entropy(logits.clone(), targets),
+        );
+        check("cross_entropy", from_ref(&logits), got, expected, 1e-5);
+    }
+}
+
+/// Runs `f(n_examples)` in pools of 1, 2 and 4 threads: the first results must be the same bits.
+fn check_rows(name: &str, n_examples: &[usize], f: impl Fn(usize) -> Vec<f32> + Sync) {
+    let most = f(*n_examples.last().unwrap());
+    for n_threads in [1, 2, 4] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+        for &n_examples in n_examples {
+            let some = pool.install(|| f(n_examples));
+            assert!(!some.is_empty());
+            check_same_bits(name, &some, &most[..some.len()]);
+        }
+    }
+}
+
+fn inner<const D: usize>(salt: u64, shape: [usize; D]) -> Tensor<Cpu, D> {
+    leaf(salt, shape, 1.0).inner()
+}
+
+#[test]
+fn a_row_has_the_same_bits_whatever_the_batch_and_the_threads() {
+    let (seq_len, n_heads, d) = (70, 2, 48);
+    let sizes = [1, 7, 64];
+    check_rows("linear", &sizes, |n| {
+        plain(<Cpu as Ops>::linear(inner(1, [n, d]), inner(2, [d, 33]), Some(inner(3, [33]))))
+    });
+    check_rows("layer_norm", &sizes, |n| {
+        plain(<Cpu as Ops>::layer_norm(inner(1, [n, d]), inner(2, [d]), inner(3, [d]), 1e-5))
+    });
+    check_rows("gelu", &sizes, |n| plain(<Cpu as Ops>::gelu(inner(1, [n, d]), Gelu::Erf)));
+    check_rows("causal_attention", &sizes, |n| {
+        plain(<Cpu as Ops>::causal_attention(inner(1, [n, seq_len, 3 * d]), n_heads))
+    });
+    check_rows("causal_attention_at", &sizes, |n| {
+        let rows = places(n, seq_len);
+        let q = inner(1, [rows.len(), d]);
+        plain(<Cpu as Ops>::causal_attention_at(q, inner(2, [n, seq_len, 2 * d]), &rows, n_heads))
+    });
+    check_rows("lstm", &sizes, |n| {
+        plain(<Cpu as Ops>::lstm(inner(1, [n, 9, 4 * d]), inner(2, [d, 4 * d])))
+    });
+}
+
+#[test]
+fn gradients_have_the_same_bits_for_any_number_of_threads() {
+    let (batch, seq_len, n_heads, d) = (5, 70, 2, 48);
+    let step = || {
+        let (table, weight) = (leaf(1, [5, d], 1.0), leaf(2, [d, 3 * d], 1.0));
+        let (gain, bias, w_hh) = (leaf(3, [d], 1.0), leaf(4, [d], 1.0), leaf(5, [d, 4 * d], 0.1));
+        let x = <Ad as Ops>::embed(table.clone(), ints([batch, seq_len], 5));
+        let x = x.reshape([batch * seq_len, d]);
+        let x = <Ad as Ops>::layer_norm(x, gain.clone(), bias.clone(), 1e-5);
+        let qkv = <Ad as Ops>::linear(x, weight.clone(), None);
+        let y = <Ad as Ops>::causal_attention(qkv.reshape([batch, seq_len, 3 * d]), n_heads);
+        let gates = Tensor::cat(vec![y.clone(), y.clone(), y.clone(), y], 2);
+        let h = <Ad as Ops>::lstm(gates, w_hh.clone()).reshape([batch * seq_len, d]);
+        let h = <Ad as Ops>::gelu(h, Gelu::Erf);
+        let loss = <Ad as Ops>::cross_entropy(h, ints([batch * seq_len], d));
+        let grads = loss.backward();
+        let of = |leaf: &Tensor<Ad, 2>| plain(leaf.grad(&grads).unwrap());
+        let of_row = |leaf: &Tensor<Ad, 1>| plain(leaf.grad(&grads).unwrap());
+        [of(&table), of(&weight), of(&w_hh), of_row(&gain), of_row(&bias)].concat()
+    };
+    let all = step();
+    for n_threads in [1, 2, 4] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+        check_same_bits("gradients", &pool.install(step), &all);
+    }
+}
+
+#[test]
+fn ten_steps_of_adamw_agree() {
+    let n = 20_001;
+    let array = |salt: u64| inner(salt, [n]);
+    let start = || (array(1), Tensor::<Cpu, 1>::zeros([n], &cpu()), Tensor::zeros([n], &cpu()));
+    let (mut got, mut expected) = (start(), start());
+    for step in 1..=10 {
+        let grad = array(10 + step);
+        let step = AdamWStep {
+            lr: 3e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            step,
+        };
+        got = adamw_step(got.0, grad.clone(), got.1, got.2, &step);
+        expected = reference::adamw(expected.0, grad, expected.1, expected.2, &step);
+    }
+    check_close("param", &plain(got.0), &plain(expected.0), 1e-6);
+    check_close("m", &plain(got.1), &plain(expected.1), 1e-6);
+    check_close("v", &plain(got.2), &plain(expected.2), 1e-6);
+}
