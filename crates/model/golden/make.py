@@ -1,0 +1,235 @@
+"""Makes the golden files: what PyTorch says about tiny models, for tests/golden.rs to agree with.
+
+    python3 -m venv venv && venv/bin/pip install torch numpy safetensors
+    venv/bin/python crates/model/golden/make.py
+
+Each file is one model: its spec and the optimiser's settings as metadata, first parameters, one
+batch, the logits at the asked places, the loss, every gradient, and ten steps of AdamW on
+that batch with a learning rate that warms up and decays.
+
+The models are written with PyTorch's own operations (scaled_dot_product_attention, layer_norm,
+gelu, nn.LSTM, optim.AdamW), not with a transcription of ours. Everything is computed in double
+precision from parameters that single precision holds exactly, so that what a test measures is the
+rounding of the code under test alone, and then stored in single precision.
+
+Weights are stored [d_in, d_out], our convention; nn.LSTM's are transposed on the way.
+"""
+
+import json
+import math
+import pathlib
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+N_STEPS = 10
+WARMUP_STEPS = 3
+HERE = pathlib.Path(__file__).parent
+
+
+def transformer_spec(**changes):
+    spec = {
+        "name": "transformer",
+        "n_layers": 2,
+        "d_model": 12,
+        "n_heads": 3,
+        "d_mlp": 20,
+        "n_ctx": 11,
+        "d_vocab": 7,
+        "positions": "learned",
+        "pos_scale": "rsqrt_d_model",
+        "tie_unembed": False,
+        "attn_bias": False,
+        "unembed_bias": True,
+        "gelu": "erf",
+        "layer_norm_epsilon": 1e-5,
+        "init": "x-transformers",
+    }
+    return spec | changes
+
+
+SPECS = {
+    # The two published variants, tiny.
+    "x_transformers": transformer_spec(),
+    "gpt2": transformer_spec(
+        pos_scale="unit", tie_unembed=True, attn_bias=True, unembed_bias=False, gelu="tanh", init="gpt2"
+    ),
+    # The other half of the switches, and a last block that is the first.
+    "one_layer": transformer_spec(
+        n_layers=1, n_heads=2, positions="none", tie_unembed=True, attn_bias=True, pos_scale="unit"
+    ),
+    "lstm": {"name": "lstm", "n_layers": 2, "d_model": 10, "d_vocab": 7},
+}
+
+
+def draw(generator, *shape, scale):
+    """Normal numbers that single precision holds exactly, as double-precision leaves."""
+    drawn = torch.randn(*shape, generator=generator, dtype=torch.float64) * scale
+    return drawn.float().double()
+
+
+class Transformer:
+    """A pre-norm decoder as a function of named parameters."""
+
+    def __init__(self, spec, generator):
+        self.spec = spec
+        d, m, v = spec["d_model"], spec["d_mlp"], spec["d_vocab"]
+        self.params = {}
+
+        def linear(name, d_in, d_out, bias):
+            self.params[f"{name}.weight"] = draw(generator, d_in, d_out, scale=d_in**-0.5)
+            if bias:
+                self.params[f"{name}.bias"] = draw(generator, d_out, scale=0.3)
+
+        def norm(name):
+            self.params[f"{name}.gain"] = 1.0 + draw(generator, d, scale=0.2)
+            self.params[f"{name}.gain"] = self.params[f"{name}.gain"].float().double()
+            self.params[f"{name}.bias"] = draw(generator, d, scale=0.2)
+
+        self.params["embed.weight"] = draw(generator, v, d, scale=0.7)
+        if spec["positions"] == "learned":
+            self.params["pos.weight"] = draw(generator, spec["n_ctx"], d, scale=0.9)
+        for i in range(spec["n_layers"]):
+            norm(f"blocks.{i}.ln_1")
+            linear(f"blocks.{i}.attn.qkv", d, 3 * d, spec["attn_bias"])
+            linear(f"blocks.{i}.attn.out", d, d, spec["attn_bias"])
+            norm(f"blocks.{i}.ln_2")
+            linear(f"blocks.{i}.mlp.up", d, m, True)
+            linear(f"blocks.{i}.mlp.down", m, d, True)
+        norm("ln_f")
+        if not spec["tie_unembed"]:
+            self.params["unembed.weight"] = draw(generator, d, v, scale=d**-0.5)
+        if spec["unembed_bias"]:
+            self.params["unembed.bias"] = draw(generator, v, scale=0.3)
+
+    def leaves(self):
+        return self.params
+
+    def logits(self, tokens):
+        spec, p = self.spec, self.params
+        d, n_heads = spec["d_model"], spec["n_heads"]
+        n_examples, n_pos = tokens.shape
+
+        def linear(name, x):
+            return F.linear(x, p[f"{name}.weight"].T, p.get(f"{name}.bias"))
+
+        def norm(name, x):
+            return F.layer_norm(x, (d,), p[f"{name}.gain"], p[f"{name}.bias"], spec["layer_norm_epsilon"])
+
+        def heads(x):
+            return x.view(n_examples, n_pos, n_heads, d // n_heads).transpose(1, 2)
+
+        x = F.embedding(tokens, p["embed.weight"])
+        if spec["positions"] == "learned":
+            factor = d**-0.5 if spec["pos_scale"] == "rsqrt_d_model" else 1.0
+            x = x + p["pos.weight"][:n_pos] * factor
+        for i in range(spec["n_layers"]):
+            q, k, v = linear(f"blocks.{i}.attn.qkv", norm(f"blocks.{i}.ln_1", x)).split(d, dim=-1)
+            z = F.scaled_dot_product_attention(heads(q), heads(k), heads(v), is_causal=True)
+            x = x + linear(f"blocks.{i}.attn.out", z.transpose(1, 2).reshape(n_examples, n_pos, d))
+            up = linear(f"blocks.{i}.mlp.up", norm(f"blocks.{i}.ln_2", x))
+            up = F.gelu(up, approximate="tanh" if spec["gelu"] == "tanh" else "none")
+            x = x + linear(f"blocks.{i}.mlp.down", up)
+        x = norm("ln_f", x)
+        weight = p["embed.weight"] if spec["tie_unembed"] else p["unembed.weight"].T
+        return F.linear(x, weight, p.get("unembed.bias"))
+
+    def named(self, tensors):
+        return tensors
+
+
+class Lstm:
+    """torch.nn.LSTM between an embedding and a linear map."""
+
+    # Our name for each of nn.LSTM's, and whether the tensor is transposed.
+    NAMES = {"w_ih": ("weight_ih", True), "w_hh": ("weight_hh", True), "b_ih": ("bias_ih", False), "b_hh": ("bias_hh", False)}
+
+    def __init__(self, spec, generator):
+        self.spec = spec
+        d, v, n_layers = spec["d_model"], spec["d_vocab"], spec["n_layers"]
+        self.lstm = torch.nn.LSTM(d, d, num_layers=n_layers, batch_first=True, dtype=torch.float64)
+        self.embed = draw(generator, v, d, scale=1.0)
+        self.unembed = draw(generator, d, v, scale=d**-0.5)
+        self.bias = draw(generator, v, scale=0.3)
+        for name, param in self.lstm.named_parameters():
+            param.data = draw(generator, *param.shape, scale=1.5 * d**-0.5)
+
+    def leaves(self):
+        return dict(self.lstm.named_parameters()) | {
+            "embed.weight": self.embed, "unembed.weight": self.unembed, "unembed.bias": self.bias,
+        }
+
+    def logits(self, tokens):
+        h, _ = self.lstm(F.embedding(tokens, self.embed))
+        return F.linear(h, self.unembed.T, self.bias)
+
+    def named(self, tensors):
+        ours = {name: tensors[name] for name in ("embed.weight", "unembed.weight", "unembed.bias")}
+        for layer in range(self.spec["n_layers"]):
+            for our, (their, transposed) in self.NAMES.items():
+                tensor = tensors[f"{their}_l{layer}"]
+                ours[f"layers.{layer}.{our}"] = tensor.T if transposed else tensor
+        return ours
+
+
+def make(name, spec, seed):
+    generator = torch.Generator().manual_seed(seed)
+    model = (Transformer if spec["name"] == "transformer" else Lstm)(spec, generator)
+    leaves = {key: leaf.requires_grad_() for key, leaf in model.leaves().items()}
+
+    n_examples, n_pos = 4, 9
+    tokens = torch.randint(spec["d_vocab"], (n_examples, n_pos), generator=generator)
+    # Uneven: an example with one query, one with all, and a query at the first and last place.
+    places = [(0, 4), *((1, pos) for pos in range(n_pos)), (2, 0), (2, 8), (3, 2), (3, 3), (3, 7)]
+    rows = torch.tensor([example * n_pos + pos for example, pos in places])
+    targets = torch.randint(spec["d_vocab"], (len(places),), generator=generator)
+
+    def answer():
+        logits = model.logits(tokens).reshape(n_examples * n_pos, -1)[rows]
+        return logits, F.cross_entropy(logits, targets)
+
+    hyper = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.1}
+    factors = [
+        step / WARMUP_STEPS if step <= WARMUP_STEPS else (N_STEPS + 1 - step) / (N_STEPS + 1 - WARMUP_STEPS)
+        for step in range(1, N_STEPS + 1)
+    ]
+    learning_rates = [3e-3 * factor for factor in factors]
+    optimizer = torch.optim.AdamW(
+        leaves.values(), lr=1.0, betas=(0.9, 0.999), eps=hyper["epsilon"], weight_decay=hyper["weight_decay"]
+    )
+
+    out = {"tokens": tokens, "queries": torch.tensor(places), "targets": targets}
+    collect = lambda prefix, tensors: out.update({f"{prefix}.{key}": value for key, value in model.named(tensors).items()})
+    detached = lambda: {key: leaf.detach().clone() for key, leaf in leaves.items()}
+    collect("before", detached())
+    losses = []
+    for step, lr in enumerate(learning_rates):
+        optimizer.zero_grad()
+        logits, loss = answer()
+        loss.backward()
+        losses.append(loss.item())
+        if step == 0:
+            out["logits"] = logits.detach().clone()
+            collect("grad", {key: leaf.grad.clone() for key, leaf in leaves.items()})
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+    losses.append(answer()[1].item())
+    collect("after", detached())
+    out["losses"] = torch.tensor(losses, dtype=torch.float64)
+
+    metadata = {
+        "spec": json.dumps(spec),
+        "adamw": json.dumps(hyper | {"learning_rates": learning_rates}),
+        "made_by": f"golden/make.py with torch {torch.__version__.split('+')[0]}",
+    }
+    assert all(math.isfinite(loss) for loss in losses)
+    path = HERE / f"{name}.safetensors"
+    save_file({key: value.float().contiguous() for key, value in out.items()}, path, metadata)
+    print(f"{path.name}: {path.stat().st_size} bytes, loss {losses[0]:.4f} to {losses[-1]:.4f}")
+
+
+if __name__ == "__main__":
+    for seed, (name, spec) in enumerate(SPECS.items()):
+        make(name, spec, seed)

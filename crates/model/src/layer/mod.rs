@@ -1,0 +1,125 @@
+//! The parts that architectures are made of: parameters by name and the arithmetic around them.
+
+mod attention;
+mod mlp;
+
+pub(crate) use attention::Attention;
+pub(crate) use mlp::Mlp;
+
+use burn::module::{Module, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData};
+use mnemoscope_engine::{Ops, QueryRows};
+
+use crate::params::Source;
+
+/// A linear map `x weight + bias` of rows, `weight: [d_in, d_out]`.
+#[derive(Module, Debug)]
+pub(crate) struct Linear<B: Backend> {
+    pub(crate) weight: Param<Tensor<B, 2>>,
+    pub(crate) bias: Option<Param<Tensor<B, 1>>>,
+}
+
+impl<B: Backend> Linear<B> {
+    pub(crate) fn from_source(source: &mut Source<'_, B>, name: &str) -> Self {
+        Self {
+            weight: source.param(&format!("{name}.weight")),
+            bias: source.optional(&format!("{name}.bias")),
+        }
+    }
+
+    /// The columns `columns` of the map alone.
+    fn columns(&self, columns: std::ops::Range<usize>) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
+        let weight = self.weight.val();
+        let d_in = weight.dims()[0];
+        let bias = self.bias.as_ref().map(|bias| bias.val().slice([columns.clone()]));
+        (weight.slice([0..d_in, columns]), bias)
+    }
+}
+
+impl<B: Ops> Linear<B> {
+    /// `x: [rows, d_in]` -> `[rows, d_out]`
+    pub(crate) fn apply(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        <B as Ops>::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    }
+}
+
+/// Normalisation of each row to mean 0 and variance 1, then a gain and a bias.
+#[derive(Module, Debug)]
+pub(crate) struct LayerNorm<B: Backend> {
+    gain: Param<Tensor<B, 1>>,
+    bias: Param<Tensor<B, 1>>,
+}
+
+impl<B: Backend> LayerNorm<B> {
+    pub(crate) fn from_source(source: &mut Source<'_, B>, name: &str) -> Self {
+        Self {
+            gain: source.param(&format!("{name}.gain")),
+            bias: source.param(&format!("{name}.bias")),
+        }
+    }
+}
+
+impl<B: Ops> LayerNorm<B> {
+    /// `x: [rows, d]` -> `[rows, d]`
+    pub(crate) fn apply(&self, x: Tensor<B, 2>, epsilon: f64) -> Tensor<B, 2> {
+        <B as Ops>::layer_norm(x, self.gain.val(), self.bias.val(), epsilon)
+    }
+}
+
+/// A vector for each of `n` things: the embedding, or learned positions.
+#[derive(Module, Debug)]
+pub(crate) struct Table<B: Backend> {
+    pub(crate) weight: Param<Tensor<B, 2>>,
+}
+
+impl<B: Backend> Table<B> {
+    pub(crate) fn from_source(source: &mut Source<'_, B>, name: &str) -> Self {
+        Self { weight: source.param(&format!("{name}.weight")) }
+    }
+}
+
+/// The map from the residual stream to logits; without a weight it is the embedding's transpose.
+#[derive(Module, Debug)]
+pub(crate) struct Unembed<B: Backend> {
+    weight: Option<Param<Tensor<B, 2>>>,
+    bias: Option<Param<Tensor<B, 1>>>,
+}
+
+impl<B: Backend> Unembed<B> {
+    pub(crate) fn from_source(source: &mut Source<'_, B>) -> Self {
+        Self { weight: source.optional("unembed.weight"), bias: source.optional("unembed.bias") }
+    }
+}
+
+impl<B: Ops> Unembed<B> {
+    /// `x: [rows, d_model]` -> `[rows, d_vocab]`
+    pub(crate) fn apply(&self, x: Tensor<B, 2>, embed: &Table<B>) -> Tensor<B, 2> {
+        let weight = match &self.weight {
+            Some(weight) => weight.val(),
+            None => embed.weight.val().transpose(),
+        };
+        <B as Ops>::linear(x, weight, self.bias.as_ref().map(Param::val))
+    }
+}
+
+/// `[batch, pos, d]` -> `[batch * pos, d]`
+pub(crate) fn to_rows<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 2> {
+    let [batch, pos, d] = x.dims();
+    x.reshape([batch * pos, d])
+}
+
+/// `[batch * pos, d]` -> `[batch, pos, d]`
+pub(crate) fn from_rows<B: Backend>(rows: Tensor<B, 2>, n_pos: usize) -> Tensor<B, 3> {
+    let [n_rows, d] = rows.dims();
+    rows.reshape([n_rows / n_pos, n_pos, d])
+}
+
+/// The asked rows: `[batch, pos, d]` -> `[n_queries, d]`
+pub(crate) fn select_rows<B: Backend>(x: Tensor<B, 3>, queries: &QueryRows) -> Tensor<B, 2> {
+    let device = x.device();
+    let rows: Vec<i64> = queries.flat().iter().map(|&row| i64::from(row)).collect();
+    let n_queries = rows.len();
+    let rows = Tensor::<B, 1, Int>::from_data(TensorData::new(rows, [n_queries]), &device);
+    to_rows(x).select(0, rows)
+}

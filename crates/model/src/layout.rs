@@ -1,0 +1,178 @@
+//! The parameters of a model by name: which there are, their shapes, and the law of their first values.
+//!
+//! This is the one list of parameters. Initialisation draws along it, reading a checkpoint compares
+//! with it, and a test holds the modules in [`crate::arch`] to it.
+//!
+//! | parameter | shape | x-transformers | GPT-2 |
+//! |---|---|---|---|
+//! | `embed.weight` | `[d_vocab, d_model]` | N(0, 2/d_model) | N(0, 0.02²) |
+//! | `pos.weight` | `[n_ctx, d_model]` | N(0, 1), times the scale | N(0, 0.02²) |
+//! | `blocks.{i}.ln_1.gain`, `.bias` | `[d_model]` | 1, 0 | 1, 0 |
+//! | `blocks.{i}.attn.qkv.weight` | `[d_model, 3 d_model]` | U(±d_model^-½) | N(0, 0.02²) |
+//! | `blocks.{i}.attn.out.weight` | `[d_model, d_model]` | U(±d_model^-½) | N(0, 0.02²/2n_layers) |
+//! | `blocks.{i}.ln_2.gain`, `.bias` | `[d_model]` | 1, 0 | 1, 0 |
+//! | `blocks.{i}.mlp.up.weight` | `[d_model, d_mlp]` | U(±d_model^-½) | N(0, 0.02²) |
+//! | `blocks.{i}.mlp.down.weight` | `[d_mlp, d_model]` | U(±d_mlp^-½) | N(0, 0.02²/2n_layers) |
+//! | `ln_f.gain`, `.bias` | `[d_model]` | 1, 0 | 1, 0 |
+//! | `unembed.weight` | `[d_model, d_vocab]` | U(±d_model^-½) | N(0, 0.02²) |
+//! | `.bias` of a linear map | `[d_out]` | U(±d_in^-½) | 0 |
+//!
+//! Positions whose scale is 1 start smaller under the x-transformers law, N(0, 1/d_model), so that
+//! the embedding has the same law either way.
+//!
+//! | parameter of an LSTM | shape | law |
+//! |---|---|---|
+//! | `embed.weight` | `[d_vocab, d_model]` | N(0, 1) |
+//! | `layers.{i}.w_ih`, `.w_hh` | `[d_model, 4 d_model]`, gates i, f, g, o | U(±d_model^-½) |
+//! | `layers.{i}.b_ih`, `.b_hh` | `[4 d_model]` | U(±d_model^-½) |
+//! | `unembed.weight`, `.bias` | `[d_model, d_vocab]`, `[d_vocab]` | U(±d_model^-½) |
+
+use crate::spec::{Init, LstmSpec, ModelSpec, PosScale, Positions, TransformerSpec};
+
+/// One parameter of a model before it has numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slot {
+    /// Its name in the tree, such as `blocks.0.attn.qkv.weight`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// The law of its first values.
+    pub law: Law,
+}
+
+/// The law of a parameter's first values; each number is drawn independently.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Law {
+    /// Every value is this.
+    Constant(f64),
+    /// Uniform between minus and plus this.
+    Uniform(f64),
+    /// Normal with mean zero and this standard deviation.
+    Normal(f64),
+}
+
+/// Every parameter of the model, in the order of computation.
+///
+/// # Panics
+///
+/// If the spec has complaints, see [`ModelSpec::check`].
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_model::{LstmSpec, ModelSpec, layout};
+///
+/// let slots = layout(&ModelSpec::Lstm(LstmSpec::paper()));
+/// assert_eq!(slots[1].name, "layers.0.w_ih");
+/// assert_eq!(slots[1].shape, [128, 512]);
+/// ```
+#[must_use]
+#[track_caller]
+pub fn layout(spec: &ModelSpec) -> Vec<Slot> {
+    if let Some(complaint) = spec.check().first() {
+        panic!("the spec was not checked: {}", complaint.message);
+    }
+    match spec {
+        ModelSpec::Transformer(spec) => transformer(spec),
+        ModelSpec::Lstm(spec) => lstm(spec),
+    }
+}
+
+fn transformer(spec: &TransformerSpec) -> Vec<Slot> {
+    let d = spec.d_model;
+    let mut slots = vec![slot("embed.weight", &[spec.d_vocab, d], embed_law(spec))];
+    if spec.positions == Positions::Learned {
+        slots.push(slot("pos.weight", &[spec.n_ctx, d], pos_law(spec)));
+    }
+    for layer in 0..spec.n_layers {
+        let name = |part: &str| format!("blocks.{layer}.{part}");
+        norm(&mut slots, &name("ln_1"), d);
+        linear(
+            &mut slots,
+            &name("attn.qkv"),
+            [d, 3 * d],
+            weight_law(spec, d, false),
+            spec.attn_bias,
+        );
+        linear(&mut slots, &name("attn.out"), [d, d], weight_law(spec, d, true), spec.attn_bias);
+        norm(&mut slots, &name("ln_2"), d);
+        let [up, down] = [weight_law(spec, d, false), weight_law(spec, spec.d_mlp, true)];
+        linear(&mut slots, &name("mlp.up"), [d, spec.d_mlp], up, true);
+        linear(&mut slots, &name("mlp.down"), [spec.d_mlp, d], down, true);
+    }
+    norm(&mut slots, "ln_f", d);
+    let unembed = weight_law(spec, d, false);
+    if !spec.tie_unembed {
+        slots.push(slot("unembed.weight", &[d, spec.d_vocab], unembed));
+    }
+    if spec.unembed_bias {
+        slots.push(slot("unembed.bias", &[spec.d_vocab], bias_law(unembed)));
+    }
+    slots
+}
+
+fn lstm(spec: &LstmSpec) -> Vec<Slot> {
+    let d = spec.d_model;
+    let law = Law::Uniform((d as f64).sqrt().recip());
+    let mut slots = vec![slot("embed.weight", &[spec.d_vocab, d], Law::Normal(1.0))];
+    for layer in 0..spec.n_layers {
+        for weight in ["w_ih", "w_hh"] {
+            slots.push(slot(&format!("layers.{layer}.{weight}"), &[d, 4 * d], law));
+        }
+        for bias in ["b_ih", "b_hh"] {
+            slots.push(slot(&format!("layers.{layer}.{bias}"), &[4 * d], law));
+        }
+    }
+    slots.push(slot("unembed.weight", &[d, spec.d_vocab], law));
+    slots.push(slot("unembed.bias", &[spec.d_vocab], law));
+    slots
+}
+
+fn slot(name: &str, shape: &[usize], law: Law) -> Slot {
+    Slot { name: name.to_owned(), shape: shape.to_vec(), law }
+}
+
+fn norm(slots: &mut Vec<Slot>, name: &str, d: usize) {
+    slots.push(slot(&format!("{name}.gain"), &[d], Law::Constant(1.0)));
+    slots.push(slot(&format!("{name}.bias"), &[d], Law::Constant(0.0)));
+}
+
+fn linear(slots: &mut Vec<Slot>, name: &str, [d_in, d_out]: [usize; 2], law: Law, bias: bool) {
+    slots.push(slot(&format!("{name}.weight"), &[d_in, d_out], law));
+    if bias {
+        slots.push(slot(&format!("{name}.bias"), &[d_out], bias_law(law)));
+    }
+}
+
+fn embed_law(spec: &TransformerSpec) -> Law {
+    match spec.init {
+        Init::XTransformers => Law::Normal((2.0 / spec.d_model as f64).sqrt()),
+        Init::Gpt2 => Law::Normal(0.02),
+    }
+}
+
+fn pos_law(spec: &TransformerSpec) -> Law {
+    match (spec.init, spec.pos_scale) {
+        (Init::XTransformers, PosScale::RsqrtDModel) => Law::Normal(1.0),
+        (Init::XTransformers, PosScale::Unit) => Law::Normal((spec.d_model as f64).sqrt().recip()),
+        (Init::Gpt2, _) => Law::Normal(0.02),
+    }
+}
+
+/// The law of a weight; `into_resid` marks the projections whose outputs add up in the residual
+/// stream, which GPT-2 starts smaller.
+fn weight_law(spec: &TransformerSpec, d_in: usize, into_resid: bool) -> Law {
+    match spec.init {
+        Init::XTransformers => Law::Uniform((d_in as f64).sqrt().recip()),
+        Init::Gpt2 if into_resid => Law::Normal(0.02 / (2.0 * spec.n_layers as f64).sqrt()),
+        Init::Gpt2 => Law::Normal(0.02),
+    }
+}
+
+/// A bias has its weight's law if that is uniform, and starts at zero otherwise.
+fn bias_law(weight: Law) -> Law {
+    match weight {
+        Law::Uniform(_) => weight,
+        Law::Normal(_) | Law::Constant(_) => Law::Constant(0.0),
+    }
+}

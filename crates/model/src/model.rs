@@ -1,0 +1,146 @@
+//! A model: an architecture with its numbers.
+
+use burn::module::Module;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor};
+use mnemoscope_engine::{Ops, QueryRows};
+use mnemoscope_stats::stream::Stream;
+
+use crate::arch::{Lstm, Transformer};
+use crate::error::Error;
+use crate::hook::Hooks;
+use crate::init;
+use crate::params::{self, Source, Tensors};
+use crate::spec::{LstmSpec, ModelSpec};
+
+/// An architecture with its numbers.
+///
+/// A Burn module: on a backend with gradients its parameters have them, and
+/// [`valid`](burn::module::AutodiffModule::valid) is the same model without.
+#[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a run holds one model, and moves it once a step")]
+pub enum Model<B: Backend> {
+    /// A GPT-style decoder.
+    Transformer(Transformer<B>),
+    /// A long short-term memory.
+    Lstm(Lstm<B>),
+}
+
+impl<B: Backend> Model<B> {
+    /// A model with its first numbers.
+    ///
+    /// # Randomness
+    ///
+    /// The parameter called `name` draws from `stream.derive(name).at(0)`, so its values depend on
+    /// no other parameter. Of a normal law each number takes one [`normal`], of a uniform law one
+    /// [`uniform`]; constants draw nothing.
+    ///
+    /// # Panics
+    ///
+    /// If the spec has complaints, see [`ModelSpec::check`].
+    ///
+    /// [`normal`]: mnemoscope_stats::stream::Draws::normal
+    /// [`uniform`]: mnemoscope_stats::stream::Draws::uniform
+    #[must_use]
+    #[track_caller]
+    pub fn init(spec: &ModelSpec, stream: &Stream, device: &B::Device) -> Self {
+        Self::assemble(spec, init::draw(spec, stream), device)
+    }
+
+    /// A model with stored numbers.
+    ///
+    /// # Errors
+    ///
+    /// `Incompatible`, if a parameter is missing, unknown or has another shape; all such complaints
+    /// at once.
+    ///
+    /// # Panics
+    ///
+    /// If the spec has complaints, see [`ModelSpec::check`].
+    pub fn from_params(
+        spec: &ModelSpec,
+        tensors: Tensors,
+        device: &B::Device,
+    ) -> Result<Self, Error> {
+        params::check_fit(spec, &tensors)?;
+        Ok(Self::assemble(spec, tensors, device))
+    }
+
+    /// The same architecture, on the same device, with other numbers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::from_params`].
+    pub fn load(&self, tensors: &Tensors) -> Result<Self, Error> {
+        let device = self.devices().into_iter().next().unwrap_or_default();
+        Self::from_params(&self.spec(), tensors.clone(), &device)
+    }
+
+    /// The numbers by name, copied out of the backend.
+    #[must_use]
+    pub fn params(&self) -> Tensors {
+        params::read(self)
+    }
+
+    /// What fixes the architecture.
+    #[must_use]
+    pub fn spec(&self) -> ModelSpec {
+        match self {
+            Self::Transformer(model) => ModelSpec::Transformer(model.spec().clone()),
+            Self::Lstm(model) => ModelSpec::Lstm(model.spec().clone()),
+        }
+    }
+
+    /// A model of five numbers, to stand where another one has been moved out of.
+    ///
+    /// An optimiser wants to own what it updates, so that it can work in place.
+    #[must_use]
+    pub fn placeholder() -> Self {
+        let spec = ModelSpec::Lstm(LstmSpec { n_layers: 1, d_model: 1, d_vocab: 2 });
+        Self::init(&spec, &Stream::root(0), &B::Device::default())
+    }
+
+    fn assemble(spec: &ModelSpec, tensors: Tensors, device: &B::Device) -> Self {
+        let mut source = Source::new(tensors, device);
+        match spec {
+            ModelSpec::Transformer(spec) => {
+                Self::Transformer(Transformer::from_source(&mut source, spec))
+            }
+            ModelSpec::Lstm(spec) => Self::Lstm(Lstm::from_source(&mut source, spec)),
+        }
+    }
+}
+
+impl<B: Ops> Model<B> {
+    /// Logits at the asked places: row `i` answers `queries.place(i)`.
+    ///
+    /// The same path trains and evaluates. A row of logits depends on the tokens of its own
+    /// example up to its own place and on nothing else, to the bit.
+    ///
+    /// # Shapes
+    ///
+    /// `tokens: [batch, pos]`, each below `d_vocab` -> `[n_queries, d_vocab]`
+    ///
+    /// # Panics
+    ///
+    /// If `queries` is empty, counts places differently or asks beyond the batch; if the sequence is
+    /// longer than `n_ctx`; if a hook replaces a value by one of another shape.
+    #[must_use]
+    #[track_caller]
+    pub fn logits(
+        &self,
+        tokens: Tensor<B, 2, Int>,
+        queries: &QueryRows,
+        hooks: &mut dyn Hooks<B>,
+    ) -> Tensor<B, 2> {
+        let [batch, n_pos] = tokens.dims();
+        assert!(!queries.is_empty(), "the model is asked nothing");
+        assert_eq!(queries.seq_len(), n_pos, "the queries count another number of places");
+        let (example, _) = queries.place(queries.len() - 1);
+        assert!((example as usize) < batch, "example {example} is asked in a batch of {batch}");
+        match self {
+            Self::Transformer(model) => model.logits(tokens, queries, hooks),
+            Self::Lstm(model) => model.logits(tokens, queries, hooks),
+        }
+    }
+}

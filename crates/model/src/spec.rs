@@ -1,0 +1,409 @@
+//! What fixes an architecture, and what can be wrong with it.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that fixes the architecture of a model and its initial law.
+///
+/// Every field is present: defaults are the business of whoever reads a spec. In TOML or JSON the
+/// kind of model is the field `name`.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_model::{LstmSpec, ModelSpec};
+///
+/// let json = r#"{"name": "lstm", "n_layers": 1, "d_model": 128, "d_vocab": 5}"#;
+/// let spec: ModelSpec = serde_json::from_str(json).unwrap();
+/// assert_eq!(spec, ModelSpec::Lstm(LstmSpec::paper()));
+/// assert_eq!(spec.n_params(), Some(133_381));
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum ModelSpec {
+    /// A GPT-style decoder.
+    Transformer(TransformerSpec),
+    /// A long short-term memory.
+    Lstm(LstmSpec),
+}
+
+/// A decoder of pre-norm blocks: attention, then an MLP, each added to the residual stream.
+///
+/// # Source
+///
+/// Vaswani et al., "Attention is all you need", NeurIPS 2017; pre-norm and learned positions as in
+/// Radford et al., "Language models are unsupervised multitask learners", 2019 (GPT-2). The
+/// other preset is what the library x-transformers gives by default, which Liu et al.,
+/// arXiv:2306.00946, trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransformerSpec {
+    /// Blocks, at least 1.
+    pub n_layers: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Attention heads of a block; `d_head` is `d_model / n_heads`.
+    pub n_heads: usize,
+    /// Width of the MLP; customary is `4 * d_model`.
+    pub d_mlp: usize,
+    /// Longest sequence, in tokens. It binds only learned positions.
+    pub n_ctx: usize,
+    /// Number of different tokens.
+    pub d_vocab: usize,
+    /// How the model knows where a token stands.
+    pub positions: Positions,
+    /// By what learned positions are multiplied before they are added to the embedding.
+    pub pos_scale: PosScale,
+    /// Whether the unembedding is the embedding's transpose.
+    pub tie_unembed: bool,
+    /// Whether the projections of attention have biases. (The MLP's always do.)
+    pub attn_bias: bool,
+    /// Whether the unembedding has a bias.
+    pub unembed_bias: bool,
+    /// The MLP's non-linearity.
+    pub gelu: Gelu,
+    /// Added to the variance in layer norms; customary is `1e-5`.
+    pub layer_norm_epsilon: f64,
+    /// The law of the initial parameters.
+    pub init: Init,
+}
+
+/// A stack of LSTM layers of one width, with an embedding before and a linear unembedding after.
+///
+/// # Source
+///
+/// Hochreiter and Schmidhuber, "Long short-term memory", Neural Computation 9 (1997), with forget
+/// gates, both biases and the gate order i, f, g, o of `torch.nn.LSTM`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LstmSpec {
+    /// Layers, at least 1.
+    pub n_layers: usize,
+    /// Width of the embedding, of the state and of the output.
+    pub d_model: usize,
+    /// Number of different tokens.
+    pub d_vocab: usize,
+}
+
+/// How a transformer knows where a token stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// One learned vector for each place, added to the embedding.
+    Learned,
+    /// Not at all: order is felt through the causal mask alone.
+    None,
+}
+
+/// A fixed factor of learned positions.
+///
+/// The factor is part of the architecture, not of the initial values: AdamW moves a parameter by
+/// about the learning rate whatever its scale, so positions that are multiplied by `d_model^-1/2`
+/// learn that much more slowly than positions that merely start that much smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PosScale {
+    /// 1, as in GPT-2.
+    Unit,
+    /// `d_model^-1/2`, as in x-transformers.
+    RsqrtDModel,
+}
+
+/// Which form of the Gaussian error linear unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gelu {
+    /// `x Φ(x)` with the error function, as in x-transformers.
+    Erf,
+    /// The approximation by the hyperbolic tangent, as in GPT-2.
+    Tanh,
+}
+
+/// The law of a transformer's initial parameters. [`crate::layout`] spells it out by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Init {
+    /// PyTorch's defaults as x-transformers leaves them: linear weights and biases uniform in
+    /// `±d_in^-1/2`, embedding normal with variance `2 / d_model`, positions standard normal
+    /// before their scale.
+    #[serde(rename = "x-transformers")]
+    XTransformers,
+    /// GPT-2's: everything normal with standard deviation 0.02, the two projections into the
+    /// residual stream divided by `sqrt(2 n_layers)`, biases zero.
+    #[serde(rename = "gpt2")]
+    Gpt2,
+}
+
+/// Something wrong with a spec: which field, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// The field's name within the model's table.
+    pub field: &'static str,
+    /// What is wrong, with the numbers, and how to mend it.
+    pub message: String,
+}
+
+impl TransformerSpec {
+    /// The x-transformers variant on flip-flop strings: 512 places, 5 tokens, MLP four times as wide.
+    #[must_use]
+    pub fn x_transformers(n_layers: usize, d_model: usize, n_heads: usize) -> Self {
+        Self {
+            n_layers,
+            d_model,
+            n_heads,
+            d_mlp: 4 * d_model,
+            n_ctx: 512,
+            d_vocab: 5,
+            positions: Positions::Learned,
+            pos_scale: PosScale::RsqrtDModel,
+            tie_unembed: false,
+            attn_bias: false,
+            unembed_bias: true,
+            gelu: Gelu::Erf,
+            layer_norm_epsilon: 1e-5,
+            init: Init::XTransformers,
+        }
+    }
+
+    /// The GPT-2 variant on flip-flop strings: tied unembedding, biases in attention, tanh GELU.
+    #[must_use]
+    pub fn gpt2(n_layers: usize, d_model: usize, n_heads: usize) -> Self {
+        Self {
+            pos_scale: PosScale::Unit,
+            tie_unembed: true,
+            attn_bias: true,
+            unembed_bias: false,
+            gelu: Gelu::Tanh,
+            init: Init::Gpt2,
+            ..Self::x_transformers(n_layers, d_model, n_heads)
+        }
+    }
+
+    /// The baseline of Liu et al.: 6 layers, width 512, 8 heads, 19,170,309 parameters.
+    #[must_use]
+    pub fn fflm_base() -> Self {
+        Self::x_transformers(6, 512, 8)
+    }
+
+    /// The same size in the GPT-2 variant: 19,180,032 parameters.
+    #[must_use]
+    pub fn gpt2_base() -> Self {
+        Self::gpt2(6, 512, 8)
+    }
+
+    /// Width of one head.
+    #[must_use]
+    pub fn d_head(&self) -> usize {
+        self.d_model / self.n_heads
+    }
+
+    /// The factor of learned positions as a number.
+    #[must_use]
+    pub fn pos_factor(&self) -> f64 {
+        match self.pos_scale {
+            PosScale::Unit => 1.0,
+            PosScale::RsqrtDModel => (self.d_model as f64).sqrt().recip(),
+        }
+    }
+
+    fn complaints(&self) -> Vec<Complaint> {
+        let mut found = Vec::new();
+        at_least(1, "n_layers", self.n_layers, &mut found);
+        at_least(1, "d_model", self.d_model, &mut found);
+        at_least(1, "n_heads", self.n_heads, &mut found);
+        at_least(1, "d_mlp", self.d_mlp, &mut found);
+        at_least(1, "n_ctx", self.n_ctx, &mut found);
+        at_least(2, "d_vocab", self.d_vocab, &mut found);
+        let heads_fit = self.n_heads == 0 || self.d_model.is_multiple_of(self.n_heads);
+        if !heads_fit {
+            found.push(Complaint {
+                field: "d_model",
+                message: format!(
+                    "d_model = {} is not divisible by n_heads = {}; {} would be",
+                    self.d_model,
+                    self.n_heads,
+                    match self.d_model.div_ceil(self.n_heads).checked_mul(self.n_heads) {
+                        Some(next) => format!("d_model = {next}"),
+                        None => "n_heads = 1".to_owned(),
+                    },
+                ),
+            });
+        }
+        if !(self.layer_norm_epsilon > 0.0 && self.layer_norm_epsilon.is_finite()) {
+            found.push(Complaint {
+                field: "layer_norm_epsilon",
+                message: format!(
+                    "layer_norm_epsilon = {} is not a positive number; 1e-5 is customary",
+                    self.layer_norm_epsilon
+                ),
+            });
+        }
+        found
+    }
+}
+
+impl LstmSpec {
+    /// The LSTM of Liu et al.: one layer of width 128, 133,381 parameters.
+    #[must_use]
+    pub fn paper() -> Self {
+        Self { n_layers: 1, d_model: 128, d_vocab: 5 }
+    }
+
+    fn complaints(&self) -> Vec<Complaint> {
+        let mut found = Vec::new();
+        at_least(1, "n_layers", self.n_layers, &mut found);
+        at_least(1, "d_model", self.d_model, &mut found);
+        at_least(2, "d_vocab", self.d_vocab, &mut found);
+        found
+    }
+}
+
+impl ModelSpec {
+    /// Everything wrong with the spec, all at once; empty if a model can be made of it.
+    ///
+    /// Whether the machine can hold it is another question: see [`Self::train_bytes`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_model::{ModelSpec, TransformerSpec};
+    ///
+    /// let spec = ModelSpec::Transformer(TransformerSpec {
+    ///     n_layers: 0,
+    ///     ..TransformerSpec::x_transformers(1, 64, 5)
+    /// });
+    /// let said: Vec<String> = spec.check().into_iter().map(|c| c.message).collect();
+    /// assert_eq!(said, [
+    ///     "n_layers = 0 is too small; it must be at least 1",
+    ///     "d_model = 64 is not divisible by n_heads = 5; d_model = 65 would be",
+    /// ]);
+    /// ```
+    #[must_use]
+    pub fn check(&self) -> Vec<Complaint> {
+        let mut found = match self {
+            Self::Transformer(spec) => spec.complaints(),
+            Self::Lstm(spec) => spec.complaints(),
+        };
+        if found.is_empty() && self.train_bytes(1, 1).is_none() {
+            found.push(Complaint {
+                field: "d_model",
+                message: "the sizes of the model are beyond what 64 bits count; lower d_model, \
+                          n_layers, d_mlp, n_ctx or d_vocab"
+                    .to_owned(),
+            });
+        }
+        found
+    }
+
+    /// The kind of model, as the field `name` has it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Transformer(_) => "transformer",
+            Self::Lstm(_) => "lstm",
+        }
+    }
+
+    /// Number of different tokens.
+    #[must_use]
+    pub fn d_vocab(&self) -> usize {
+        match self {
+            Self::Transformer(spec) => spec.d_vocab,
+            Self::Lstm(spec) => spec.d_vocab,
+        }
+    }
+
+    /// Width of the residual stream, or of the LSTM's state.
+    #[must_use]
+    pub fn d_model(&self) -> usize {
+        match self {
+            Self::Transformer(spec) => spec.d_model,
+            Self::Lstm(spec) => spec.d_model,
+        }
+    }
+
+    /// Number of blocks or layers.
+    #[must_use]
+    pub fn n_layers(&self) -> usize {
+        match self {
+            Self::Transformer(spec) => spec.n_layers,
+            Self::Lstm(spec) => spec.n_layers,
+        }
+    }
+
+    /// The longest sequence the model can read, or `None` if any length will do.
+    #[must_use]
+    pub fn n_ctx(&self) -> Option<usize> {
+        match self {
+            Self::Transformer(spec) if spec.positions == Positions::Learned => Some(spec.n_ctx),
+            Self::Transformer(_) | Self::Lstm(_) => None,
+        }
+    }
+}
+
+fn at_least(least: usize, field: &'static str, value: usize, found: &mut Vec<Complaint>) {
+    if value < least {
+        found.push(Complaint {
+            field,
+            message: format!("{field} = {value} is too small; it must be at least {least}"),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(spec: TransformerSpec, expected: &[(&str, &str)]) {
+        let found = ModelSpec::Transformer(spec).check();
+        let found: Vec<_> = found.iter().map(|c| (c.field, c.message.as_str())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_presets_are_sound() {
+        check(TransformerSpec::fflm_base(), &[]);
+        check(TransformerSpec::gpt2_base(), &[]);
+        assert_eq!(ModelSpec::Lstm(LstmSpec::paper()).check(), []);
+    }
+
+    #[test]
+    fn all_complaints_come_at_once() {
+        check(
+            TransformerSpec {
+                n_layers: 0,
+                n_heads: 0,
+                d_vocab: 1,
+                layer_norm_epsilon: f64::NAN,
+                ..TransformerSpec::fflm_base()
+            },
+            &[
+                ("n_layers", "n_layers = 0 is too small; it must be at least 1"),
+                ("n_heads", "n_heads = 0 is too small; it must be at least 1"),
+                ("d_vocab", "d_vocab = 1 is too small; it must be at least 2"),
+                (
+                    "layer_norm_epsilon",
+                    "layer_norm_epsilon = NaN is not a positive number; 1e-5 is customary",
+                ),
+            ],
+        );
+        let lstm = LstmSpec { n_layers: 0, d_model: 0, d_vocab: 0 };
+        assert_eq!(ModelSpec::Lstm(lstm).check().len(), 3);
+    }
+
+    #[test]
+    fn sizes_beyond_counting_are_refused() {
+        let huge = TransformerSpec { d_mlp: usize::MAX / 2, ..TransformerSpec::fflm_base() };
+        let found = ModelSpec::Transformer(huge).check();
+        assert_eq!(found.len(), 1);
+        assert!(found[0].message.starts_with("the sizes of the model are beyond"));
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_and_a_spec_survives_json() {
+        let spec = ModelSpec::Transformer(TransformerSpec::fflm_base());
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<ModelSpec>(&json).unwrap(), spec);
+        let json = json.replace("\"n_heads\"", "\"heads\":8,\"n_heads\"");
+        let why = serde_json::from_str::<ModelSpec>(&json).unwrap_err().to_string();
+        assert!(why.contains("unknown field `heads`"), "{why}");
+    }
+}

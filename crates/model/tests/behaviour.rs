@@ -1,0 +1,369 @@
+//! What must hold of every model: causality, independence of the batch, hooks that only look.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use std::cell::Cell;
+
+use mnemoscope_engine::burn::tensor::backend::Backend;
+use mnemoscope_engine::burn::tensor::{Int, Tensor, TensorData};
+use mnemoscope_engine::device::{Cpu, CpuAutodiff, cpu};
+use mnemoscope_engine::{Ops, QueryRows};
+use mnemoscope_model::hook::{Hooks, NoHooks, Patch, Record, Value, canonical, points};
+use mnemoscope_model::optim::{AdamW, AdamWState, grad_norm, read_grads};
+use mnemoscope_model::params::Array;
+use mnemoscope_model::{LstmSpec, Model, ModelSpec, Positions, TransformerSpec};
+use mnemoscope_stats::stream::Stream;
+
+const N_POS: usize = 12;
+const D_VOCAB: usize = 6;
+
+fn specs() -> Vec<ModelSpec> {
+    let x = TransformerSpec {
+        n_ctx: 16,
+        d_vocab: D_VOCAB,
+        d_mlp: 24,
+        ..TransformerSpec::x_transformers(3, 16, 2)
+    };
+    let one = TransformerSpec { n_layers: 1, positions: Positions::None, ..x.clone() };
+    let gpt2 = TransformerSpec { n_ctx: 12, d_vocab: D_VOCAB, ..TransformerSpec::gpt2(2, 12, 3) };
+    vec![
+        ModelSpec::Transformer(x),
+        ModelSpec::Transformer(one),
+        ModelSpec::Transformer(gpt2),
+        ModelSpec::Lstm(LstmSpec { n_layers: 2, d_model: 12, d_vocab: D_VOCAB }),
+        // Too many tokens for a table of the first layer's inputs.
+        ModelSpec::Lstm(LstmSpec { n_layers: 1, d_model: 8, d_vocab: 2000 }),
+    ]
+}
+
+fn init<
+    B: Backend<Device = <Cpu as mnemoscope_engine::burn::tensor::backend::BackendTypes>::Device>,
+>(
+    spec: &ModelSpec,
+) -> Model<B> {
+    Model::init(spec, &Stream::root(11).derive("model"), &cpu())
+}
+
+/// Examples of random tokens; example `k` is the same in every batch.
+fn examples(which: std::ops::Range<u64>) -> Vec<Vec<i64>> {
+    which
+        .map(|example| {
+            let mut draws = Stream::root(5).derive("examples").at(example);
+            (0..N_POS).map(|_| i64::from(draws.below(D_VOCAB as u32))).collect()
+        })
+        .collect()
+}
+
+fn tensor<B: Backend>(examples: &[Vec<i64>], device: &B::Device) -> Tensor<B, 2, Int> {
+    let shape = [examples.len(), examples[0].len()];
+    Tensor::from_data(TensorData::new(examples.concat(), shape), device)
+}
+
+/// The bits of the logits, a row for each query.
+fn bits(
+    model: &Model<Cpu>,
+    examples: &[Vec<i64>],
+    queries: &QueryRows,
+    hooks: &mut dyn Hooks<Cpu>,
+) -> Vec<Vec<u32>> {
+    let logits = model.logits(tensor(examples, &cpu()), queries, hooks);
+    let d_vocab = logits.dims()[1];
+    let logits = logits.into_data().into_vec::<f32>().unwrap();
+    assert!(logits.iter().all(|logit| logit.is_finite()));
+    logits.chunks_exact(d_vocab).map(|row| row.iter().map(|x| x.to_bits()).collect()).collect()
+}
+
+#[test]
+fn future_tokens_do_not_change_logits_and_past_ones_do() {
+    for spec in specs() {
+        let model = init::<Cpu>(&spec);
+        let queries = QueryRows::all(1, N_POS);
+        let before = bits(&model, &examples(0..1), &queries, &mut NoHooks);
+        for changed_pos in 0..N_POS {
+            let mut changed = examples(0..1);
+            changed[0][changed_pos] = (changed[0][changed_pos] + 1) % D_VOCAB as i64;
+            let after = bits(&model, &changed, &queries, &mut NoHooks);
+            assert_eq!(before[..changed_pos], after[..changed_pos], "{spec:?}");
+            // Every later place can see the change, so a model that ignores its past fails here.
+            for pos in changed_pos..N_POS {
+                assert_ne!(before[pos], after[pos], "{spec:?}: {changed_pos} is unseen at {pos}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_of_logits_has_the_same_bits_in_any_batch_and_among_any_queries() {
+    for spec in specs() {
+        let model = init::<Cpu>(&spec);
+        let whole = bits(&model, &examples(0..7), &QueryRows::all(7, N_POS), &mut NoHooks);
+        for batch in [0..1_u64, 2..5, 6..7] {
+            let n_examples = batch.clone().count();
+            let places: Vec<(u32, u32)> =
+                (0..n_examples as u32).flat_map(|k| [(k, 1), (k, 4), (k, 11)]).collect();
+            let queries = QueryRows::new(N_POS, places.clone());
+            let some = bits(&model, &examples(batch.clone()), &queries, &mut NoHooks);
+            for ((example, pos), row) in std::iter::zip(places, some) {
+                let flat = (batch.start as usize + example as usize) * N_POS + pos as usize;
+                assert_eq!(row, whole[flat], "{spec:?}: example {example}, pos {pos} of {batch:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn hooks_that_read_everything_change_no_bit_of_logits_or_gradients() {
+    for spec in specs() {
+        let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 0), (1, 11), (2, 7)]);
+        let model = init::<CpuAutodiff>(&spec);
+        let grads = |hooks: &mut dyn Hooks<CpuAutodiff>| {
+            let logits = model.logits(tensor(&examples(0..3), &cpu()), &queries, hooks);
+            let answers = Tensor::from_data([1, 2, 3, 4], &cpu());
+            let loss = CpuAutodiff::cross_entropy(logits.clone(), answers);
+            (logits.into_data().into_vec::<f32>().unwrap(), read_grads(&model, &loss.backward()))
+        };
+        let mut record = Record::everything(&spec);
+        assert_eq!(grads(&mut NoHooks), grads(&mut record), "{spec:?}");
+        assert_eq!(record.values().len(), points(&spec).len());
+    }
+}
+
+#[test]
+fn every_point_has_the_axes_of_the_table() {
+    for spec in specs() {
+        let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 0), (1, 11), (2, 7)]);
+        let mut record = Record::everything(&spec);
+        bits(&init(&spec), &examples(0..3), &queries, &mut record);
+        let (n_heads, d_mlp) = match &spec {
+            ModelSpec::Transformer(spec) => (spec.n_heads, spec.d_mlp),
+            ModelSpec::Lstm(_) => (1, 1),
+        };
+        for point in points(&spec) {
+            let length = |axis: &&str| match *axis {
+                "batch" => 3,
+                "pos" | "query" | "key" => N_POS,
+                "n_queries" => queries.len(),
+                "d_model" => spec.d_model(),
+                "d_vocab" => spec.d_vocab(),
+                "d_mlp" => d_mlp,
+                "head" => n_heads,
+                "d_head" => spec.d_model() / n_heads,
+                "gate" => 4,
+                other => panic!("no axis is called {other}"),
+            };
+            let expected: Vec<usize> = point.axes.iter().map(length).collect();
+            assert_eq!(record.values()[&point.name].shape, expected, "{}", point.name);
+        }
+    }
+}
+
+/// What a pass leaves at one point.
+fn value(spec: &ModelSpec, point: &str, queries: &QueryRows) -> Array {
+    let mut record = Record::new(spec, &[point]).unwrap();
+    bits(&init(spec), &examples(0..3), queries, &mut record);
+    record.values()[&canonical(point)].clone()
+}
+
+#[test]
+fn a_pattern_is_a_distribution_over_the_past_and_explains_the_fused_result() {
+    let spec = &specs()[0];
+    let queries = QueryRows::all(3, N_POS);
+    for layer in 0..3 {
+        let read = |point: &str| value(spec, &format!("blocks.{layer}.attn.{point}"), &queries);
+        // In the last block the query axis lies before the head axis.
+        let last = layer == 2;
+        let (pattern, v, z) = (read("hook_pattern"), read("v.hook_out"), read("hook_z"));
+        let (n_heads, d_head) = (2, 8);
+        for (example, head, query) in (0..3 * n_heads * N_POS)
+            .map(|k| (k / (n_heads * N_POS), k / N_POS % n_heads, k % N_POS))
+        {
+            let row = if last {
+                (example * N_POS + query) * n_heads + head
+            } else {
+                (example * n_heads + head) * N_POS + query
+            };
+            let row = &pattern.data[row * N_POS..][..N_POS];
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+            assert!(row[query + 1..].iter().all(|&weight| weight.to_bits() == 0));
+            for c in 0..d_head {
+                let at = |pos: usize| ((example * N_POS + pos) * n_heads + head) * d_head + c;
+                let mixed: f32 = (0..N_POS).map(|key| row[key] * v.data[at(key)]).sum();
+                assert!((mixed - z.data[at(query)]).abs() < 1e-5, "layer {layer}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_cell_of_an_lstm_explains_its_state() {
+    let spec = &specs()[3];
+    let queries = QueryRows::all(3, N_POS);
+    for layer in 0..2 {
+        let read = |point: &str| value(spec, &format!("layers.{layer}.{point}"), &queries);
+        let (gates, cell, h) = (read("hook_gates"), read("hook_cell"), read("hook_out"));
+        for (k, state) in h.data.iter().enumerate() {
+            let (row, c) = (k / 12, k % 12);
+            let output_gate = gates.data[(row * 4 + 3) * 12 + c];
+            assert!((output_gate * cell.data[k].tanh() - state).abs() < 1e-6, "layer {layer}");
+        }
+    }
+}
+
+#[test]
+fn replacing_is_possible_at_every_replaceable_point_and_is_felt() {
+    for spec in specs() {
+        let model = init::<Cpu>(&spec);
+        let queries = QueryRows::new(N_POS, vec![(0, 3), (2, 7)]);
+        let plain = bits(&model, &examples(0..3), &queries, &mut NoHooks);
+        for point in points(&spec).into_iter().filter(|point| point.replaceable) {
+            let n_calls = Cell::new(0);
+            let mut double = Patch::new(&spec)
+                .at(&point.name, |value: Value<Cpu>| {
+                    n_calls.set(n_calls.get() + 1);
+                    match value.dims().len() {
+                        2 => value.tensor::<2>().mul_scalar(2.0).into(),
+                        3 => value.tensor::<3>().mul_scalar(2.0).into(),
+                        _ => value.tensor::<4>().mul_scalar(2.0).into(),
+                    }
+                })
+                .unwrap();
+            let patched = bits(&model, &examples(0..3), &queries, &mut double);
+            assert_eq!(n_calls.get(), 1, "{}", point.name);
+            assert_ne!(plain, patched, "{}", point.name);
+        }
+        let name = points(&spec).into_iter().find(|point| !point.replaceable).unwrap().name;
+        let refused = Patch::<Cpu>::new(&spec).at(&name, |value| value).unwrap_err();
+        assert!(refused.to_string().contains("can be read but not replaced"), "{refused}");
+    }
+}
+
+#[test]
+fn a_pattern_replaced_by_itself_gives_the_fused_logits_to_rounding() {
+    for spec in specs().iter().filter(|spec| spec.name() == "transformer") {
+        let model = init::<Cpu>(spec);
+        let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 0), (2, 7)]);
+        let mut patch = Patch::new(spec);
+        for layer in 0..spec.n_layers() {
+            patch = patch.at(&format!("blocks.{layer}.attn.hook_pattern"), |same| same).unwrap();
+        }
+        let plain = bits(&model, &examples(0..3), &queries, &mut NoHooks).concat();
+        let patched = bits(&model, &examples(0..3), &queries, &mut patch).concat();
+        for (a, b) in std::iter::zip(plain, patched) {
+            assert!((f32::from_bits(a) - f32::from_bits(b)).abs() < 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_mistyped_point_is_refused_with_the_way_to_the_table() {
+    let spec = &specs()[0];
+    let why = Record::new(spec, &["blocks.0.attn.hook_patern"]).unwrap_err().to_string();
+    assert_eq!(
+        why,
+        "this transformer of 3 layers has no hook point `blocks.0.attn.hook_patern`; the table of \
+         points is in the documentation of mnemoscope_model::hook"
+    );
+}
+
+#[test]
+fn training_continues_from_a_stored_state_to_the_same_bits() {
+    for spec in specs() {
+        let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 11)]);
+        let hyper = AdamW {
+            lr: 3e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            clip_norm: Some(0.5),
+        };
+        let step = |model: Model<CpuAutodiff>, state: &mut AdamWState<Cpu>| {
+            let logits = model.logits(tensor(&examples(0..2), &cpu()), &queries, &mut NoHooks);
+            let loss = CpuAutodiff::cross_entropy(logits, Tensor::from_data([1, 2], &cpu()));
+            state.step(model, loss.backward(), &hyper)
+        };
+        let (mut model, mut state) = (init::<CpuAutodiff>(&spec), AdamWState::new());
+        state.check_fit(&spec).unwrap();
+        for _ in 0..3 {
+            model = step(model, &mut state);
+        }
+        state.check_fit(&spec).unwrap();
+        let (stored_model, stored_state) = (model.params(), state.to_tensors());
+        for _ in 0..2 {
+            model = step(model, &mut state);
+        }
+        let mut state = AdamWState::from_tensors(&stored_state, &cpu()).unwrap();
+        assert_eq!(state.n_steps(), 3);
+        let mut resumed = Model::from_params(&spec, stored_model, &cpu()).unwrap();
+        for _ in 0..2 {
+            resumed = step(resumed, &mut state);
+        }
+        assert_eq!(resumed.params(), model.params(), "{spec:?}");
+    }
+}
+
+#[test]
+fn clipping_scales_all_gradients_to_the_norm_and_leaves_small_ones_alone() {
+    let spec = &specs()[3];
+    let model = init::<CpuAutodiff>(spec);
+    let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 11)]);
+    let logits = model.logits(tensor(&examples(0..2), &cpu()), &queries, &mut NoHooks);
+    let loss = CpuAutodiff::cross_entropy(logits, Tensor::from_data([1, 2], &cpu()));
+    let grads = loss.backward();
+    let norm = grad_norm(&model, &grads);
+    let named = read_grads(&model, &grads);
+    let squares = named.iter().flat_map(|(_, array)| &array.data);
+    let expected = squares.map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    assert!((norm / expected - 1.0).abs() < 1e-6);
+
+    // One step from zero means: the stored mean is a tenth of the gradient that was used.
+    let mean_norm = |clip_norm: f64| {
+        let hyper = AdamW {
+            lr: 0.0,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            clip_norm: Some(clip_norm),
+        };
+        let mut state = AdamWState::new();
+        let logits = model.logits(tensor(&examples(0..2), &cpu()), &queries, &mut NoHooks);
+        let loss = CpuAutodiff::cross_entropy(logits, Tensor::from_data([1, 2], &cpu()));
+        let moved = state.step(model.clone(), loss.backward(), &hyper);
+        assert_eq!(moved.params(), model.params(), "a learning rate of zero moves nothing");
+        let means = state.to_tensors().strip_prefix("m.");
+        let squares: f64 =
+            means.iter().flat_map(|(_, array)| &array.data).map(|&x| f64::from(x).powi(2)).sum();
+        10.0 * squares.sqrt()
+    };
+    assert!((mean_norm(norm / 4.0) / (norm / 4.0) - 1.0).abs() < 1e-4);
+    assert!((mean_norm(4.0 * norm) / norm - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_refused_with_every_complaint() {
+    let spec = &specs()[3];
+    let model = init::<CpuAutodiff>(spec);
+    let logits =
+        model.logits(tensor(&examples(0..1), &cpu()), &QueryRows::all(1, N_POS), &mut NoHooks);
+    let mut state = AdamWState::new();
+    let hyper = AdamW {
+        lr: 1e-3,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        clip_norm: None,
+    };
+    let moved = state.step(model, logits.sum().backward(), &hyper);
+    assert_eq!(moved.spec(), *spec);
+    let other = ModelSpec::Lstm(LstmSpec { n_layers: 2, d_model: 12, d_vocab: 7 });
+    let why = state.check_fit(&other).unwrap_err().to_string();
+    assert!(why.contains("`embed.weight` has shape [6, 12], the model needs [7, 12]"), "{why}");
+
+    let mut stored = state.to_tensors();
+    stored.remove("v.embed.weight");
+    stored.remove("n_steps");
+    let why = AdamWState::<Cpu>::from_tensors(&stored, &cpu()).unwrap_err().to_string();
+    assert!(why.contains("`n_steps` is missing; `v.embed.weight` is missing"), "{why}");
+}

@@ -1,0 +1,172 @@
+//! Agreement with PyTorch: logits, loss, every gradient, and ten steps of AdamW.
+//!
+//! The files and the script that makes them are in `golden/`. PyTorch computed them in double
+//! precision from the same single-precision parameters, so the distance is our own rounding. The
+//! distance of two arrays is relative in the Euclidean norm, `|got - expected| / |expected|`, and
+//! must stay below 1e-5 for every single array.
+//!
+//! One thing cannot be compared. A bias on the keys adds the same to all scores of a query, so softmax
+//! takes it out again: its gradient is zero in exact arithmetic, and what a computer finds is noise.
+//! AdamW divides noise by its own size, so after ten steps these numbers have wandered by some
+//! learning rates in PyTorch as here. They are held to that bound, and, because they change no
+//! logit, the losses are still held to 1e-5.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use std::collections::BTreeMap;
+
+use mnemoscope_engine::burn::tensor::{Int, Tensor, TensorData};
+use mnemoscope_engine::device::{CpuAutodiff, cpu};
+use mnemoscope_engine::{Ops, QueryRows};
+use mnemoscope_model::hook::NoHooks;
+use mnemoscope_model::optim::{AdamW, AdamWState, read_grads};
+use mnemoscope_model::params::{Tensors, from_safetensors};
+use mnemoscope_model::{Model, ModelSpec};
+
+const TOLERANCE: f64 = 1e-5;
+
+/// One golden file, opened.
+struct Golden {
+    spec: ModelSpec,
+    metadata: BTreeMap<String, String>,
+    tensors: Tensors,
+}
+
+#[derive(serde::Deserialize)]
+struct Optimiser {
+    beta1: f64,
+    beta2: f64,
+    epsilon: f64,
+    weight_decay: f64,
+    learning_rates: Vec<f64>,
+}
+
+impl Golden {
+    fn open(bytes: &[u8]) -> Self {
+        let (tensors, metadata) = from_safetensors(bytes).unwrap();
+        let spec = serde_json::from_str(&metadata["spec"]).unwrap();
+        Self { spec, metadata, tensors }
+    }
+
+    /// A tensor of whole numbers; the file holds every number in single precision.
+    fn whole(&self, name: &str) -> Vec<i64> {
+        self.tensors.get(name).unwrap().data.iter().map(|&number| number as i64).collect()
+    }
+
+    fn tokens(&self) -> Tensor<CpuAutodiff, 2, Int> {
+        let shape = self.tensors.get("tokens").unwrap().shape.clone();
+        Tensor::from_data(TensorData::new(self.whole("tokens"), shape), &cpu())
+    }
+
+    fn queries(&self) -> QueryRows {
+        let n_pos = self.tensors.get("tokens").unwrap().shape[1];
+        let places = self.whole("queries");
+        let places = places.chunks_exact(2).map(|place| (place[0] as u32, place[1] as u32));
+        QueryRows::new(n_pos, places.collect())
+    }
+
+    fn loss(&self, logits: Tensor<CpuAutodiff, 2>) -> Tensor<CpuAutodiff, 1> {
+        let targets = self.whole("targets");
+        let n_targets = targets.len();
+        let targets = Tensor::from_data(TensorData::new(targets, [n_targets]), &cpu());
+        CpuAutodiff::cross_entropy(logits, targets)
+    }
+
+    fn model(&self) -> Model<CpuAutodiff> {
+        Model::from_params(&self.spec, self.tensors.strip_prefix("before."), &cpu()).unwrap()
+    }
+}
+
+/// `|got - expected| / |expected|` in the Euclidean norm.
+fn distance(got: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(got.len(), expected.len());
+    let norm = |squares: &mut dyn Iterator<Item = f64>| squares.sum::<f64>().sqrt();
+    let square = |x: f64| x * x;
+    let apart = norm(
+        &mut std::iter::zip(got, expected).map(|(&g, &e)| square(f64::from(g) - f64::from(e))),
+    );
+    apart / norm(&mut expected.iter().map(|&e| square(f64::from(e))))
+}
+
+/// Compares two sets of arrays name by name; `wander` is what the biases of keys may differ by.
+#[track_caller]
+fn check_all(what: &str, got: &Tensors, expected: &Tensors, wander: f32) {
+    assert_eq!(got.names().collect::<Vec<_>>(), expected.names().collect::<Vec<_>>());
+    for (name, array) in got.iter() {
+        let expected = expected.get(name).unwrap();
+        assert_eq!(array.shape, expected.shape, "{what} {name}");
+        let (mut got, mut expected) = (array.data.clone(), expected.data.clone());
+        if name.ends_with("attn.qkv.bias") {
+            let keys = got.len() / 3..2 * got.len() / 3;
+            let got_keys: Vec<f32> = got.drain(keys.clone()).collect();
+            for (got, expected) in std::iter::zip(got_keys, expected.drain(keys)) {
+                assert!((got - expected).abs() <= wander, "{what} `{name}`: {got} {expected}");
+            }
+        }
+        let apart = distance(&got, &expected);
+        assert!(apart < TOLERANCE, "{what} `{name}` is {apart:.2e} away");
+    }
+}
+
+fn check(bytes: &[u8]) {
+    let golden = Golden::open(bytes);
+    let (tokens, queries) = (golden.tokens(), golden.queries());
+    let expected_losses = &golden.tensors.get("losses").unwrap().data;
+
+    let mut model = golden.model();
+    let logits = model.logits(tokens.clone(), &queries, &mut NoHooks);
+    let expected = golden.tensors.get("logits").unwrap();
+    let got = logits.clone().into_data().into_vec::<f32>().unwrap();
+    assert!(distance(&got, &expected.data) < TOLERANCE, "logits");
+    let grads = golden.loss(logits).backward();
+    let grads = read_grads(&model, &grads);
+    check_all("gradient of", &grads, &golden.tensors.strip_prefix("grad."), 1e-6);
+
+    let optimiser: Optimiser = serde_json::from_str(&golden.metadata["adamw"]).unwrap();
+    let Optimiser { beta1, beta2, epsilon, weight_decay, learning_rates } = optimiser;
+    assert_eq!(learning_rates.len(), 10);
+    let wander = learning_rates.iter().sum::<f64>() as f32;
+    let mut state = AdamWState::new();
+    let mut losses = Vec::new();
+    for lr in learning_rates {
+        let loss = golden.loss(model.logits(tokens.clone(), &queries, &mut NoHooks));
+        losses.push(loss.clone().into_scalar());
+        let hyper = AdamW { lr, beta1, beta2, epsilon, weight_decay, clip_norm: None };
+        model = state.step(model, loss.backward(), &hyper);
+    }
+    losses.push(golden.loss(model.logits(tokens, &queries, &mut NoHooks)).into_scalar());
+    for (step, (got, expected)) in std::iter::zip(&losses, expected_losses).enumerate() {
+        let apart = distance(&[*got], &[*expected]);
+        assert!(apart < TOLERANCE, "loss after {step} steps: got {got}, expected {expected}");
+    }
+    check_all("after ten steps", &model.params(), &golden.tensors.strip_prefix("after."), wander);
+}
+
+#[test]
+fn the_x_transformers_variant_agrees_with_pytorch() {
+    check(include_bytes!("../golden/x_transformers.safetensors"));
+}
+
+#[test]
+fn the_gpt2_variant_agrees_with_pytorch() {
+    check(include_bytes!("../golden/gpt2.safetensors"));
+}
+
+#[test]
+fn one_block_without_positions_agrees_with_pytorch() {
+    check(include_bytes!("../golden/one_layer.safetensors"));
+}
+
+#[test]
+fn a_stack_of_two_lstm_layers_agrees_with_pytorch() {
+    check(include_bytes!("../golden/lstm.safetensors"));
+}
+
+#[test]
+fn the_distance_would_notice_one_wrong_number_in_a_thousand() {
+    let expected: Vec<f32> = (1..=1000).map(|k| (k as f32).sin()).collect();
+    let mut got = expected.clone();
+    got[500] *= 1.001;
+    assert!(distance(&got, &expected) > TOLERANCE);
+    assert!(distance(&expected, &expected) < f64::MIN_POSITIVE);
+}
