@@ -1,0 +1,175 @@
+//! From addressed examples to what a model is asked: tokens, the places of the questions, the answers.
+
+use mnemoscope_engine::QueryRows;
+use mnemoscope_engine::burn::tensor::backend::Backend;
+use mnemoscope_engine::burn::tensor::{Int, Tensor, TensorData};
+use mnemoscope_stats::stream::Stream;
+use mnemoscope_task::{Scoring, Target, Task, Token, reads};
+
+/// A question to the model: which example of the batch, where, and what is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Index of the example within the batch.
+    pub example: u32,
+    /// Where the model answers, from 0.
+    pub query_pos: u32,
+    /// The token that is right.
+    pub answer: Token,
+    /// Place of the `w` whose symbol is read back; the query's own place for targets that are
+    /// not reads, which no number of an evaluation is made of.
+    pub write_pos: u32,
+}
+
+/// Some consecutive examples of a stream, and the questions they ask.
+///
+/// # Shapes
+///
+/// `tokens: [n_examples, seq_len]` holds whole examples. The model is fed all but the last token
+/// of each, because nothing is asked there: `[n_examples, seq_len - 1]`.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Index, within the stream, of the first example.
+    pub first_index: u64,
+    /// Number of examples.
+    pub n_examples: usize,
+    /// Tokens in an example.
+    pub seq_len: usize,
+    /// All tokens, example after example.
+    pub tokens: Vec<Token>,
+    /// The questions, ordered by example and place.
+    pub questions: Vec<Question>,
+}
+
+impl Batch {
+    /// Draws the examples `first_index..first_index + n_examples` of `stream`.
+    ///
+    /// # Arguments
+    ///
+    /// - `scoring`: `Reads` asks at each `r` only; `All` asks for every next token.
+    ///
+    /// # Randomness
+    ///
+    /// Example `index` is a function of `(stream, index)` alone, so any batch of any size sees
+    /// the same examples.
+    #[must_use]
+    pub fn draw(
+        task: &Task,
+        stream: &Stream,
+        first_index: u64,
+        n_examples: usize,
+        scoring: Scoring,
+    ) -> Self {
+        let seq_len = task.seq_len();
+        let mut tokens = Vec::with_capacity(n_examples * seq_len);
+        task.batch_into(stream, first_index, n_examples, &mut tokens);
+        let mut questions = Vec::new();
+        let (mut targets, mut trained): (Vec<Target>, Vec<(u32, Token)>) = Default::default();
+        for (example, example_tokens) in (0_u32..).zip(tokens.chunks_exact(seq_len)) {
+            match scoring {
+                Scoring::Reads => {
+                    reads(example_tokens, &mut targets);
+                    questions.extend(targets.iter().map(|target| Question {
+                        example,
+                        query_pos: target.query_pos,
+                        answer: target.answer,
+                        write_pos: target.write_pos,
+                    }));
+                }
+                Scoring::All => {
+                    scoring.trained(example_tokens, &mut trained);
+                    questions.extend(trained.iter().map(|&(query_pos, answer)| Question {
+                        example,
+                        query_pos,
+                        answer,
+                        write_pos: query_pos,
+                    }));
+                }
+            }
+        }
+        Self { first_index, n_examples, seq_len, tokens, questions }
+    }
+
+    /// The tokens of one example of the batch.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such example.
+    #[must_use]
+    pub fn example(&self, example: usize) -> &[Token] {
+        &self.tokens[example * self.seq_len..][..self.seq_len]
+    }
+
+    /// What the model is fed, `[n_examples, seq_len - 1]`.
+    #[must_use]
+    pub fn inputs<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Int> {
+        let n_fed = self.seq_len - 1;
+        let fed: Vec<i32> = self
+            .tokens
+            .chunks_exact(self.seq_len)
+            .flat_map(|example| example[..n_fed].iter().map(|&token| i32::from(token)))
+            .collect();
+        Tensor::from_data(TensorData::new(fed, [self.n_examples, n_fed]), device)
+    }
+
+    /// Where the model is asked, in the order of [`Batch::questions`].
+    #[must_use]
+    pub fn rows(&self) -> QueryRows {
+        let places = self.questions.iter().map(|ask| (ask.example, ask.query_pos)).collect();
+        QueryRows::new(self.seq_len - 1, places)
+    }
+
+    /// The right answers, `[n_questions]`.
+    #[must_use]
+    pub fn answers<B: Backend>(&self, device: &B::Device) -> Tensor<B, 1, Int> {
+        let answers: Vec<i32> = self.questions.iter().map(|ask| i32::from(ask.answer)).collect();
+        let n_questions = answers.len();
+        Tensor::from_data(TensorData::new(answers, [n_questions]), device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mnemoscope_task::{FlipFlop, oracle};
+
+    use super::*;
+
+    #[test]
+    fn a_batch_asks_what_the_oracle_answers() {
+        let task = Task::FlipFlop(FlipFlop::paper(0.8).unwrap());
+        let stream = Stream::root(3).derive("batch test");
+        let batch = Batch::draw(&task, &stream, 5, 20, Scoring::Reads);
+        let expected: Vec<(u32, usize, Token)> = (0_u32..)
+            .zip(batch.tokens.chunks_exact(512))
+            .flat_map(|(example, tokens)| {
+                oracle::answers(tokens)
+                    .into_iter()
+                    .map(move |(query_pos, answer)| (example, query_pos, answer.unwrap()))
+            })
+            .collect();
+        let asked: Vec<(u32, usize, Token)> = batch
+            .questions
+            .iter()
+            .map(|ask| (ask.example, ask.query_pos as usize, ask.answer))
+            .collect();
+        assert_eq!(asked, expected);
+    }
+
+    #[test]
+    fn batches_of_any_size_see_the_same_examples() {
+        let task = Task::FlipFlop(FlipFlop::paper(0.1).unwrap());
+        let stream = Stream::root(3).derive("batch test");
+        let whole = Batch::draw(&task, &stream, 0, 8, Scoring::Reads);
+        let part = Batch::draw(&task, &stream, 6, 1, Scoring::Reads);
+        assert_eq!(whole.example(6), part.example(0));
+    }
+
+    #[test]
+    fn generative_scoring_asks_at_every_place_that_has_a_successor() {
+        let task = Task::FlipFlop(FlipFlop::paper(0.8).unwrap());
+        let batch = Batch::draw(&task, &Stream::root(0), 0, 2, Scoring::All);
+        assert_eq!(batch.questions.len(), 2 * 511);
+        assert!(batch.questions.iter().all(|ask| {
+            ask.answer == batch.example(ask.example as usize)[ask.query_pos as usize + 1]
+        }));
+    }
+}

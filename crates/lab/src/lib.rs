@@ -1,0 +1,22 @@
+//! The laboratory: from a spec to a plan, from a plan to a run, and every measurement on the way.
+//!
+//! This crate is also the door for Rust users: the rooms below it are re-exported, so that one
+//! dependency is enough.
+
+pub mod again;
+pub mod batch;
+pub mod clock;
+mod error;
+pub mod eval;
+pub mod event;
+pub mod plan;
+pub mod replay;
+pub mod run;
+pub mod train;
+
+pub use error::{Error, ErrorKind};
+pub use mnemoscope_engine as engine;
+pub use mnemoscope_model as model;
+pub use mnemoscope_stats as stats;
+pub use mnemoscope_store as store;
+pub use mnemoscope_task as task;

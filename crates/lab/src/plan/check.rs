@@ -1,0 +1,157 @@
+//! What can be wrong with a plan whose every field is present: values that do not go together.
+
+use mnemoscope_model::ModelSpec;
+use mnemoscope_task::{Complaint, Task};
+
+use super::complaint::Fault;
+use super::types::{EvalPlan, Plan, TrainPlan};
+
+/// One thing that is wrong with a plan, at the path where a spec would have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) path: String,
+    pub(crate) message: String,
+    pub(crate) fault: Fault,
+}
+
+impl Plan {
+    /// Everything that is wrong with the plan; empty if it can be run on a large enough machine.
+    pub(crate) fn check(&self) -> Vec<Problem> {
+        let mut found = Found::default();
+        found.task("task", &self.task, &[]);
+        found.model(&self.model);
+        found.train(&self.train);
+        found.eval(&self.eval, &self.task);
+        if found.0.is_empty() {
+            found.fit(self);
+        }
+        found.0
+    }
+}
+
+#[derive(Default)]
+struct Found(Vec<Problem>);
+
+impl Found {
+    fn push(&mut self, path: impl Into<String>, message: String) {
+        self.0.push(Problem { path: path.into(), message, fault: Fault::Together });
+    }
+
+    /// What is wrong with a language beyond what was `said` of the one it takes its shape from.
+    fn task(&mut self, path: &str, task: &Task, said: &[Complaint]) {
+        for complaint in task.check() {
+            if said.contains(&complaint) {
+                continue;
+            }
+            let field = match complaint.part {
+                Some(part) => format!("{path}.parts[{part}].{}", complaint.field),
+                None => format!("{path}.{}", complaint.field),
+            };
+            self.push(field, complaint.message);
+        }
+    }
+
+    fn model(&mut self, model: &ModelSpec) {
+        let uncountable = model.train_bytes(1, 1).is_none();
+        for complaint in model.check() {
+            let fault = match complaint.field {
+                "d_model" if uncountable => Fault::Machine,
+                _ => Fault::Together,
+            };
+            let path = format!("model.{}", complaint.field);
+            self.0.push(Problem { path, message: complaint.message, fault });
+        }
+    }
+
+    fn train(&mut self, train: &TrainPlan) {
+        let TrainPlan { n_steps, batch_size, warmup_steps, ref optimizer, .. } = *train;
+        for (field, count) in [("n_steps", n_steps), ("batch_size", u64::from(batch_size))] {
+            if count == 0 {
+                self.push(format!("train.{field}"), format!("{field} is 0; use at least 1"));
+            }
+        }
+        if n_steps > 0 && warmup_steps > n_steps {
+            let message = format!(
+                "warmup_steps is {warmup_steps}, but training ends after n_steps = {n_steps}; \
+                 use at most that"
+            );
+            self.push("train.warmup_steps", message);
+        }
+        let sound = [
+            ("lr", optimizer.lr, optimizer.lr > 0.0),
+            ("beta1", optimizer.beta1, (0.0..1.0).contains(&optimizer.beta1)),
+            ("beta2", optimizer.beta2, (0.0..1.0).contains(&optimizer.beta2)),
+            ("epsilon", optimizer.epsilon, optimizer.epsilon > 0.0),
+            ("weight_decay", optimizer.weight_decay, optimizer.weight_decay >= 0.0),
+            ("clip_norm", optimizer.clip_norm.unwrap_or(1.0), {
+                optimizer.clip_norm.is_none_or(|norm| norm > 0.0)
+            }),
+        ];
+        for (field, number, in_range) in sound {
+            if !(in_range && number.is_finite()) {
+                self.push(format!("train.{field}"), format!("{field} is {number}, out of range"));
+            }
+        }
+    }
+
+    fn eval(&mut self, eval: &EvalPlan, trained: &Task) {
+        if eval.sets.is_empty() {
+            let message = "every set is left out; keep at least one with n_examples above 0";
+            self.push("eval", message.to_owned());
+        }
+        if !(0.0 < eval.confidence && eval.confidence < 1.0) {
+            let message = format!("confidence is {}, not between 0 and 1", eval.confidence);
+            self.push("eval.confidence", message);
+        }
+        if eval.n_resamples == 0 {
+            self.push("eval.n_resamples", "n_resamples is 0; use at least 1".to_owned());
+        }
+        let said = trained.check();
+        for (name, set) in &eval.sets {
+            self.task(&format!("eval.{name}"), &set.task, &said);
+            if set.curve_examples > set.n_examples {
+                let message = format!(
+                    "curve_examples is {}, but the set has n_examples = {}; use at most that",
+                    set.curve_examples, set.n_examples
+                );
+                self.push(format!("eval.{name}.curve_examples"), message);
+            }
+        }
+    }
+
+    /// Whether task, model and evaluation sets have the same shape.
+    fn fit(&mut self, plan: &Plan) {
+        let n_symbols = plan.task.n_symbols();
+        let d_vocab = plan.task.d_vocab();
+        if plan.model.d_vocab() < d_vocab as usize {
+            let message = format!(
+                "d_vocab is {}, but the task has {d_vocab} tokens (3 and n_symbols = {n_symbols}); \
+                 leave d_vocab out to follow the task",
+                plan.model.d_vocab()
+            );
+            self.push("model.d_vocab", message);
+        }
+        let sets = plan.eval.sets.iter().map(|(name, set)| (format!("eval.{name}"), &set.task));
+        let tasks: Vec<_> = std::iter::once(("task".to_owned(), &plan.task)).chain(sets).collect();
+        for (path, task) in &tasks {
+            if task.n_symbols() != n_symbols {
+                let message = format!(
+                    "n_symbols is {}, but the model is trained on n_symbols = {n_symbols}; \
+                     use the same vocabulary",
+                    task.n_symbols()
+                );
+                self.push(format!("{path}.n_symbols"), message);
+            }
+        }
+        let Some((path, task)) = tasks.iter().max_by_key(|(_, task)| task.seq_len()) else {
+            return;
+        };
+        if let Some(n_ctx) = plan.model.n_ctx().filter(|&n_ctx| n_ctx < task.seq_len()) {
+            let message = format!(
+                "n_ctx is {n_ctx}, but {path}.seq_len is {}; use at least that, or leave n_ctx out",
+                task.seq_len()
+            );
+            self.push("model.n_ctx", message);
+        }
+    }
+}

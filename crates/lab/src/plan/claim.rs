@@ -1,0 +1,235 @@
+//! What a study claims, in a form that a program can hold against a measurement.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A published sentence and the measurement that would bear it out.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_lab::plan::{Claim, Comparison, Measure, Runs, Verdict};
+///
+/// let claim = Claim {
+///     text: "an LSTM makes no error on sparse strings".to_owned(),
+///     source: "Liu et al. 2023, R2".to_owned(),
+///     arm: "lstm".to_owned(),
+///     set: "val_sparse".to_owned(),
+///     measure: Measure::NErrors,
+///     comparison: Comparison::Equal,
+///     bound: 0.0,
+///     runs: Runs::Each,
+/// };
+/// assert_eq!(claim.expectation(), "n_errors == 0 in each run of lstm on val_sparse");
+/// // One number for each run of the arm; a single failing seed is enough.
+/// assert_eq!(claim.judge(&[0.0, 0.0]), Verdict::Held);
+/// assert_eq!(claim.judge(&[0.0, 3.0]), Verdict::Failed);
+/// assert_eq!(claim.judge(&[]), Verdict::Unmeasured);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// The claim in words.
+    pub text: String,
+    /// Who makes it, and where.
+    pub source: String,
+    /// The arm it is about.
+    pub arm: String,
+    /// The evaluation set it is about.
+    pub set: String,
+    /// What is measured.
+    pub measure: Measure,
+    /// How it stands to the bound.
+    #[serde(rename = "op")]
+    pub comparison: Comparison,
+    /// The bound.
+    pub bound: f64,
+    /// Of how many of the arm's runs it is claimed.
+    pub runs: Runs,
+}
+
+/// A number of an evaluation, by its name in the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Errors: a count.
+    NErrors,
+    /// Errors per trial.
+    ErrorRate,
+    /// The lower end of the error rate's interval.
+    IntervalLow,
+    /// The upper end of the error rate's interval.
+    IntervalHigh,
+}
+
+/// How a measured number stands to a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Comparison {
+    /// Equal.
+    #[serde(rename = "==")]
+    Equal,
+    /// Smaller.
+    #[serde(rename = "<")]
+    Less,
+    /// Smaller or equal.
+    #[serde(rename = "<=")]
+    AtMost,
+    /// Larger.
+    #[serde(rename = ">")]
+    More,
+    /// Larger or equal.
+    #[serde(rename = ">=")]
+    AtLeast,
+}
+
+/// Of how many runs of an arm something is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Runs {
+    /// Of every run.
+    Each,
+    /// Of at least one.
+    Any,
+}
+
+/// What the measurement says about a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As claimed.
+    Held,
+    /// Not as claimed.
+    Failed,
+    /// No run of the arm was measured on the set.
+    Unmeasured,
+}
+
+impl Claim {
+    /// Whether the numbers, one for each run of the arm, are as claimed.
+    #[must_use]
+    pub fn judge(&self, measured: &[f64]) -> Verdict {
+        let as_claimed = |&number: &f64| self.comparison.holds(number, self.bound);
+        let held = match self.runs {
+            _ if measured.is_empty() => return Verdict::Unmeasured,
+            Runs::Each => measured.iter().all(as_claimed),
+            Runs::Any => measured.iter().any(as_claimed),
+        };
+        if held { Verdict::Held } else { Verdict::Failed }
+    }
+
+    /// What the claim expects, in one short line.
+    #[must_use]
+    pub fn expectation(&self) -> String {
+        let Self { arm, set, measure, comparison, bound, runs, .. } = self;
+        let runs = match runs {
+            Runs::Each => "each run",
+            Runs::Any => "at least one run",
+        };
+        format!("{measure} {comparison} {bound} in {runs} of {arm} on {set}")
+    }
+}
+
+impl Comparison {
+    /// All of them, by the sign a spec writes.
+    pub(crate) const ALL: &[(&str, Self)] = &[
+        ("==", Self::Equal),
+        ("<", Self::Less),
+        ("<=", Self::AtMost),
+        (">", Self::More),
+        (">=", Self::AtLeast),
+    ];
+
+    /// Whether `number` stands to `bound` in this way; a number that is not finite never does.
+    #[must_use]
+    #[expect(clippy::float_cmp, reason = "a count is claimed to be exactly equal to its bound")]
+    pub fn holds(self, number: f64, bound: f64) -> bool {
+        number.is_finite()
+            && match self {
+                Self::Equal => number == bound,
+                Self::Less => number < bound,
+                Self::AtMost => number <= bound,
+                Self::More => number > bound,
+                Self::AtLeast => number >= bound,
+            }
+    }
+}
+
+impl Measure {
+    /// All of them, by their names in a spec and in a result.
+    pub(crate) const ALL: &[(&str, Self)] = &[
+        ("n_errors", Self::NErrors),
+        ("error_rate", Self::ErrorRate),
+        ("interval_low", Self::IntervalLow),
+        ("interval_high", Self::IntervalHigh),
+    ];
+}
+
+impl Runs {
+    /// All of them, by their names in a spec.
+    pub(crate) const ALL: &[(&str, Self)] = &[("each", Self::Each), ("any", Self::Any)];
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_name(f, self, Self::ALL)
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_name(f, self, Self::ALL)
+    }
+}
+
+fn write_name<T: PartialEq>(f: &mut fmt::Formatter<'_>, of: &T, all: &[(&str, T)]) -> fmt::Result {
+    let name = all.iter().find(|(_, one)| one == of).map_or("?", |(name, _)| name);
+    f.write_str(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_a_spec_are_the_names_of_the_record() {
+        for (name, measure) in Measure::ALL {
+            assert_eq!(serde_json::to_value(measure).unwrap(), *name);
+        }
+        for (name, comparison) in Comparison::ALL {
+            assert_eq!(serde_json::to_value(comparison).unwrap(), *name);
+        }
+        for (name, runs) in Runs::ALL {
+            assert_eq!(serde_json::to_value(runs).unwrap(), *name);
+        }
+    }
+
+    #[test]
+    fn each_comparison_tells_its_three_sides_apart() {
+        let sides = |comparison: Comparison| [1.0, 2.0, 3.0].map(|n| comparison.holds(n, 2.0));
+        assert_eq!(sides(Comparison::Equal), [false, true, false]);
+        assert_eq!(sides(Comparison::Less), [true, false, false]);
+        assert_eq!(sides(Comparison::AtMost), [true, true, false]);
+        assert_eq!(sides(Comparison::More), [false, false, true]);
+        assert_eq!(sides(Comparison::AtLeast), [false, true, true]);
+        assert!(!Comparison::AtLeast.holds(f64::INFINITY, 0.0));
+    }
+
+    #[test]
+    fn any_needs_one_run_and_each_needs_all() {
+        let claim = |runs| Claim {
+            text: "errors occur".to_owned(),
+            source: "a test".to_owned(),
+            arm: "transformer".to_owned(),
+            set: "val".to_owned(),
+            measure: Measure::NErrors,
+            comparison: Comparison::More,
+            bound: 0.0,
+            runs,
+        };
+        assert_eq!(claim(Runs::Any).judge(&[0.0, 7.0]), Verdict::Held);
+        assert_eq!(claim(Runs::Each).judge(&[0.0, 7.0]), Verdict::Failed);
+        assert_eq!(claim(Runs::Any).judge(&[0.0]), Verdict::Failed);
+        assert_eq!(claim(Runs::Any).judge(&[f64::NAN]), Verdict::Failed);
+    }
+}

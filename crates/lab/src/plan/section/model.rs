@@ -1,0 +1,107 @@
+//! `[model]`: a preset, and what is changed of it.
+
+use mnemoscope_model::{Gelu, Init, LstmSpec, ModelSpec, PosScale, Positions, TransformerSpec};
+use mnemoscope_task::Task;
+
+use crate::plan::complaint::Fault;
+use crate::plan::reader::{Allowed, Section};
+use crate::plan::types::EvalPlan;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Transformer,
+    Lstm,
+}
+
+#[derive(Clone, Copy)]
+enum Preset {
+    FflmBase,
+    Gpt2Base,
+    Lstm,
+}
+
+impl Preset {
+    const ALL: &[(&str, Self)] =
+        &[("fflm-base", Self::FflmBase), ("gpt2-base", Self::Gpt2Base), ("lstm", Self::Lstm)];
+
+    fn name(self) -> Name {
+        match self {
+            Self::FflmBase | Self::Gpt2Base => Name::Transformer,
+            Self::Lstm => Name::Lstm,
+        }
+    }
+}
+
+pub(super) fn read(mut section: Section<'_, '_>, task: &Task, eval: &EvalPlan) -> ModelSpec {
+    const NAMES: &[(&str, Name)] = &[("transformer", Name::Transformer), ("lstm", Name::Lstm)];
+    let preset = section.choice_if_given("preset", Preset::ALL);
+    let name = section.choice_if_given("name", NAMES);
+    if preset.is_some_and(|preset| name.is_some_and(|name| preset.name() != name)) {
+        let message = "name and preset are two different models; give one of the two";
+        section.complain(Fault::Together, "name", message.to_owned());
+    }
+    let preset = preset.unwrap_or(match name {
+        Some(Name::Lstm) => Preset::Lstm,
+        Some(Name::Transformer) | None => Preset::FflmBase,
+    });
+    let d_vocab = section.size("d_vocab", task.d_vocab() as usize);
+    let model = match preset {
+        Preset::Lstm => {
+            let LstmSpec { n_layers, d_model, .. } = LstmSpec::paper();
+            ModelSpec::Lstm(LstmSpec {
+                n_layers: section.size("n_layers", n_layers),
+                d_model: section.size("d_model", d_model),
+                d_vocab,
+            })
+        }
+        Preset::FflmBase | Preset::Gpt2Base => {
+            let base = match preset {
+                Preset::Gpt2Base => TransformerSpec::gpt2_base(),
+                _ => TransformerSpec::fflm_base(),
+            };
+            let tasks = std::iter::once(task).chain(eval.sets.values().map(|set| &set.task));
+            let longest = tasks.map(Task::seq_len).max().unwrap_or(base.n_ctx);
+            let base = TransformerSpec { d_vocab, n_ctx: longest, ..base };
+            ModelSpec::Transformer(read_transformer(&mut section, base))
+        }
+    };
+    section.finish();
+    model
+}
+
+fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> TransformerSpec {
+    let d_model = section.size("d_model", base.d_model);
+    TransformerSpec {
+        n_layers: section.size("n_layers", base.n_layers),
+        d_model,
+        n_heads: section.size("n_heads", base.n_heads),
+        // Both presets have an MLP four times as wide as the residual stream.
+        d_mlp: section.size("d_mlp", d_model.saturating_mul(4)),
+        n_ctx: section.size("n_ctx", base.n_ctx),
+        d_vocab: base.d_vocab,
+        positions: section.choice(
+            "positions",
+            &[("learned", Positions::Learned), ("none", Positions::None)],
+            base.positions,
+        ),
+        pos_scale: section.choice(
+            "pos_scale",
+            &[("unit", PosScale::Unit), ("rsqrt_d_model", PosScale::RsqrtDModel)],
+            base.pos_scale,
+        ),
+        tie_unembed: section.flag("tie_unembed", base.tie_unembed),
+        attn_bias: section.flag("attn_bias", base.attn_bias),
+        unembed_bias: section.flag("unembed_bias", base.unembed_bias),
+        gelu: section.choice("gelu", &[("erf", Gelu::Erf), ("tanh", Gelu::Tanh)], base.gelu),
+        layer_norm_epsilon: section.real(
+            "layer_norm_epsilon",
+            base.layer_norm_epsilon,
+            Allowed::POSITIVE,
+        ),
+        init: section.choice(
+            "init",
+            &[("x-transformers", Init::XTransformers), ("gpt2", Init::Gpt2)],
+            base.init,
+        ),
+    }
+}

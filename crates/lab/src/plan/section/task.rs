@@ -1,0 +1,121 @@
+//! `[task]`, and the language of an evaluation set.
+
+use mnemoscope_task::{FlipFlop, Mixture, Part, Task};
+
+use crate::plan::complaint::Fault;
+use crate::plan::reader::{Allowed, Section, as_written};
+
+/// What a language is where a spec says nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults {
+    pub(super) seq_len: u32,
+    pub(super) n_symbols: u32,
+    pub(super) p_ignore: f64,
+}
+
+impl Defaults {
+    /// The paper's training set, FFL(0.8).
+    const TRAIN: Self = Self { seq_len: 512, n_symbols: 2, p_ignore: 0.8 };
+}
+
+#[derive(Clone, Copy)]
+enum Name {
+    FlipFlop,
+    Mixture,
+}
+
+/// The language a model is trained on.
+pub(super) fn read_train_task(mut section: Section<'_, '_>) -> Task {
+    let task = read(&mut section, Defaults::TRAIN);
+    section.finish();
+    task
+}
+
+/// The language that a table describes; the table may hold more.
+pub(super) fn read(section: &mut Section<'_, '_>, defaults: Defaults) -> Task {
+    const NAMES: &[(&str, Name)] = &[("flipflop", Name::FlipFlop), ("mixture", Name::Mixture)];
+    let name = section.choice("name", NAMES, Name::FlipFlop);
+    let shape = Defaults {
+        seq_len: read_seq_len(section, defaults.seq_len),
+        n_symbols: section.whole32("n_symbols", defaults.n_symbols, 0),
+        ..defaults
+    };
+    match name {
+        Name::FlipFlop => Task::FlipFlop(read_language(section, shape)),
+        Name::Mixture => Task::Mixture(read_mixture(section, shape)),
+    }
+}
+
+/// Tokens, or instructions with their symbols: two words for one thing.
+fn read_seq_len(section: &mut Section<'_, '_>, default: u32) -> u32 {
+    let seq_len = section.whole32("seq_len", default, 0);
+    if !section.has("n_ops") {
+        section.know("n_ops");
+        return seq_len;
+    }
+    let n_ops = section.whole("n_ops", u64::from(default / 2), 2..=u64::from(u32::MAX / 2));
+    let from_ops = u32::try_from(2 * n_ops).unwrap_or(default);
+    if section.has("seq_len") && from_ops != seq_len {
+        let message = format!(
+            "n_ops = {n_ops} makes {from_ops} tokens, but seq_len is {seq_len}; give one of the two"
+        );
+        section.complain(Fault::Together, "n_ops", message);
+    }
+    from_ops
+}
+
+fn read_language(section: &mut Section<'_, '_>, defaults: Defaults) -> FlipFlop {
+    let p_ignore = section.real("p_ignore", defaults.p_ignore, Allowed::SHARE);
+    let p_write = section.real_if_given("p_write", Allowed::SHARE);
+    let p_read = section.real_if_given("p_read", Allowed::SHARE);
+    let given = ["p_write", "p_read", "p_ignore"].map(|key| section.has(key));
+    let in_between = half_of_the_rest(p_ignore);
+    match given {
+        [true, true, true] | [false, false, _] => {}
+        _ => {
+            let key = if given[0] { "p_write" } else { "p_read" };
+            let message = "p_write, p_read and p_ignore go together; give all three, or p_ignore \
+                           alone: then p_write = p_read = (1 - p_ignore) / 2";
+            section.complain(Fault::Together, key, message.to_owned());
+            // One complaint is enough: the rest is read as the shorthand would have it.
+            return shorthand(defaults);
+        }
+    }
+    FlipFlop {
+        seq_len: defaults.seq_len,
+        p_write: p_write.unwrap_or(in_between),
+        p_read: p_read.unwrap_or(in_between),
+        p_ignore,
+        n_symbols: defaults.n_symbols,
+    }
+}
+
+/// What the shorthand means by `p_write` and by `p_read`: 0.1 beside 0.8, so that the shorthand and
+/// the three numbers written out are one plan.
+fn half_of_the_rest(p_ignore: f64) -> f64 {
+    as_written((1.0 - p_ignore) / 2.0)
+}
+
+fn shorthand(defaults: Defaults) -> FlipFlop {
+    let Defaults { seq_len, n_symbols, p_ignore } = defaults;
+    let p_write = half_of_the_rest(p_ignore);
+    FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols }
+}
+
+fn read_mixture(section: &mut Section<'_, '_>, defaults: Defaults) -> Mixture {
+    let Some(sections) = section.tables("parts") else {
+        if !section.has("parts") {
+            let message = "a mixture needs parts, such as \
+                           `parts = [{ p_ignore = 0.8 }, { p_ignore = 0.98 }]`";
+            section.complain(Fault::Together, "parts", message.to_owned());
+        }
+        return Mixture { parts: vec![Part { weight: 1.0, task: shorthand(defaults) }] };
+    };
+    let read_part = |mut part: Section<'_, '_>| {
+        let weight = part.real("weight", 1.0, Allowed::NOT_NEGATIVE);
+        let task = read_language(&mut part, defaults);
+        part.finish();
+        Part { weight, task }
+    };
+    Mixture { parts: sections.into_iter().map(read_part).collect() }
+}

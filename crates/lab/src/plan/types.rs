@@ -1,0 +1,173 @@
+//! The plan: a spec with nothing left open.
+
+use std::collections::BTreeMap;
+
+use mnemoscope_model::ModelSpec;
+use mnemoscope_store::canonical;
+use mnemoscope_task::{Scoring, Task};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::check::Problem;
+use crate::{Error, ErrorKind};
+
+/// Everything that fixes the numbers of a run.
+///
+/// Two plans with the same [`id`](Self::id) give the same bits. Nothing that leaves the numbers
+/// alone is in it: neither the arm's name, nor threads, nor where the record lies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Version of this layout and of the meaning of its fields: [`Plan::FORMAT`].
+    pub format: u32,
+    /// The language to train on.
+    pub task: Task,
+    /// The architecture.
+    pub model: ModelSpec,
+    /// How it is trained.
+    pub train: TrainPlan,
+    /// How it is measured.
+    pub eval: EvalPlan,
+    /// Where the randomness comes from.
+    pub seeds: Seeds,
+}
+
+/// How a model is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainPlan {
+    /// Optimizer updates.
+    pub n_steps: u64,
+    /// Examples in each.
+    pub batch_size: u32,
+    /// The update's rule.
+    pub optimizer: AdamWPlan,
+    /// Steps over which the learning rate rises in a straight line; `0` means at once.
+    pub warmup_steps: u64,
+    /// What the learning rate does afterwards.
+    pub decay: Decay,
+    /// Which tokens the loss looks at.
+    pub loss: Scoring,
+    /// Steps between two points of the learning curves; `0` means no curves.
+    pub curve_every: u64,
+}
+
+/// AdamW with decoupled weight decay on all params, as PyTorch's `AdamW`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdamWPlan {
+    /// The largest learning rate of the schedule.
+    pub lr: f64,
+    /// Decay of the running mean of gradients.
+    pub beta1: f64,
+    /// Decay of the running mean of their squares.
+    pub beta2: f64,
+    /// Added to the root of the second mean.
+    pub epsilon: f64,
+    /// Share of a param taken off in a step, before it is multiplied by the learning rate.
+    pub weight_decay: f64,
+    /// The gradient's 2-norm over all params is cut to this; `None` cuts nothing.
+    pub clip_norm: Option<f64>,
+}
+
+/// What the learning rate does after warm-up. One law so far, and named, so that another can join it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    /// Falls in a straight line that would reach 0 at step `n_steps + 1`, as in the paper.
+    Linear,
+}
+
+/// How a trained model is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalPlan {
+    /// The fixed sets, by name; a set's name is part of the address of its examples.
+    pub sets: BTreeMap<String, EvalSet>,
+    /// Coverage of every interval, in `(0, 1)`.
+    pub confidence: f64,
+    /// Errors kept as glitch files, for each set: the first ones in the order of the set.
+    pub max_glitches: u32,
+    /// Resamples of the cluster bootstrap.
+    pub n_resamples: u32,
+}
+
+/// One fixed set of examples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalSet {
+    /// The language.
+    pub task: Task,
+    /// How many examples the final evaluation looks at.
+    pub n_examples: u64,
+    /// How many of them, from the first, the learning curves look at; `0` means not in the curves.
+    pub curve_examples: u64,
+}
+
+/// The roots of all randomness of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seeds {
+    /// Training examples.
+    pub data: u64,
+    /// Initial params.
+    pub model: u64,
+    /// Evaluation sets and resampling: the same for all runs unless a spec says otherwise, so that
+    /// every run is measured on the same examples.
+    pub eval: u64,
+}
+
+impl Plan {
+    /// The layout this release writes.
+    pub const FORMAT: u32 = 1;
+
+    /// The name of this plan, and of the run that executes it: the first 16 hex digits of the
+    /// BLAKE3 hash of its canonical JSON.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let mut id = canonical::hash(&self.to_value());
+        id.truncate(16);
+        id
+    }
+
+    /// The plan as it is stored.
+    ///
+    /// # Panics
+    ///
+    /// Never for a plan that [`resolve`](super::resolve) or [`from_value`](Self::from_value) made:
+    /// all its numbers are finite and all its keys are strings.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        match serde_json::to_value(self) {
+            Ok(value) => value,
+            Err(problem) => panic!("a plan has a JSON form: {problem}"),
+        }
+    }
+
+    /// Reads a stored plan back.
+    ///
+    /// # Errors
+    ///
+    /// `Incompatible` if it was written by another layout, with both numbers; `Corrupt` if it is
+    /// not a plan, or one that no spec resolves to.
+    pub fn from_value(value: &Value) -> Result<Self, Error> {
+        let format = value.get("format").and_then(Value::as_u64);
+        if let Some(found) = format.filter(|&found| found != u64::from(Self::FORMAT)) {
+            let message = format!(
+                "the plan has format {found}, this release reads {}; use the release that wrote it",
+                Self::FORMAT
+            );
+            return Err(Error::new(ErrorKind::Incompatible, message));
+        }
+        let plan: Self = serde_json::from_value(value.clone()).map_err(|problem| {
+            Error::because(ErrorKind::Corrupt, "the stored plan is damaged", problem)
+        })?;
+        match plan.check().first() {
+            Some(Problem { path, message, .. }) => {
+                let message = format!("the stored plan is damaged: {path}: {message}");
+                Err(Error::new(ErrorKind::Corrupt, message))
+            }
+            None => Ok(plan),
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! Executing a plan: train, measure, seal; or go on where an earlier execution stopped.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mnemoscope_engine::burn::tensor::Device;
+use mnemoscope_engine::device::{Cpu, CpuAutodiff};
+use mnemoscope_model::Model;
+use mnemoscope_store::{Begun, CheckpointRef, ErrorKind as StoreErrorKind, RunWriter, Store};
+use mnemoscope_task::split;
+use serde_json::{Map, Value, json};
+
+use crate::clock::Clock;
+use crate::eval::{Exam, Measured, Tally, evaluate};
+use crate::event::{Progress, Watcher};
+use crate::plan::{EvalSet, Plan};
+use crate::train::{Checkpoint, Trainer};
+use crate::{Error, ErrorKind};
+
+/// Steps between two losses in the record.
+const LOSS_EVERY: u64 = 10;
+/// Checkpoints that stay: if the newest is damaged on the disk, a resume has another.
+const CHECKPOINTS_KEPT: usize = 2;
+/// Kind of the event that says how long training has taken so far.
+const TIMING: &str = "timing";
+
+/// What a person may choose about an execution; no number of the record depends on it.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Threads to work with, at least 1.
+    pub n_threads: usize,
+    /// Steps between two checkpoints; the last step always makes one.
+    pub checkpoint_every: u64,
+    /// What the record says about the machine.
+    pub machine: Value,
+}
+
+/// How people call a run: kept in its record, not part of its plan.
+#[derive(Clone, Debug, Default)]
+pub struct Labels {
+    /// The study it belongs to.
+    pub study: Option<String>,
+    /// The arm it belongs to.
+    pub arm: String,
+    /// The spec as it was written.
+    pub spec_text: Option<String>,
+}
+
+/// How an execution ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The record is complete; this is its result.
+    Sealed(Value),
+    /// The plan had been executed before; this is the result of then.
+    AlreadySealed(Value),
+    /// Somebody asked to stop; the state is saved.
+    Interrupted {
+        /// Id of the run.
+        run: String,
+        /// Steps taken.
+        step: u64,
+        /// Steps to take in all.
+        n_steps: u64,
+    },
+}
+
+/// Executes a plan and leaves a record of it in `store`.
+///
+/// A plan whose record is sealed is not executed again. One that was interrupted goes on from its
+/// last good checkpoint, to the same bits as if nothing had happened.
+///
+/// # Errors
+///
+/// Whatever the store refuses; `Machine`, if a loss or a logit is not finite. The record then says
+/// so, and keeps everything it had.
+pub fn run_plan(
+    plan: &Plan,
+    labels: &Labels,
+    store: &Store,
+    options: &RunOptions,
+    clock: &dyn Clock,
+    watcher: &mut (dyn Watcher + Send),
+) -> Result<Outcome, Error> {
+    let meta = json!({
+        "study": labels.study,
+        "arm": labels.arm,
+        "version": env!("CARGO_PKG_VERSION"),
+        "machine": options.machine,
+        "created_secs": clock.unix_secs(),
+    });
+    let (writer, resumed) = match store.begin(&plan.id(), &plan.to_value(), &meta)? {
+        Begun::New(mut writer) => {
+            if let Some(text) = &labels.spec_text {
+                writer.write_file("spec.toml", text.as_bytes())?;
+            }
+            (writer, false)
+        }
+        Begun::Resumed(writer) => (writer, true),
+        Begun::Sealed(reader) => {
+            let (run, arm) = (reader.id().to_owned(), labels.arm.clone());
+            watcher.event(&Progress::AlreadySealed { run, arm });
+            let result = reader.result().expect("a sealed run has a result");
+            return Ok(Outcome::AlreadySealed(result.clone()));
+        }
+    };
+    let pool = pool(options.n_threads)?;
+    let mut execution =
+        Execution { plan, labels, options, clock, watcher, writer, train_secs: 0.0, saved: None };
+    // A panic must not take the record with it: it is caught here and written down.
+    let ended = catch_unwind(AssertUnwindSafe(|| pool.install(|| execution.execute(resumed))));
+    let Execution { writer, watcher, .. } = execution;
+    match ended {
+        Ok(Ok(Ended::Measured(result))) => {
+            writer.seal(&result)?;
+            watcher.event(&Progress::Sealed { run: plan.id() });
+            Ok(Outcome::Sealed(result))
+        }
+        Ok(Ok(Ended::Stopped { step })) => {
+            writer.interrupt()?;
+            Ok(Outcome::Interrupted { run: plan.id(), step, n_steps: plan.train.n_steps })
+        }
+        Ok(Err(failure)) => {
+            let Err(silent) = writer.fail(&failure.to_string()) else { return Err(failure) };
+            let message = format!("{failure}; and the record could not say so");
+            Err(Error::because(failure.kind(), message, silent))
+        }
+        Err(panic) => {
+            let message = panic_message(panic.as_ref());
+            writer.crash(&message)?;
+            Err(Error::new(ErrorKind::Crashed, format!("run {} crashed: {message}", plan.id())))
+        }
+    }
+}
+
+/// Threads of one execution's own, so that runs side by side do not share them.
+pub(crate) fn pool(n_threads: usize) -> Result<rayon::ThreadPool, Error> {
+    rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().map_err(|refusal| {
+        Error::new(ErrorKind::Machine, format!("cannot start {n_threads} threads: {refusal}"))
+    })
+}
+
+/// What a panic said.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+/// One execution under way.
+struct Execution<'a> {
+    plan: &'a Plan,
+    labels: &'a Labels,
+    options: &'a RunOptions,
+    clock: &'a dyn Clock,
+    watcher: &'a mut (dyn Watcher + Send),
+    writer: RunWriter,
+    /// Seconds spent in training steps, this execution's and those it goes on from.
+    train_secs: f64,
+    /// The checkpoint of the trainer's present step, if there is one.
+    saved: Option<CheckpointRef>,
+}
+
+/// How far an execution came.
+enum Ended {
+    /// Everything is measured; this result seals the record.
+    Measured(Value),
+    /// Somebody asked to stop after so many steps.
+    Stopped { step: u64 },
+}
+
+/// A trained model, and the hash of the checkpoint that holds it.
+struct Trained {
+    model: Model<Cpu>,
+    blake3: String,
+}
+
+impl<'a> Execution<'a> {
+    fn execute(&mut self, resumed: bool) -> Result<Ended, Error> {
+        let device = mnemoscope_engine::device::cpu();
+        let mut trainer = self.open_trainer(resumed, &device)?;
+        let Some(trained) = self.train(&mut trainer, &device)? else {
+            return Ok(Ended::Stopped { step: trainer.n_steps_taken() });
+        };
+        drop(trainer);
+        let Some(eval) = self.measure(&trained, &device)? else {
+            return Ok(Ended::Stopped { step: self.plan.train.n_steps });
+        };
+        Ok(Ended::Measured(self.result(&trained, eval)))
+    }
+
+    /// A fresh trainer, or the one that the last good checkpoint describes.
+    fn open_trainer(
+        &mut self,
+        resumed: bool,
+        device: &Device<Cpu>,
+    ) -> Result<Trainer<'a, CpuAutodiff>, Error> {
+        let (run, arm) = (self.plan.id(), self.labels.arm.clone());
+        let n_steps = self.plan.train.n_steps;
+        for warning in self.writer.warnings() {
+            self.watcher.event(&Progress::Note(warning.clone()));
+        }
+        let recovered = if resumed { self.writer.last_good_checkpoint()? } else { None };
+        let Some((reference, bytes)) = recovered else {
+            self.watcher.event(&Progress::Started { run, arm, n_steps });
+            return Ok(Trainer::new(self.plan, device));
+        };
+        let trainer = Trainer::restore(self.plan, Checkpoint::from_bytes(&bytes)?, device)?;
+        let step = trainer.n_steps_taken();
+        let reader = self.writer.reader()?;
+        let timing = reader.events().of_kind(TIMING).next_back();
+        self.train_secs = timing.and_then(|event| event.data["train_secs"].as_f64()).unwrap_or(0.0);
+        self.saved = Some(reference);
+        self.watcher.event(&Progress::Resumed { run, arm, step, n_steps });
+        Ok(trainer)
+    }
+
+    /// Takes the remaining steps; `None` if somebody asked to stop, with the state saved.
+    fn train(
+        &mut self,
+        trainer: &mut Trainer<'a, CpuAutodiff>,
+        device: &Device<Cpu>,
+    ) -> Result<Option<Trained>, Error> {
+        let n_steps = self.plan.train.n_steps;
+        let tokens_per_step =
+            u64::from(self.plan.train.batch_size) * self.plan.task.seq_len() as u64;
+        let mut n_tokens = 0;
+        let secs_before = self.train_secs;
+        while trainer.n_steps_taken() < n_steps {
+            if self.watcher.stop_requested() {
+                self.save(trainer)?;
+                return Ok(None);
+            }
+            let from = self.clock.elapsed_secs();
+            let loss_nats = trainer.step()?;
+            self.saved = None;
+            self.train_secs += self.clock.elapsed_secs() - from;
+            n_tokens += tokens_per_step;
+            let step = trainer.n_steps_taken();
+            if step.is_multiple_of(LOSS_EVERY) || step == n_steps {
+                self.writer.append("loss", &json!({"step": step, "loss_nats": loss_nats}))?;
+            }
+            self.watcher.event(&Progress::Step {
+                step,
+                n_steps,
+                loss_nats,
+                tokens_per_sec: per_sec(n_tokens, self.train_secs - secs_before),
+            });
+            let curve_every = self.plan.train.curve_every;
+            if curve_every > 0 && (step.is_multiple_of(curve_every) || step == n_steps) {
+                self.curve(&trainer.model(), step, device)?;
+            }
+            if step.is_multiple_of(self.options.checkpoint_every) {
+                self.save(trainer)?;
+            }
+        }
+        let blake3 = self.save(trainer)?;
+        Ok(Some(Trained { model: trainer.model(), blake3 }))
+    }
+
+    /// Makes sure that a checkpoint of this step is saved, and returns its hash.
+    fn save(&mut self, trainer: &Trainer<'a, CpuAutodiff>) -> Result<String, Error> {
+        if let Some(saved) = &self.saved {
+            return Ok(saved.blake3.clone());
+        }
+        let step = trainer.n_steps_taken();
+        // Whatever belongs to the steps before a checkpoint is appended before it is saved: a
+        // resume takes back what comes after.
+        self.writer.append(TIMING, &json!({"step": step, "train_secs": self.train_secs}))?;
+        let saved = self.writer.save_checkpoint(step, &trainer.checkpoint().to_bytes())?;
+        self.writer.keep_last(CHECKPOINTS_KEPT)?;
+        let blake3 = saved.blake3.clone();
+        self.saved = Some(saved);
+        Ok(blake3)
+    }
+
+    /// Measures a point of every learning curve.
+    fn curve(&mut self, model: &Model<Cpu>, step: u64, device: &Device<Cpu>) -> Result<(), Error> {
+        for (name, set) in &self.plan.eval.sets {
+            if set.curve_examples == 0 {
+                continue;
+            }
+            let exam = exam(self.plan, name, set, set.curve_examples, 0);
+            let tally = evaluate(model, &exam, device, &mut |_| true)?.tally;
+            let (n_trials, n_errors) = (tally.clusters.n_trials(), tally.clusters.n_errors());
+            self.writer.append(
+                "curve",
+                &json!({
+                    "step": step, "set": name, "n_examples": tally.n_examples,
+                    "n_trials": n_trials, "n_errors": n_errors,
+                }),
+            )?;
+            self.watcher.event(&Progress::Curve { step, set: name.clone(), n_trials, n_errors });
+        }
+        Ok(())
+    }
+
+    /// The final evaluation of every set; `None` if somebody asked to stop.
+    ///
+    /// A set that an earlier execution finished with the same checkpoint is not measured again.
+    fn measure(
+        &mut self,
+        trained: &Trained,
+        device: &Device<Cpu>,
+    ) -> Result<Option<Map<String, Value>>, Error> {
+        let mut all = Map::new();
+        for (name, set) in &self.plan.eval.sets {
+            let file = format!("eval/{name}.json");
+            if let Some(done) = self.measured_before(&file, &trained.blake3)? {
+                all.insert(name.clone(), done);
+                continue;
+            }
+            let from = self.clock.elapsed_secs();
+            let exam = exam(self.plan, name, set, set.n_examples, self.plan.eval.max_glitches);
+            let watcher = &mut *self.watcher;
+            let measured = evaluate(&trained.model, &exam, device, &mut |tally| {
+                watcher.event(&Progress::Eval {
+                    set: name.clone(),
+                    n_examples_done: tally.n_examples,
+                    n_examples: set.n_examples,
+                    n_trials: tally.clusters.n_trials(),
+                    n_errors: tally.clusters.n_errors(),
+                });
+                !watcher.stop_requested()
+            })?;
+            if !measured.complete {
+                return Ok(None);
+            }
+            let wall_secs = self.clock.elapsed_secs() - from;
+            all.insert(name.clone(), self.keep(&file, trained, &exam, measured, wall_secs)?);
+        }
+        Ok(Some(all))
+    }
+
+    /// What an earlier execution measured of a set with the same checkpoint.
+    fn measured_before(&self, file: &str, blake3: &str) -> Result<Option<Value>, Error> {
+        match self.writer.reader()?.json(file) {
+            Ok(mut done) => Ok((done["checkpoint"] == blake3).then(|| done["result"].take())),
+            Err(absent) if absent.kind() == StoreErrorKind::NotFound => Ok(None),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Writes down what one set showed: its counts, its result, its first errors.
+    fn keep(
+        &mut self,
+        file: &str,
+        trained: &Trained,
+        exam: &Exam<'_>,
+        measured: Measured,
+        wall_secs: f64,
+    ) -> Result<Value, Error> {
+        let mut result = summarize(self.plan, exam, &measured.tally);
+        result["wall_secs"] = json!(wall_secs);
+        result["n_glitch_files"] = json!(measured.errors.len());
+        let run = self.plan.id();
+        for error in measured.errors {
+            let glitch = error.into_glitch(&run, self.plan.train.n_steps, &trained.blake3, exam);
+            let value = serde_json::to_value(&glitch).expect("a glitch is plain data");
+            self.writer.write_json(&glitch.file_name(), &value)?;
+        }
+        let kept = json!({
+            "checkpoint": trained.blake3, "stream": exam.stream, "task": exam.task,
+            "tally": measured.tally, "result": result,
+        });
+        self.writer.write_json(file, &kept)?;
+        Ok(result)
+    }
+
+    /// The result that seals the record; docs/formats.md describes it.
+    fn result(&self, trained: &Trained, eval: Map<String, Value>) -> Value {
+        let plan = self.plan;
+        let n_tokens =
+            plan.train.n_steps * u64::from(plan.train.batch_size) * plan.task.seq_len() as u64;
+        let mut model = serde_json::to_value(&plan.model).expect("a model spec is plain data");
+        model["n_params"] = json!(plan.model.n_params());
+        json!({
+            "run": plan.id(),
+            "plan": plan.id(),
+            "status": "sealed",
+            "study": self.labels.study,
+            "arm": self.labels.arm,
+            "seeds": plan.seeds,
+            "task": plan.task,
+            "model": model,
+            "train": {
+                "n_steps": plan.train.n_steps,
+                "n_tokens": n_tokens,
+                "wall_secs": self.train_secs,
+                "tokens_per_sec": per_sec(n_tokens, self.train_secs),
+            },
+            "eval": eval,
+            "checkpoint": {"step": plan.train.n_steps, "blake3": trained.blake3},
+            "machine": self.options.machine,
+            "version": env!("CARGO_PKG_VERSION"),
+            "sealed": self.clock.unix_secs(),
+        })
+    }
+}
+
+/// The exam that a plan sets under a name.
+pub(crate) fn exam<'p>(
+    plan: &Plan,
+    name: &'p str,
+    set: &'p EvalSet,
+    n_examples: u64,
+    max_glitches: u32,
+) -> Exam<'p> {
+    Exam {
+        set: name,
+        task: &set.task,
+        stream: split::eval_stream(plan.seeds.eval, name),
+        n_examples,
+        max_glitches: max_glitches as usize,
+    }
+}
+
+/// The numbers of a result for one set.
+pub(crate) fn summarize(plan: &Plan, exam: &Exam<'_>, tally: &Tally) -> Value {
+    let resampling = exam.stream.derive("bootstrap");
+    tally.to_json(plan.eval.confidence, plan.eval.n_resamples, &resampling)
+}
+
+/// A rate; zero where no time has passed, as under a clock that stands still.
+fn per_sec(count: u64, secs: f64) -> f64 {
+    if secs > 0.0 { count as f64 / secs } else { 0.0 }
+}

@@ -1,0 +1,156 @@
+//! Taking steps: draw a batch, answer it, learn from what was wrong.
+
+mod checkpoint;
+mod schedule;
+
+pub use checkpoint::Checkpoint;
+pub use schedule::learning_rate_factor;
+
+use mnemoscope_engine::Ops;
+use mnemoscope_engine::burn::module::AutodiffModule;
+use mnemoscope_engine::burn::tensor::backend::{AutodiffBackend, Backend};
+use mnemoscope_model::Model;
+use mnemoscope_model::hook::NoHooks;
+use mnemoscope_model::optim::{AdamW, AdamWState};
+use mnemoscope_stats::stream::Stream;
+use mnemoscope_task::split;
+
+use crate::batch::Batch;
+use crate::plan::Plan;
+use crate::{Error, ErrorKind};
+
+/// A model in training, between two steps.
+///
+/// Everything it does next is a function of the plan, the parameters, the optimiser's state and
+/// the number of steps taken: nothing else is remembered, so a checkpoint of these continues to
+/// the same bits.
+#[derive(Debug)]
+pub struct Trainer<'a, B: AutodiffBackend + Ops> {
+    plan: &'a Plan,
+    stream: Stream,
+    device: B::Device,
+    model: Model<B>,
+    state: AdamWState<B::InnerBackend>,
+    n_steps_taken: u64,
+}
+
+impl<'a, B> Trainer<'a, B>
+where
+    B: AutodiffBackend + Ops,
+    B::InnerBackend: Ops,
+{
+    /// A fresh model, initialised as the plan's model seed says.
+    #[must_use]
+    pub fn new(plan: &'a Plan, device: &B::Device) -> Self {
+        let init = Stream::root(plan.seeds.model).derive("model");
+        Self {
+            plan,
+            stream: split::train_stream(plan.seeds.data),
+            device: device.clone(),
+            model: Model::init(&plan.model, &init, device),
+            state: AdamWState::new(),
+            n_steps_taken: 0,
+        }
+    }
+
+    /// A model as a checkpoint left it.
+    ///
+    /// # Errors
+    ///
+    /// `Incompatible`, if the checkpoint belongs to another plan or lacks a parameter.
+    pub fn restore(
+        plan: &'a Plan,
+        checkpoint: Checkpoint,
+        device: &B::Device,
+    ) -> Result<Self, Error> {
+        let mut trainer = Self::new(plan, device);
+        checkpoint.check_plan(&plan.id())?;
+        trainer.model = trainer.model.load(&checkpoint.params)?;
+        trainer.state = AdamWState::from_tensors(&checkpoint.optim, device)?;
+        trainer.state.check_fit(&plan.model)?;
+        trainer.n_steps_taken = checkpoint.step;
+        Ok(trainer)
+    }
+
+    /// Steps taken so far.
+    #[must_use]
+    pub fn n_steps_taken(&self) -> u64 {
+        self.n_steps_taken
+    }
+
+    /// The model without its gradients' book-keeping, for measuring.
+    #[must_use]
+    pub fn model(&self) -> Model<B::InnerBackend> {
+        self.model.valid()
+    }
+
+    /// Everything needed to go on from here.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            plan: self.plan.id(),
+            step: self.n_steps_taken,
+            stream: self.stream.clone(),
+            params: self.model.params(),
+            optim: self.state.to_tensors(),
+        }
+    }
+
+    /// Takes one step and returns the loss of its batch before the step, in nats per target.
+    ///
+    /// # Randomness
+    ///
+    /// Step `s` (from 1) learns from examples `(s - 1) * batch_size ..` of the training stream.
+    ///
+    /// # Errors
+    ///
+    /// `Diverged`, if the loss is not finite; the parameters are then as they were before.
+    ///
+    /// # Panics
+    ///
+    /// If all steps of the plan have been taken.
+    pub fn step(&mut self) -> Result<f64, Error> {
+        let train = &self.plan.train;
+        let step = self.n_steps_taken + 1;
+        assert!(step <= train.n_steps, "the plan has {} steps", train.n_steps);
+        let batch = Batch::draw(
+            &self.plan.task,
+            &self.stream,
+            self.n_steps_taken * u64::from(train.batch_size),
+            train.batch_size as usize,
+            train.loss,
+        );
+        let inputs = batch.inputs::<B>(&self.device);
+        let logits = self.model.logits(inputs, &batch.rows(), &mut NoHooks);
+        let loss = B::cross_entropy(logits, batch.answers::<B>(&self.device));
+        let loss_nats = scalar(&loss);
+        if !loss_nats.is_finite() {
+            return Err(Error::new(
+                ErrorKind::Diverged,
+                format!(
+                    "the loss of step {step} is not finite; try a smaller learning rate, or clip the gradient"
+                ),
+            ));
+        }
+        let optimizer = &train.optimizer;
+        let hyper = AdamW {
+            lr: optimizer.lr * learning_rate_factor(step, train.warmup_steps, train.n_steps),
+            beta1: optimizer.beta1,
+            beta2: optimizer.beta2,
+            epsilon: optimizer.epsilon,
+            weight_decay: optimizer.weight_decay,
+            clip_norm: optimizer.clip_norm,
+        };
+        let grads = loss.backward();
+        let model = std::mem::replace(&mut self.model, Model::placeholder());
+        self.model = self.state.step(model, grads, &hyper);
+        self.n_steps_taken = step;
+        Ok(loss_nats)
+    }
+}
+
+/// The one number in a loss.
+fn scalar<B: Backend>(loss: &mnemoscope_engine::burn::tensor::Tensor<B, 1>) -> f64 {
+    let values = loss.to_data().into_vec::<f32>().expect("losses are single precision");
+    f64::from(values[0])
+}
