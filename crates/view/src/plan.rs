@@ -1,0 +1,222 @@
+//! Resolved plans before they are run: what each costs, what they share and where they differ.
+
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+use crate::number;
+use crate::table::{Align, Table};
+use crate::{WIDTH, text};
+
+/// A plan with what it will take.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanCard {
+    /// Id of the plan, and of the run it becomes.
+    pub id: String,
+    /// The arm it belongs to.
+    pub arm: String,
+    /// What distinguishes it within its arm.
+    pub seed: u64,
+    /// Numbers it learns.
+    pub n_params: Option<u64>,
+    /// What it will take; none if 64 bits cannot count it.
+    pub cost: Option<Cost>,
+    /// The plan itself, every field present.
+    pub plan: Value,
+}
+
+/// What a plan will take; estimates.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cost {
+    /// Tokens the model is trained on.
+    pub train_tokens: u64,
+    /// Tokens of the final evaluation.
+    pub eval_tokens: u64,
+    /// Floating-point operations, training and evaluation together.
+    pub flops: f64,
+    /// Memory at its fullest.
+    pub peak_bytes: u64,
+}
+
+/// The page of plans: a table of their cost, then every field once.
+#[must_use]
+pub fn page(name: &str, question: Option<&str>, plans: &[PlanCard]) -> String {
+    let mut page = format!("{name}\n");
+    if let Some(question) = question {
+        page += &text::wrap(question, WIDTH, "  ");
+    }
+    page += "\n";
+    page += &cost_table(plans).to_string();
+    if plans.len() > 1 {
+        page += &total_line(plans);
+    }
+    let fields: Vec<BTreeMap<String, String>> =
+        plans.iter().map(|card| flatten(&card.plan)).collect();
+    let everywhere = shared(&fields);
+    page += if plans.len() > 1 { "\nIn every plan\n" } else { "\nThe plan\n" };
+    page += &field_lines(&everywhere);
+    for (arm, idxs) in by_arm(plans) {
+        let of_arm: Vec<_> = idxs.iter().map(|&idx| fields[idx].clone()).collect();
+        let mut own = shared(&of_arm);
+        own.retain(|path, _| !everywhere.contains_key(path));
+        if !own.is_empty() && plans.len() > 1 {
+            page += &format!("\nIn arm {arm}\n{}", field_lines(&own));
+        }
+    }
+    page
+}
+
+fn cost_table(plans: &[PlanCard]) -> Table {
+    let mut table = Table::new(&[
+        ("plan", Align::Left),
+        ("arm", Align::Wrapped),
+        ("seed", Align::Right),
+        ("params", Align::Right),
+        ("tokens", Align::Right),
+        ("work", Align::Right),
+        ("memory", Align::Right),
+    ]);
+    let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
+    for card in plans {
+        table.row([
+            card.id.clone(),
+            card.arm.clone(),
+            card.seed.to_string(),
+            or_dash(card.n_params.map(number::count)),
+            or_dash(card.cost.map(|cost| tokens(cost.tokens()))),
+            or_dash(card.cost.map(|cost| number::quantity(cost.flops, "FLOP"))),
+            or_dash(card.cost.map(|cost| number::bytes(cost.peak_bytes))),
+        ]);
+    }
+    table
+}
+
+impl Cost {
+    fn tokens(&self) -> u64 {
+        self.train_tokens.saturating_add(self.eval_tokens)
+    }
+}
+
+fn tokens(n: u64) -> String {
+    number::quantity(number::to_f64(n), "").trim_end().to_owned()
+}
+
+fn total_line(plans: &[PlanCard]) -> String {
+    let costs = || plans.iter().filter_map(|card| card.cost.as_ref());
+    let n_tokens = costs().map(Cost::tokens).fold(0, u64::saturating_add);
+    let flops: f64 = costs().map(|cost| cost.flops).sum();
+    format!(
+        "\n  {}: {} tokens, {}\n",
+        number::counted(plans.len() as u64, "plan", "plans"),
+        tokens(n_tokens),
+        number::quantity(flops, "FLOP"),
+    )
+}
+
+/// The arms in the order of their first plan, each with the places of its plans.
+fn by_arm(plans: &[PlanCard]) -> Vec<(&str, Vec<usize>)> {
+    let mut arms: Vec<(&str, Vec<usize>)> = Vec::new();
+    for (idx, card) in plans.iter().enumerate() {
+        match arms.iter_mut().find(|(arm, _)| *arm == card.arm) {
+            Some((_, idxs)) => idxs.push(idx),
+            None => arms.push((&card.arm, vec![idx])),
+        }
+    }
+    arms
+}
+
+/// The fields that all have, with the same value.
+fn shared(plans: &[BTreeMap<String, String>]) -> BTreeMap<String, String> {
+    let Some((first, others)) = plans.split_first() else { return BTreeMap::new() };
+    let agreed = |path: &String, value: &String| {
+        others.iter().all(|other| other.get(path).is_some_and(|its| its == value))
+    };
+    first
+        .iter()
+        .filter(|(path, value)| agreed(path, value))
+        .map(|(p, v)| (p.clone(), v.clone()))
+        .collect()
+}
+
+fn field_lines(fields: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<(&str, String)> =
+        fields.iter().map(|(path, value)| (path.as_str(), value.clone())).collect();
+    text::facts(&pairs)
+}
+
+/// Every leaf of a JSON value under its path: `train.n_steps`.
+fn flatten(value: &Value) -> BTreeMap<String, String> {
+    fn visit(value: &Value, path: &str, leaves: &mut BTreeMap<String, String>) {
+        match value {
+            Value::Object(members) if !members.is_empty() => {
+                for (key, member) in members {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    visit(member, &format!("{path}{dot}{key}"), leaves);
+                }
+            }
+            Value::String(text) => {
+                leaves.insert(path.to_owned(), text.clone());
+            }
+            Value::Null => {
+                leaves.insert(path.to_owned(), "none".to_owned());
+            }
+            other => {
+                leaves.insert(path.to_owned(), other.to_string());
+            }
+        }
+    }
+    let mut leaves = BTreeMap::new();
+    visit(value, "", &mut leaves);
+    leaves
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::assert_fits;
+    use serde_json::json;
+
+    fn card(id: &str, arm: &str, seed: u64, model: &Value) -> PlanCard {
+        PlanCard {
+            id: id.to_owned(),
+            arm: arm.to_owned(),
+            seed,
+            n_params: Some(133_381),
+            cost: Some(Cost {
+                train_tokens: 4_096_000,
+                eval_tokens: 53_248_000,
+                flops: 4.6e13,
+                peak_bytes: 130 << 20,
+            }),
+            plan: json!({
+                "model": model, "seeds": {"data": seed, "eval": 0},
+                "train": {"n_steps": 500, "optimizer": {"lr": 3e-4, "clip_norm": null}},
+            }),
+        }
+    }
+
+    #[test]
+    fn fields_are_said_once_and_differences_by_arm() {
+        let lstm = json!({"name": "lstm", "d_model": 128});
+        let transformer = json!({"name": "transformer", "d_model": 128, "n_heads": 4});
+        let plans = [
+            card("0123456789abcdef", "lstm", 0, &lstm),
+            card("123456789abcdef0", "lstm", 1, &lstm),
+            card("23456789abcdef01", "transformer", 0, &transformer),
+        ];
+        let page = page("lstm-vs-transformer", Some("Which one errs?"), &plans);
+        assert_fits(&page);
+        insta::assert_snapshot!(page);
+    }
+
+    #[test]
+    fn a_single_plan_shows_all_of_itself() {
+        let page =
+            page("plan", None, &[card("0123456789abcdef", "-", 7, &json!({"name": "lstm"}))]);
+        assert_fits(&page);
+        for field in ["model.name", "seeds.data", "train.optimizer.clip_norm  none"] {
+            assert!(page.contains(field), "{field}: {page}");
+        }
+        assert!(!page.contains("In arm"), "{page}");
+    }
+}
