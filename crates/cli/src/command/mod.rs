@@ -1,0 +1,36 @@
+//! The verbs, one file each. A verb reads its flags, asks the rooms below, and hands the answer
+//! to a voice.
+
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod eval;
+pub(crate) mod gallery;
+pub(crate) mod generate;
+pub(crate) mod plan;
+pub(crate) mod replay;
+pub(crate) mod run;
+pub(crate) mod runs;
+pub(crate) mod show;
+pub(crate) mod spec;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::flags::Verb;
+use crate::session::Session;
+
+/// Does what the command line asks.
+pub(crate) fn dispatch(verb: &Verb, session: &mut Session) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Demo(flags) => demo::run(flags, session),
+        Verb::Gallery(flags) => gallery::run(flags, session),
+        Verb::Generate(flags) => generate::run(flags, session),
+        Verb::Spec(flags) => spec::run(flags, session),
+        Verb::Plan(flags) => plan::run(flags, session),
+        Verb::Run(flags) => run::run(flags, session),
+        Verb::Eval(flags) => eval::run(flags, session),
+        Verb::Replay(flags) => replay::run(flags, session),
+        Verb::Runs(flags) => runs::run(flags, session),
+        Verb::Show(flags) => show::run(flags, session),
+        Verb::Doctor(flags) => doctor::run(flags, session),
+    }
+}

@@ -1,0 +1,248 @@
+//! `mnemoscope run`: trains and measures every plan of a spec, and holds its claims against them.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use mnemoscope_lab::plan::{Claim, Measure, Plan, Study, Verdict as Judged};
+use mnemoscope_lab::run::{Labels, Outcome, RunOptions, run_plan};
+use mnemoscope_store::Store;
+use mnemoscope_view::number;
+use mnemoscope_view::result::{RunResult, SetResult};
+use mnemoscope_view::study::{StudyRun, Verdict, page};
+use serde_json::{Value, json};
+
+use crate::command::plan::{Resolved, resolve_file};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::machine::Machine;
+use crate::session::Session;
+use crate::voice::Spoken;
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// The spec of a plan or of a study
+    file: PathBuf,
+    /// Another value for a key of the spec, such as `model.n_layers=1`; may be repeated
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
+    /// Steps between two checkpoints; no number depends on it
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    checkpoint_every: u64,
+}
+
+/// A study whose plans were executed.
+pub(crate) struct Executed {
+    study: Study,
+    /// Results as they are stored, in the order of the plans.
+    stored: Vec<Value>,
+    runs: Vec<StudyRun>,
+    /// Runs that did not come to their end.
+    failures: Vec<(String, Failure)>,
+}
+
+impl Executed {
+    /// Whether the spec is more than one plan.
+    fn is_study(&self) -> bool {
+        let Study { question, claims, .. } = &self.study;
+        self.study.plans().nth(1).is_some() || question.is_some() || !claims.is_empty()
+    }
+
+    fn judged(&self) -> Vec<(&Claim, Vec<f64>, Judged)> {
+        let judge = |claim| {
+            let measured = measured(claim, &self.runs);
+            let verdict = Claim::judge(claim, &measured);
+            (claim, measured, verdict)
+        };
+        self.study.claims.iter().map(judge).collect()
+    }
+
+    /// How the command ends.
+    fn exit(&self) -> Exit {
+        let all_held = self.judged().iter().all(|(_, _, verdict)| *verdict == Judged::Held);
+        match self.failures.first() {
+            Some((_, failure)) => failure.exit,
+            None if all_held => Exit::Done,
+            None => Exit::CheckFailed,
+        }
+    }
+}
+
+impl Spoken for Executed {
+    fn page(&self) -> String {
+        let verdict = |(claim, measured, verdict): (&Claim, Vec<f64>, Judged)| Verdict {
+            claim: format!("{} ({})", claim.text, claim.source),
+            expected: claim.expectation(),
+            measured: measured_words(claim.measure, &measured),
+            holds: match verdict {
+                Judged::Held => Some(true),
+                Judged::Failed => Some(false),
+                Judged::Unmeasured => None,
+            },
+        };
+        let verdicts: Vec<Verdict> = self.judged().into_iter().map(verdict).collect();
+        page(&self.study.name, self.study.question.as_deref(), &self.runs, &verdicts)
+    }
+
+    fn json(&self) -> Value {
+        if let ([only], false) = (self.stored.as_slice(), self.is_study()) {
+            return only.clone();
+        }
+        let claims: Vec<Value> = self
+            .judged()
+            .into_iter()
+            .map(|(claim, measured, verdict)| {
+                json!({
+                    "claim": claim,
+                    "expected": claim.expectation(),
+                    "measured": measured,
+                    "verdict": verdict,
+                })
+            })
+            .collect();
+        let failures: Vec<Value> = self
+            .failures
+            .iter()
+            .map(|(run, failure)| json!({"run": run, "error": failure.to_json()}))
+            .collect();
+        json!({
+            "study": self.study.name,
+            "question": self.study.question,
+            "runs": self.stored,
+            "claims": claims,
+            "failures": failures,
+        })
+    }
+
+    fn brief(&self) -> String {
+        self.runs.iter().map(|run| format!("{}\n", run.result.run)).collect()
+    }
+}
+
+/// Executes the plans of a spec.
+pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
+    let resolved = resolve_file(&flags.file, &flags.sets)?;
+    let mut executed = execute(resolved, flags.checkpoint_every, session)?;
+    if !executed.is_study()
+        && let Some((_, failure)) = executed.failures.pop()
+    {
+        return Err(failure);
+    }
+    for (run, failure) in &executed.failures {
+        session.voice.note(&format!("run {run} failed\n{}", failure.to_text().trim_end()));
+    }
+    let exit = executed.exit();
+    session.say(&executed, exit)
+}
+
+/// Executes every plan; one that fails is kept apart and the others go on.
+///
+/// # Errors
+///
+/// When somebody asks to stop, or when the store itself refuses: then no run can be recorded.
+pub(crate) fn execute(
+    resolved: Resolved,
+    checkpoint_every: u64,
+    session: &mut Session,
+) -> Result<Executed, Failure> {
+    let Resolved { text, study } = resolved;
+    let store = session.store_for_writing()?;
+    let mut watch = session.watch()?;
+    let options = RunOptions {
+        n_threads: session.n_threads,
+        checkpoint_every,
+        machine: Machine::look().to_json(),
+    };
+    let mut executed =
+        Executed { study, stored: Vec::new(), runs: Vec::new(), failures: Vec::new() };
+    let plans: Vec<(String, Plan)> =
+        executed.study.plans().map(|(arm, plan)| (arm.to_owned(), plan.clone())).collect();
+    for (idx, (arm, plan)) in plans.iter().enumerate() {
+        watch.next_run(arm, idx, plans.len());
+        let labels = Labels {
+            study: executed.is_study().then(|| executed.study.name.clone()),
+            arm: arm.clone(),
+            spec_text: Some(text.clone()),
+        };
+        match run_plan(plan, &labels, &store, &options, &session.clock, &mut watch) {
+            Ok(Outcome::Sealed(result) | Outcome::AlreadySealed(result)) => {
+                executed.keep(arm, &store, result)?;
+            }
+            Ok(Outcome::Interrupted { run, step, n_steps }) => {
+                watch.finish();
+                return Err(interrupted(&run, step, n_steps));
+            }
+            Err(error) => {
+                let failure = Failure::from(error);
+                if failure.exit == Exit::Machine || failure.exit == Exit::Interrupted {
+                    return Err(failure
+                        .help("what was measured is saved; the same command goes on from there"));
+                }
+                executed.failures.push((plan.id(), failure));
+            }
+        }
+    }
+    watch.finish();
+    Ok(executed)
+}
+
+fn interrupted(run: &str, step: u64, n_steps: u64) -> Failure {
+    let message = format!("run {run} was interrupted at step {step} of {n_steps}; it is saved");
+    Failure::interrupted(message).help("the same command goes on from there, to the same bits")
+}
+
+impl Executed {
+    /// The one run of a spec of one plan, as it is stored and as it was read.
+    pub(crate) fn into_only(mut self) -> Result<(Value, StudyRun), Failure> {
+        match (self.stored.pop(), self.runs.pop(), self.failures.pop()) {
+            (Some(stored), Some(run), None) => Ok((stored, run)),
+            (_, _, Some((_, failure))) => Err(failure),
+            (_, _, None) => Err(Failure::usage("the spec holds no plan")),
+        }
+    }
+
+    fn keep(&mut self, arm: &str, store: &Store, stored: Value) -> Result<(), Failure> {
+        let result = RunResult::from_json(&stored).map_err(Failure::input)?;
+        let path = store.root().join(&result.run).display().to_string();
+        self.stored.push(with_path(stored, &path));
+        self.runs.push(StudyRun { arm: arm.to_owned(), result, path });
+        Ok(())
+    }
+}
+
+/// The stored result, and where its record lies.
+fn with_path(mut stored: Value, path: &str) -> Value {
+    if let Value::Object(members) = &mut stored {
+        members.insert("path".to_owned(), json!(path));
+    }
+    stored
+}
+
+/// The number that a claim is about, for each run of its arm.
+fn measured(claim: &Claim, runs: &[StudyRun]) -> Vec<f64> {
+    let of_arm = runs.iter().filter(|run| run.arm == claim.arm);
+    let sets = of_arm.filter_map(|run| run.result.eval.get(&claim.set));
+    sets.filter_map(|set| number_of(claim.measure, set)).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "2^53 errors are out of reach")]
+fn number_of(measure: Measure, set: &SetResult) -> Option<f64> {
+    match measure {
+        Measure::NErrors => Some(set.n_errors as f64),
+        Measure::ErrorRate => set.error_rate,
+        Measure::IntervalLow => Some(set.interval[0]),
+        Measure::IntervalHigh => Some(set.interval[1]),
+    }
+}
+
+/// What was measured, run by run: `0, 0, 12`.
+fn measured_words(measure: Measure, measured: &[f64]) -> String {
+    if measured.is_empty() {
+        return "nothing".to_owned();
+    }
+    let word = |value: &f64| match measure {
+        Measure::NErrors => format!("{value}"),
+        Measure::ErrorRate | Measure::IntervalLow | Measure::IntervalHigh => number::rate(*value),
+    };
+    measured.iter().map(word).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,217 @@
+//! The built command, from outside: every verb, every exit code, every bad input of a person.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod door;
+
+use std::fs;
+
+use door::{Door, TINY};
+use serde_json::Value;
+
+#[test]
+fn the_default_spec_is_a_spec() {
+    let door = Door::new();
+    let spec = door.run(&["spec"]).code(0).stdout();
+    fs::write(door.path("default.toml"), &spec).unwrap();
+    let plan = door.run(&["plan", "default.toml", "--json"]).code(0).json();
+    assert_eq!(plan["plans"].as_array().unwrap().len(), 1);
+    assert_eq!(plan["plans"][0]["n_params"], 19_170_309);
+    assert_eq!(door.run(&["spec", "--json"]).code(0).json()["spec"], spec);
+}
+
+#[test]
+fn every_table_has_a_json_twin_and_a_quiet_one() {
+    let door = Door::new();
+    door.write("tiny.toml", TINY);
+    door.run(&["run", "tiny.toml"]).code(0);
+    for verb in [
+        &["gallery"][..],
+        &["gallery", "flipflop"],
+        &["spec"],
+        &["plan", "tiny.toml"],
+        &["run", "tiny.toml"],
+        &["runs"],
+        &["show", "latest"],
+        &["eval", "latest"],
+        &["replay", "latest"],
+        &["generate", "flipflop", "--n", "3", "-o", "a.jsonl"],
+    ] {
+        let page = door.run(verb).code(0).stdout();
+        assert!(page.ends_with('\n') && !page.trim().is_empty(), "{verb:?}: {page}");
+        for line in page.lines().filter(|_| verb != ["spec"]) {
+            assert!(line.chars().count() <= 80, "{verb:?}: {line}");
+        }
+        let said = door.run(&[verb, &["--json"]].concat()).code(0);
+        assert!(said.json().is_object(), "{verb:?}");
+        assert!(!said.stderr().is_empty(), "people's words are beside it: {verb:?}");
+        let hushed = door.run(&[verb, &["--json", "--quiet"]].concat()).code(0);
+        assert!(hushed.json().is_object() && hushed.stderr().is_empty(), "{verb:?}");
+        assert!(door.run(&[verb, &["--quiet"]].concat()).code(0).stderr().is_empty());
+    }
+}
+
+#[test]
+fn a_run_is_recorded_shown_measured_again_and_never_run_twice() {
+    let door = Door::new();
+    door.write("tiny.toml", TINY);
+    let first = door.run(&["run", "tiny.toml", "--json"]).code(0).json();
+    let id = first["run"].as_str().unwrap();
+    assert_eq!(first["status"], "sealed");
+    assert!(door.path("runs").join(id).join("result.json").is_file());
+    let second = door.run(&["run", "tiny.toml", "--json"]).code(0);
+    assert!(second.stderr().contains("was done before"), "{}", second.stderr());
+    assert_eq!(second.json(), first);
+    let shown = door.run(&["show", &id[..6], "--json", "--verify"]).code(0).json();
+    for key in ["run", "plan", "status", "train", "model", "eval", "checkpoint"] {
+        assert_eq!(shown[key], first[key], "{key}");
+    }
+    assert_eq!(door.run(&["eval", "latest", "--json"]).code(0).json()["agrees"], true);
+    let fresh = door.run(&["eval", id, "--eval-seed", "9", "--json"]).code(0).json();
+    assert_eq!(fresh["agrees"], Value::Null);
+    assert_eq!(door.run(&["runs", "-q"]).code(0).stdout().trim(), id);
+    for (condition, n_runs) in [
+        ("model.n_layers=2", 1),
+        ("model.n_layers=3", 0),
+        ("status=sealed", 1),
+        ("eval.val.n_errors>=0", 1),
+    ] {
+        let listed = door.run(&["runs", "--where", condition, "--json"]).code(0).json();
+        assert_eq!(listed["runs"].as_array().unwrap().len(), n_runs, "{condition}");
+    }
+}
+
+#[test]
+fn a_glitch_is_replayed_to_the_bit_from_a_run_and_from_a_file() {
+    let door = Door::new();
+    door.write("tiny.toml", TINY);
+    door.run(&["run", "tiny.toml"]).code(0);
+    let shown = door.run(&["show", "latest", "--json"]).code(0).json();
+    let id = shown["run"].as_str().unwrap();
+    let file = shown["glitches"][1].as_str().unwrap();
+    let by_number = door.run(&["replay", &format!("{id}:1"), "--json"]).code(0).json();
+    let by_file = door.run(&["replay", &format!("runs/{id}/{file}"), "--json"]).code(0).json();
+    assert_eq!(by_number, by_file);
+    assert_eq!(by_file["same_bits"], true);
+    assert_eq!(by_file["logits"], by_file["glitch"]["logits"]);
+    // A copy that somebody was sent finds its run in the store.
+    fs::copy(door.path("runs").join(id).join(file), door.path("sent.json")).unwrap();
+    assert_eq!(door.run(&["replay", "sent.json", "--json"]).code(0).json(), by_file);
+    let page = door.run(&["replay", "latest"]).code(0).stdout();
+    assert!(page.contains("The logits are those of the record, to the bit."), "{page}");
+    let refused = door.run(&["replay", "latest:9999"]).code(2);
+    assert!(refused.words().contains("there is no 9999"), "{}", refused.words());
+    door.run(&["replay", "latest:x"]).code(2);
+}
+
+#[test]
+fn a_study_prints_one_table_and_its_claims_decide_the_exit_code() {
+    let door = Door::new();
+    let study = |bound: &str| {
+        format!(
+            "question = 'Which one errs?'\nname = 'both'\n{TINY}\n\
+             [[arm]]\nname = 'wide'\n[[arm]]\nname = 'narrow'\nmodel.d_model = 8\n\
+             [sweep]\nseed = {{ count = 2 }}\n\
+             [[claim]]\ntext = 'the narrow one errs'\nsource = 'a test'\narm = 'narrow'\n\
+             set = 'val_sparse'\nmeasure = 'n_errors'\nop = '>='\nbound = {bound}\nruns = 'each'\n"
+        )
+    };
+    door.write("holds.toml", &study("0"));
+    let said = door.run(&["run", "holds.toml", "--json"]).code(0).json();
+    assert_eq!(said["study"], "both");
+    assert_eq!(said["runs"].as_array().unwrap().len(), 4);
+    assert_eq!(said["claims"][0]["verdict"], "held");
+    let page = door.run(&["run", "holds.toml"]).code(0).stdout();
+    for word in ["arm", "seed", "trials", "errors", "rate", "95 % interval", "holds", "Records"] {
+        assert!(page.contains(word), "{word}: {page}");
+    }
+    door.write("fails.toml", &study("1_000_000"));
+    let failed = door.run(&["run", "fails.toml", "--json"]).code(1).json();
+    assert_eq!(failed["claims"][0]["verdict"], "failed");
+    assert!(door.run(&["run", "fails.toml"]).code(1).stdout().contains("FAILS"));
+}
+
+#[test]
+fn the_environment_moves_the_store_and_limits_threads() {
+    let door = Door::new();
+    door.write("tiny.toml", TINY);
+    let run = |threads: &str| {
+        door.with_env(
+            &["run", "tiny.toml", "--json"],
+            &[
+                ("MNEMOSCOPE_STORE", &format!("elsewhere-{threads}")),
+                ("MNEMOSCOPE_THREADS", threads),
+            ],
+        )
+    };
+    let (one, three) = (run("1").code(0).json(), run("3").code(0).json());
+    // Same plan, same bits, whatever the number of threads.
+    assert_eq!(one["checkpoint"], three["checkpoint"]);
+    assert!(door.path("elsewhere-3").is_dir() && !door.path("runs").exists());
+    let said = run("two").code(2);
+    assert!(said.stderr().contains("MNEMOSCOPE_THREADS is \"two\""), "{}", said.stderr());
+    door.run(&["gallery", "--threads", "0"]).code(2);
+}
+
+#[test]
+fn examples_are_written_in_every_format_and_read_the_same() {
+    let door = Door::new();
+    let mut contents = Vec::new();
+    for file in ["a.jsonl", "a.parquet", "a.npy", "a.txt"] {
+        let said = door.run(&["generate", "flipflop", "--n", "100", "-o", file, "--json"]).code(0);
+        let said = said.json();
+        assert_eq!(said["n_tokens"], 51_200);
+        assert!(said["tokens_per_sec"].as_f64().unwrap() > 0.0);
+        assert!(door.path(file).is_file());
+        contents.push(said["provenance"]["content_blake3"].clone());
+    }
+    contents.dedup();
+    assert_eq!(contents.len(), 1, "the same examples, whatever the format");
+    let printed = door.run(&["generate", "flipflop", "--n", "100", "-o", "-"]).code(0).stdout();
+    assert_eq!(printed, fs::read_to_string(door.path("a.txt")).unwrap());
+    // A slice is the slice of the whole.
+    let slice = ["generate", "flipflop", "--n", "10", "--first", "90", "-o", "-"];
+    assert!(printed.ends_with(&door.run(&slice).code(0).stdout()));
+    let other = ["generate", "flipflop", "--n", "100", "--stream", "val", "-o", "-"];
+    assert_ne!(door.run(&other).code(0).stdout(), printed);
+    let mixed = ["generate", "mixture", "--n", "9", "--seq-len", "16", "-o", "-"];
+    assert_eq!(door.run(&mixed).code(0).stdout().lines().count(), 9);
+}
+
+#[test]
+fn the_gallery_knows_its_tasks() {
+    let door = Door::new();
+    let names = door.run(&["gallery", "-q"]).code(0).stdout();
+    assert!(names.lines().any(|name| name == "flipflop"), "{names}");
+    let refused = door.run(&["gallery", "flipflap"]).code(2);
+    assert!(refused.stderr().contains("there is no task `flipflap`; there are flipflop"));
+}
+
+#[test]
+fn the_doctor_finds_this_machine_healthy() {
+    let door = Door::new();
+    let said = door.run(&["doctor", "--json"]).code(0).json();
+    assert_eq!(said["ok"], true, "{said}");
+    assert_eq!(said["checks"].as_array().unwrap().len(), 3);
+    assert!(!door.path("runs").exists(), "looking leaves nothing behind");
+    assert!(door.run(&["doctor"]).code(0).stdout().contains("same plan, same bits"));
+}
+
+#[test]
+fn the_demonstration_ends_with_a_glitch_that_was_replayed() {
+    let door = Door::new();
+    // Three steps teach nothing, so there is a glitch to show.
+    let mut arguments = vec!["demo"];
+    for set in ["train.n_steps=3", "eval.val_sparse.n_examples=200", "eval.val_dense.n_examples=20"]
+    {
+        arguments.extend(["--set", set]);
+    }
+    let page = door.run(&arguments).code(0).stdout();
+    for word in ["95 % interval", "Glitch: val_sparse", "to the bit", "mnemoscope replay"] {
+        assert!(page.contains(word), "{word}: {page}");
+    }
+    arguments.push("--json");
+    let said = door.run(&arguments).code(0).json();
+    assert_eq!(said["replay"]["same_bits"], true);
+    assert_eq!(said["run"]["status"], "sealed");
+}
