@@ -64,7 +64,8 @@ impl Found {
     }
 
     fn train(&mut self, train: &TrainPlan) {
-        let TrainPlan { n_steps, batch_size, warmup_steps, ref optimizer, .. } = *train;
+        let TrainPlan { n_steps, batch_size, warmup_steps, decay_steps, ref optimizer, .. } =
+            *train;
         for (field, count) in [("n_steps", n_steps), ("batch_size", u64::from(batch_size))] {
             if count == 0 {
                 self.push(format!("train.{field}"), format!("{field} is 0; use at least 1"));
@@ -76,6 +77,13 @@ impl Found {
                  use at most that"
             );
             self.push("train.warmup_steps", message);
+        }
+        if decay_steps < n_steps {
+            let message = format!(
+                "decay_steps is {decay_steps}, so the learning rate would be 0 before n_steps = \
+                 {n_steps}; use at least that"
+            );
+            self.push("train.decay_steps", message);
         }
         let sound = [
             ("lr", optimizer.lr, optimizer.lr > 0.0),

@@ -70,6 +70,8 @@ const ALIASES: &[(&str, &str)] = &[
     ("per_device_train_batch_size", "batch_size"),
     ("lr_scheduler", "decay"),
     ("scheduler", "decay"),
+    ("lr_decay_iters", "decay_steps"),
+    ("num_training_steps", "decay_steps"),
     ("lr_scheduler_type", "decay"),
     ("eval_every", "curve_every"),
     ("eval_interval", "curve_every"),

@@ -46,6 +46,8 @@ pub struct TrainPlan {
     pub warmup_steps: u64,
     /// What the learning rate does afterwards.
     pub decay: Decay,
+    /// Steps of the whole schedule, of which training may take only the first part.
+    pub decay_steps: u64,
     /// Which tokens the loss looks at.
     pub loss: Scoring,
     /// Steps between two points of the learning curves; `0` means no curves.
@@ -74,7 +76,7 @@ pub struct AdamWPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
-    /// Falls in a straight line that would reach 0 at step `n_steps + 1`, as in the paper.
+    /// Falls in a straight line that would reach 0 at step `decay_steps + 1`, as in the paper.
     Linear,
 }
 

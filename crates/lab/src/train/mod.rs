@@ -134,7 +134,7 @@ where
         }
         let optimizer = &train.optimizer;
         let hyper = AdamW {
-            lr: optimizer.lr * learning_rate_factor(step, train.warmup_steps, train.n_steps),
+            lr: optimizer.lr * learning_rate_factor(step, train.warmup_steps, train.decay_steps),
             beta1: optimizer.beta1,
             beta2: optimizer.beta2,
             epsilon: optimizer.epsilon,

@@ -1,4 +1,4 @@
-//! The learning rate of a step: linear warm-up, then linear decay aimed at zero one step past the end.
+//! The learning rate of a step: linear warm-up, then linear decay aimed at zero one step past its end.
 //!
 //! Source: Liu et al. 2023, arXiv:2306.00946, appendix B.2 (50 steps of warm-up, then a decay
 //! that would reach 0 at step 10,001 of a run of 10,000).
@@ -7,16 +7,16 @@
 ///
 /// During warm-up it is `step / warmup_steps`, so that step 1 already moves and step
 /// `warmup_steps` moves fully; afterwards it falls on a straight line that would reach zero at
-/// step `n_steps + 1`.
+/// step `decay_steps + 1`.
 ///
 /// # Arguments
 ///
-/// - `step`: the step being taken, from 1 to `n_steps`.
+/// - `step`: the step being taken, from 1 to `decay_steps`.
 /// - `warmup_steps`: `0` means no warm-up.
 ///
 /// # Panics
 ///
-/// If `step` is not in `1..=n_steps`; the trainer counts, nobody else does.
+/// If `step` is not in `1..=decay_steps`; the trainer counts, nobody else does.
 ///
 /// # Example
 ///
@@ -31,12 +31,12 @@
 /// ```
 #[must_use]
 #[track_caller]
-pub fn learning_rate_factor(step: u64, warmup_steps: u64, n_steps: u64) -> f64 {
-    assert!((1..=n_steps).contains(&step), "step {step} is not in 1..={n_steps}");
+pub fn learning_rate_factor(step: u64, warmup_steps: u64, decay_steps: u64) -> f64 {
+    assert!((1..=decay_steps).contains(&step), "step {step} is not in 1..={decay_steps}");
     if step <= warmup_steps {
         step as f64 / warmup_steps as f64
     } else {
-        (n_steps + 1 - step) as f64 / (n_steps + 1 - warmup_steps) as f64
+        (decay_steps + 1 - step) as f64 / (decay_steps + 1 - warmup_steps) as f64
     }
 }
 

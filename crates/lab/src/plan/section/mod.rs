@@ -75,7 +75,7 @@ fn related(path: &str) -> Vec<String> {
         &["d_model", "n_heads", "preset", "name"],
         &["p_ignore", "p_write", "p_read"],
         &["seq_len", "n_ops"],
-        &["warmup_steps", "n_steps"],
+        &["warmup_steps", "n_steps", "decay_steps"],
         &["curve_examples", "n_examples"],
     ];
     let (section, field) = path.rsplit_once('.').unwrap_or(("", path));

@@ -23,6 +23,7 @@ pub(super) fn read(mut train: Section<'_, '_>) -> TrainPlan {
         },
         warmup_steps: train.whole("warmup_steps", WARMUP_STEPS.min(n_steps), 0..=u64::MAX),
         decay: train.choice("decay", &[("linear", Decay::Linear)], Decay::Linear),
+        decay_steps: train.whole("decay_steps", n_steps, 1..=u64::MAX),
         loss: train.choice(
             "loss",
             &[("reads", Scoring::Reads), ("all", Scoring::All)],
