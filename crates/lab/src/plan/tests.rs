@@ -88,7 +88,7 @@ fn what_the_default_spec_shows_in_comments_resolves_too() {
 fn the_default_plan_is_pinned() {
     // The id names runs and the canonical form is what it hashes: both are a format.
     let default = plan("", &[]);
-    assert_eq!(default.id(), "76650a400e01642c");
+    assert_eq!(default.id(), "993484ff4e6c176e");
     assert_snapshot!(canonical::to_canonical(&default.to_value()), @r#"{"eval":{"confidence":0.95,"max_glitches":100,"n_resamples":2000,"sets":{"val":{"curve_examples":1000,"n_examples":1000,"task":{"n_symbols":2,"name":"flipflop","p_ignore":0.8,"p_read":0.1,"p_write":0.1,"seq_len":512}},"val_dense":{"curve_examples":0,"n_examples":3000,"task":{"n_symbols":2,"name":"flipflop","p_ignore":0.1,"p_read":0.45,"p_write":0.45,"seq_len":512}},"val_sparse":{"curve_examples":1000,"n_examples":100000,"task":{"n_symbols":2,"name":"flipflop","p_ignore":0.98,"p_read":0.01,"p_write":0.01,"seq_len":512}}}},"format":1,"model":{"attn_bias":false,"d_mlp":2048,"d_model":512,"d_vocab":5,"gelu":"erf","init":"x-transformers","layer_norm_epsilon":0.00001,"n_ctx":512,"n_heads":8,"n_layers":6,"name":"transformer","pos_scale":"rsqrt_d_model","positions":"learned","tie_unembed":false,"unembed_bias":true},"seeds":{"data":0,"eval":0,"model":0},"task":{"n_symbols":2,"name":"flipflop","p_ignore":0.8,"p_read":0.1,"p_write":0.1,"seq_len":512},"train":{"batch_size":16,"curve_every":100,"decay":"linear","decay_steps":10000,"loss":"reads","n_steps":10000,"optimizer":{"beta1":0.9,"beta2":0.999,"clip_norm":null,"epsilon":1e-8,"lr":0.0003,"weight_decay":0.1},"warmup_steps":50}}"#);
 }
 
@@ -273,7 +273,7 @@ fn the_bad_models_of_the_issue_are_refused() {
     ");
     assert_snapshot!(refusal("train = { n_steps = 10, decay_steps = 9 }", &[]), @r"
     one thing is wrong with study.toml:
-      study.toml:1:25: train.decay_steps: decay_steps is 9, so the learning rate would be 0 before n_steps = 10; use at least that
+      study.toml:1:39: train.decay_steps: decay_steps is 9, so the learning rate would be 0 before n_steps = 10; use at least that
     ");
     assert_snapshot!(refusal("model.n_ctx = 256", &["eval.val.seq_len=1024"]), @r"
     one thing is wrong with study.toml:
