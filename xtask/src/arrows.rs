@@ -14,6 +14,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("view", &["stats", "store"]),
     ("lab", &["stats", "model", "store", "task", "engine"]),
     ("cli", &["lab", "store", "view"]),
+    ("bench", &["lab"]),
     ("xtask", &[]),
 ];
 

@@ -15,7 +15,7 @@ use crate::workspace::Room;
 pub const PURE: &[&str] = &["stats", "task", "store"];
 
 /// Rooms that may read the environment and the current directory.
-pub const READS_ENVIRONMENT: &[&str] = &["cli"];
+pub const READS_ENVIRONMENT: &[&str] = &["cli", "bench"];
 
 /// Rooms that may contain `unsafe`.
 pub const UNSAFE: &[&str] = &["engine"];
@@ -59,7 +59,8 @@ const OWNED_LIBRARIES: &[(&str, &[&str])] = &[
     ("ctrlc", &["cli"]),
     ("gemm", &["engine"]),
     ("indicatif", &["cli"]),
-    ("mimalloc", &["cli"]),
+    ("libmimalloc-sys", &["engine"]),
+    ("mimalloc", &["engine"]),
     ("parquet", &["task"]),
     ("rusqlite", &["store"]),
     ("toml", &["lab"]),

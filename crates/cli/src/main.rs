@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use mnemoscope_lab::engine::memory;
 
 use crate::environment::Environment;
 use crate::exit::Exit;
@@ -27,12 +28,12 @@ use crate::flags::Cli;
 use crate::session::Session;
 use crate::voice::Voice;
 
-/// Training allocates and frees the same large buffers at every step; the system's allocator
-/// would hand them back to the kernel and fault them in again each time.
+/// Training allocates and frees the same large buffers at every step.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let exit = match Cli::try_parse_from(&arguments) {
         Ok(cli) => obey(&cli),

@@ -18,10 +18,15 @@ use mnemoscope_engine::{
     Gelu, Ops, QueryRows,
     burn::tensor::{Int, Tensor},
     device::{Cpu, CpuAutodiff, cpu, cpu_level},
+    memory,
     optim::AdamWStep,
     reference,
     testing::{check_close, numbers},
 };
+
+/// As the command has it.
+#[global_allocator]
+static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 type Ad = CpuAutodiff;
 
@@ -238,6 +243,7 @@ fn updates(ladder: &Ladder) {
 }
 
 fn main() {
+    memory::keep_freed();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let once = args.iter().any(|arg| arg == "--test");
     let only = args.into_iter().find(|arg| !arg.starts_with("--"));

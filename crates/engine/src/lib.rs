@@ -31,6 +31,7 @@
 pub use burn;
 
 pub mod device;
+pub mod memory;
 pub mod optim;
 pub mod testing;
 

@@ -1,0 +1,218 @@
+"""The PyTorch side of the comparison: one workload, in blocks, on request.
+
+Usage: worker.py WORKLOAD FORM N_THREADS, with FORM `eager` or `compile`.
+
+Speaks lines of JSON: first what it is, then, for each line `go` on standard input, the seconds of one
+block. Batches are drawn before the clock starts, so drawing costs PyTorch nothing here.
+"""
+
+import json
+import resource
+import sys
+import time
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+WORKLOAD, FORM, N_THREADS = sys.argv[1], sys.argv[2], int(sys.argv[3])
+torch.set_num_threads(N_THREADS)
+torch.manual_seed(0)
+RNG = np.random.default_rng(0)
+
+# layers, width, heads, tokens, examples in a batch, steps in a block
+TRANSFORMERS = {
+    "fflm-base": (6, 512, 8, 512, 16, 1),
+    "fflm-mid": (2, 128, 4, 512, 16, 4),
+    "fflm-small": (2, 64, 4, 128, 32, 20),
+    "eval-mid": (2, 128, 4, 512, 64, 4),
+}
+
+
+def draw(n, p_ignore, seq_len):
+    """Flip-flop strings, `[n, seq_len]`: w 0, r 1, i 2, data 3 and 4."""
+    n_ops, p_write = seq_len // 2, (1 - p_ignore) / 2
+    u = RNG.random((n, n_ops), dtype=np.float32)
+    op = np.where(u < p_write, 0, np.where(u < 2 * p_write, 1, 2))
+    op[:, 0], op[:, -1] = 0, 1
+    bit = RNG.integers(0, 2, (n, n_ops))
+    last_write = np.maximum.accumulate(np.where(op == 0, np.arange(n_ops), 0), axis=1)
+    bit = np.where(op == 1, np.take_along_axis(bit, last_write, 1), bit)
+    tokens = np.empty((n, seq_len), np.int64)
+    tokens[:, 0::2], tokens[:, 1::2] = op, bit + 3
+    return torch.from_numpy(tokens)
+
+
+class Block(nn.Module):
+    """A pre-norm block without biases in attention, as x-transformers builds it."""
+
+    def __init__(self, d, n_heads):
+        super().__init__()
+        self.n_heads = n_heads
+        self.ln_1, self.ln_2 = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.qkv, self.out = nn.Linear(d, 3 * d, bias=False), nn.Linear(d, d, bias=False)
+        self.up, self.down = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+
+    def forward(self, x):
+        b, t, d = x.shape
+        q, k, v = self.qkv(self.ln_1(x)).view(b, t, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        z = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(z.transpose(1, 2).reshape(b, t, d))
+        return x + self.down(F.gelu(self.up(self.ln_2(x))))
+
+
+class Decoder(nn.Module):
+    def __init__(self, n_layers, d, n_heads, seq_len):
+        super().__init__()
+        self.embed, self.pos = nn.Embedding(5, d), nn.Embedding(seq_len, d)
+        self.blocks = nn.Sequential(*[Block(d, n_heads) for _ in range(n_layers)])
+        self.ln_f, self.unembed = nn.LayerNorm(d), nn.Linear(d, 5)
+        self.pos_scale = d**-0.5
+
+    def body(self, x):
+        return self.blocks(self.embed(x) + self.pos.weight[: x.shape[1]] * self.pos_scale)
+
+    def tail(self, rows):
+        return self.unembed(self.ln_f(rows))
+
+
+class Lstm(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.embed, self.lstm = nn.Embedding(5, d), nn.LSTM(d, d, batch_first=True)
+        self.unembed = nn.Linear(d, 5)
+
+    def body(self, x):
+        return self.lstm(self.embed(x))[0]
+
+    def tail(self, rows):
+        return self.unembed(rows)
+
+
+class Simplified(nn.Module):
+    """The two-layer model of Bietti et al. 2023, section 4.2, with its linear feed-forward."""
+
+    def __init__(self, n_vocab=65, d=128, seq_len=256):
+        super().__init__()
+        self.embed = nn.Embedding(n_vocab, d).requires_grad_(False)
+        self.register_buffer("pos", torch.randn(seq_len, d))
+        linear = lambda: nn.Linear(d, d, bias=False)
+        frozen = lambda: linear().requires_grad_(False)
+        self.k1, self.v1, self.o1 = linear(), frozen(), frozen()
+        self.k2, self.v2, self.o2 = linear(), frozen(), linear()
+        self.ff = linear()
+        self.unembed = nn.Linear(d, n_vocab, bias=False).requires_grad_(False)
+
+    def attend(self, x, k, v, o):
+        z = F.scaled_dot_product_attention(x[:, None], k(x)[:, None], v(x)[:, None], is_causal=True)
+        return x + o(z[:, 0])
+
+    def body(self, tokens):
+        x = self.embed(tokens) + self.pos
+        x = self.attend(x, self.k1, self.v1, self.o1)
+        x = self.attend(x, self.k2, self.v2, self.o2)
+        return self.unembed(x + self.ff(x))
+
+    def tail(self, rows):
+        return rows
+
+
+def reads(tokens):
+    """What is fed, which places are asked, and the answers there."""
+    fed, asked = tokens[:, :-1].contiguous(), tokens[:, :-1] == 1
+    return fed, asked, tokens[:, 1:][asked]
+
+
+def train(model, optimizer, batches):
+    body = torch.compile(model.body) if FORM == "compile" else model.body
+
+    def block():
+        for fed, asked, answers in batches():
+            yield
+            rows = body(fed)
+            rows = rows[asked] if asked is not None else rows.flatten(0, 1)
+            loss = F.cross_entropy(model.tail(rows), answers)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            loss.item()
+
+    return block
+
+
+def evaluate(model, batches):
+    body = torch.compile(model.body) if FORM == "compile" else model.body
+
+    @torch.no_grad()
+    def one(fed, asked, answers):
+        return int((model.tail(body(fed)[asked]).argmax(1) != answers).sum())
+
+    def block():
+        for batch in batches():
+            yield
+            one(*batch)
+
+    return block
+
+
+def fflm(n_steps, size, p_ignore, seq_len):
+    return lambda: [reads(draw(size, p_ignore, seq_len)) for _ in range(n_steps)]
+
+
+def adamw(model):
+    return torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.1, fused=True)
+
+
+def workload():
+    """A function that makes the generator of one block, and the steps of a block."""
+    if WORKLOAD in TRANSFORMERS:
+        n_layers, d, n_heads, seq_len, size, n_steps = TRANSFORMERS[WORKLOAD]
+        model = Decoder(n_layers, d, n_heads, seq_len)
+        if WORKLOAD == "eval-mid":
+            return model, evaluate(model, fflm(n_steps, size, 0.98, seq_len)), n_steps * size
+        return model, train(model, adamw(model), fflm(n_steps, size, 0.8, seq_len)), n_steps
+    if WORKLOAD == "lstm":
+        model = Lstm(128)
+        return model, train(model, adamw(model), fflm(20, 16, 0.8, 512)), 20
+    if WORKLOAD == "eval-lstm":
+        model = Lstm(128)
+        return model, evaluate(model, fflm(2, 256, 0.98, 512)), 512
+    if WORKLOAD == "birth":
+        model = Simplified()
+        learned = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(learned, lr=0.2, momentum=0.9, weight_decay=1e-4)
+
+        def batches():
+            z = torch.from_numpy(RNG.integers(0, 65, (512, 257)))
+            return [(z[:, :-1].contiguous(), None, z[:, 1:].flatten())]
+
+        return model, train(model, optimizer, batches), 1
+    raise SystemExit(f"unknown workload {WORKLOAD}")
+
+
+def timed(block):
+    """Seconds of one block; the generator draws its batches before its first `yield`."""
+    steps = block()
+    next(steps)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in steps:
+        pass
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def say(**what):
+    print(json.dumps(what), flush=True)
+
+
+model, block, n = workload()
+timed(block)
+say(
+    version=torch.__version__,
+    n_params=sum(p.numel() for p in model.parameters()),
+    n_per_block=n,
+)
+for line in sys.stdin:
+    wall, cpu = timed(block)
+    say(wall_secs=wall, cpu_secs=cpu)
+say(peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

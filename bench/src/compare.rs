@@ -1,0 +1,271 @@
+//! The coordinator: starts the sides, lets them take turns, and reports medians of ratios.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::workload::{ALL, Workload};
+use crate::{say, tell};
+
+/// What a person may choose.
+pub(crate) struct Flags {
+    python: String,
+    n_threads: usize,
+    n_rounds: usize,
+    only: Option<String>,
+    history: Option<PathBuf>,
+}
+
+impl Flags {
+    pub(crate) fn parse(args: &[String]) -> Result<Self, String> {
+        let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut flags =
+            Self { python: "python3".into(), n_threads, n_rounds: 9, only: None, history: None };
+        let mut args = args.iter();
+        while let Some(flag) = args.next() {
+            let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
+            let count = || match value.parse() {
+                Ok(count) if count > 0 => Ok(count),
+                _ => Err(format!("{flag} is a whole number from 1, not {value}")),
+            };
+            match flag.as_str() {
+                "--python" => flags.python.clone_from(value),
+                "--threads" => flags.n_threads = count()?,
+                "--rounds" => flags.n_rounds = count()?,
+                "--history" => flags.history = Some(value.into()),
+                "--only" if ALL.iter().any(|workload| workload.name == value) => {
+                    flags.only = Some(value.clone());
+                }
+                "--only" => {
+                    let names: Vec<_> = ALL.iter().map(|workload| workload.name).collect();
+                    return Err(format!("no workload {value}; there are {}", names.join(", ")));
+                }
+                _ => return Err(format!("unknown flag {flag}")),
+            }
+        }
+        Ok(flags)
+    }
+}
+
+/// One side of a comparison: a process that does a block when asked.
+struct Side {
+    name: &'static str,
+    child: Child,
+    ask: ChildStdin,
+    hear: BufReader<ChildStdout>,
+    hello: Value,
+    /// Seconds of one unit of work in each round.
+    wall: Vec<f64>,
+    cpu: Vec<f64>,
+    peak_bytes: Option<u64>,
+}
+
+impl Side {
+    fn start(name: &'static str, mut command: Command) -> Result<Self, String> {
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = started.map_err(|error| format!("{name}: cannot start: {error}"))?;
+        let (ask, hear) = (child.stdin.take(), child.stdout.take());
+        let (ask, hear) = ask.zip(hear).ok_or_else(|| format!("{name}: no pipes"))?;
+        let hear = BufReader::new(hear);
+        let (wall, cpu, hello) = (Vec::new(), Vec::new(), Value::Null);
+        let mut side = Self { name, child, ask, hear, hello, wall, cpu, peak_bytes: None };
+        side.hello = side.listen()?;
+        Ok(side)
+    }
+
+    fn listen(&mut self) -> Result<Value, String> {
+        let mut line = String::new();
+        self.hear.read_line(&mut line).map_err(|error| format!("{}: {error}", self.name))?;
+        let heard = serde_json::from_str(&line);
+        heard.ok().ok_or_else(|| format!("{} stopped; what it said is above", self.name))
+    }
+
+    fn turn(&mut self) -> Result<(), String> {
+        writeln!(self.ask, "go").map_err(|error| format!("{}: {error}", self.name))?;
+        let said = self.listen()?;
+        let n = self.hello["n_per_block"].as_f64().unwrap_or(f64::NAN);
+        self.wall.push(said["wall_secs"].as_f64().unwrap_or(f64::NAN) / n);
+        self.cpu.push(said["cpu_secs"].as_f64().unwrap_or(f64::NAN) / n);
+        Ok(())
+    }
+
+    /// Lets the side end and asks for its memory.
+    fn finish(mut self) -> Result<Finished, String> {
+        drop(self.ask);
+        let mut line = String::new();
+        self.hear.read_line(&mut line).map_err(|error| format!("{}: {error}", self.name))?;
+        let said: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
+        self.child.wait().map_err(|error| format!("{}: {error}", self.name))?;
+        let peak_bytes = said["peak_bytes"].as_u64().or(self.peak_bytes);
+        let Self { name, hello, wall, cpu, .. } = self;
+        Ok(Finished { name, hello, wall, cpu, peak_bytes })
+    }
+}
+
+/// What a side measured.
+struct Finished {
+    name: &'static str,
+    hello: Value,
+    wall: Vec<f64>,
+    cpu: Vec<f64>,
+    peak_bytes: Option<u64>,
+}
+
+pub(crate) fn run(flags: &Flags) -> Result<(), String> {
+    say(
+        "| workload | ours, ms | eager, ms | compiled, ms | ratio (quartiles) | CPU ratio | peak, ours / PyTorch |",
+    );
+    say("|---|---|---|---|---|---|---|");
+    let wanted = |workload: &&Workload| {
+        flags.only.as_ref().is_none_or(|only| only.as_str() == workload.name)
+    };
+    for workload in ALL.iter().filter(wanted) {
+        let sides = measure(workload, flags)?;
+        report(workload, &sides);
+        if let Some(history) = &flags.history {
+            remember(workload, flags, &sides, history)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ours first, then PyTorch in both forms.
+fn measure(workload: &Workload, flags: &Flags) -> Result<Vec<Finished>, String> {
+    let n_threads = flags.n_threads.to_string();
+    let this = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let mut ours = Command::new(this);
+    ours.args(["worker", workload.name, &n_threads]);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/pytorch/worker.py");
+    let pytorch = |form: &str| {
+        let mut command = Command::new(&flags.python);
+        command.args([script, workload.name, form, &n_threads]);
+        command
+    };
+    tell(&format!("{}: starting", workload.name));
+    let mut sides = vec![
+        Side::start("ours", ours)?,
+        Side::start("eager", pytorch("eager"))?,
+        Side::start("compiled", pytorch("compile"))?,
+    ];
+    for round in 1..=flags.n_rounds {
+        tell(&format!("{}: round {round} of {}", workload.name, flags.n_rounds));
+        sides.iter_mut().try_for_each(Side::turn)?;
+    }
+    sides.into_iter().map(Side::finish).collect()
+}
+
+/// The PyTorch side whose median is the smaller.
+fn better(sides: &[Finished]) -> &Finished {
+    let [_, eager, compiled] = sides else { unreachable!("there are three sides") };
+    if median(&compiled.wall) < median(&eager.wall) { compiled } else { eager }
+}
+
+/// Theirs over ours, round by round.
+fn ratios(theirs: &[f64], ours: &[f64]) -> Vec<f64> {
+    theirs.iter().zip(ours).map(|(theirs, ours)| theirs / ours).collect()
+}
+
+fn report(workload: &Workload, sides: &[Finished]) {
+    let [ours, eager, compiled] = sides else { unreachable!("there are three sides") };
+    let best = better(sides);
+    let ratio = ratios(&best.wall, &ours.wall);
+    let ms = |side: &Finished| format!("{:.4}", median(&side.wall) * 1e3);
+    let mib = |side: &Finished| {
+        side.peak_bytes.map_or("-".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
+    };
+    say(&format!(
+        "| `{}`, a {} | {} | {} | {} | **{:.2}** ({:.2}-{:.2}) | {:.2} | {} / {} |",
+        workload.name,
+        workload.unit,
+        ms(ours),
+        ms(eager),
+        ms(compiled),
+        median(&ratio),
+        quantile(&ratio, 0.25),
+        quantile(&ratio, 0.75),
+        median(&ratios(&best.cpu, &ours.cpu)),
+        mib(ours),
+        mib(best),
+    ));
+}
+
+/// One line of JSON for each workload: every round of every side.
+fn remember(
+    workload: &Workload,
+    flags: &Flags,
+    sides: &[Finished],
+    history: &PathBuf,
+) -> Result<(), String> {
+    let of = |side: &Finished| {
+        json!({
+            "hello": side.hello, "wall_secs": side.wall, "cpu_secs": side.cpu,
+            "peak_bytes": side.peak_bytes,
+        })
+    };
+    let ratio = ratios(&better(sides).wall, &sides[0].wall);
+    let mut line = json!({
+        "workload": workload.name, "about": workload.about, "unit": workload.unit,
+        "n_threads": flags.n_threads, "n_rounds": flags.n_rounds, "processor": processor(),
+        "commit": commit(), "better": better(sides).name, "ratio": median(&ratio),
+    });
+    for side in sides {
+        line[side.name] = of(side);
+    }
+    let file = OpenOptions::new().create(true).append(true).open(history);
+    let mut file = file.map_err(|error| format!("{}: {error}", history.display()))?;
+    writeln!(file, "{line}").map_err(|error| format!("{}: {error}", history.display()))
+}
+
+/// The processor's name, where Linux tells it.
+fn processor() -> Option<String> {
+    let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = info.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split(':').nth(1)?.trim().to_owned())
+}
+
+/// The commit that was checked out, where git tells it.
+fn commit() -> Option<String> {
+    let said = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
+    Some(String::from_utf8(said.stdout).ok()?.trim().to_owned())
+}
+
+fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// The quantile at `share`, on a straight line between neighbours.
+fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = share * (sorted.len() - 1) as f64;
+    let (low, high) = (at.floor() as usize, at.ceil() as usize);
+    sorted[low] + (sorted[high] - sorted[low]) * (at - at.floor())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Flags, quantile};
+
+    #[test]
+    fn quantiles_lie_on_lines_between_neighbours() {
+        let values = [4.0, 1.0, 3.0, 2.0];
+        for (share, expected) in [(0.0, 1.0), (0.5, 2.5), (0.25, 1.75), (1.0, 4.0)] {
+            assert!((quantile(&values, share) - expected).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_wrong_flag_says_what_there_is() {
+        let parse = |flags: &[&str]| {
+            let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
+            Flags::parse(&flags).err()
+        };
+        assert!(parse(&["--only", "lstm", "--rounds", "3"]).is_none());
+        assert!(parse(&["--only", "gru"]).unwrap().contains("fflm-base, fflm-mid"));
+        assert!(parse(&["--rounds", "0"]).unwrap().contains("from 1"));
+        assert!(parse(&["--rounds"]).unwrap().contains("needs a value"));
+    }
+}

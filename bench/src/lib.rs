@@ -1,0 +1,62 @@
+//! Side by side with PyTorch: training steps and evaluation on this machine, in one run.
+//!
+//! ```text
+//! cargo bench -p mnemoscope-bench -- --python .venv/bin/python
+//! ```
+//!
+//! Every side is a process of its own that does a *block* of steps when it is asked to: ours, PyTorch
+//! as it comes (`eager`) and PyTorch through `torch.compile`. They take turns, A B C A B C, so that
+//! a machine that drifts drifts for all; what is quoted is the median over rounds of the ratio of
+//! PyTorch's better form to ours, with its quartiles. Ours draws its data inside the clock, PyTorch
+//! outside of it. `docs/compare.md` has the table, `bench/history.jsonl` every measurement.
+
+mod compare;
+mod process;
+mod worker;
+mod workload;
+
+use mnemoscope_lab::engine::memory;
+
+/// As the command has it.
+#[global_allocator]
+static ALLOCATOR: memory::Allocator = memory::Allocator;
+
+const HELP: &str = "\
+Usage: compare [--python PYTHON] [--threads N] [--rounds N] [--only WORKLOAD] [--history FILE]
+
+  --python PYTHON   an interpreter that has torch and numpy [python3]
+  --threads N       threads of each side [as many as the machine has]
+  --rounds N        turns of each side [9]
+  --only WORKLOAD   one workload instead of all
+  --history FILE    append every measurement to this file of JSON lines";
+
+/// Does what the arguments of the program say, a comparison or one side of it.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    memory::keep_freed();
+    // `cargo bench` says `--bench` to every program it starts.
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let outcome = match args.first().map(String::as_str) {
+        Some("worker") => worker::serve(&args[1..]),
+        _ => compare::Flags::parse(&args).and_then(|flags| compare::run(&flags)),
+    };
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(message) => {
+            tell(&format!("error: {message}\n\n{HELP}"));
+            std::process::ExitCode::from(2)
+        }
+    }
+}
+
+/// A line for the person who waits; results go to standard output.
+#[expect(clippy::print_stderr, reason = "a bench reports to the person who runs it")]
+fn tell(line: &str) {
+    eprintln!("{line}");
+}
+
+/// A line of the result.
+#[expect(clippy::print_stdout, reason = "a bench reports to the person who runs it")]
+fn say(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,87 @@
+//! Our side: one workload, in blocks, on request. It speaks the same lines as `pytorch/worker.py`.
+
+use std::io::BufRead as _;
+use std::time::Instant;
+
+use mnemoscope_lab::engine::device::{Cpu, CpuAutodiff, cpu, cpu_level};
+use mnemoscope_lab::eval::{Exam, evaluate};
+use mnemoscope_lab::model::Model;
+use mnemoscope_lab::plan::{Plan, resolve};
+use mnemoscope_lab::stats::stream::Stream;
+use mnemoscope_lab::task::split;
+use mnemoscope_lab::train::Trainer;
+use serde_json::{Value, json};
+
+use crate::process::{cpu_secs, peak_bytes};
+use crate::say;
+use crate::workload::{ALL, Kind, Workload};
+
+/// `worker NAME N_THREADS`: does a block for each line on standard input.
+pub(crate) fn serve(args: &[String]) -> Result<(), String> {
+    let [name, n_threads] = args else { return Err("worker takes NAME and N_THREADS".to_owned()) };
+    let workload =
+        ALL.iter().find(|workload| workload.name == name).ok_or("an unknown workload")?;
+    let n_threads = n_threads.parse().ok().ok_or("the number of threads is no number")?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build();
+    let pool = pool.ok().ok_or("cannot start the threads")?;
+    let plan = plan(workload)?;
+    pool.install(|| match workload.kind {
+        Kind::Train => {
+            let mut trainer = Trainer::<CpuAutodiff>::new(&plan, &cpu());
+            answer(workload, &plan, || {
+                (0..workload.n_per_block)
+                    .try_for_each(|_| trainer.step().map(drop).map_err(|error| error.to_string()))
+            })
+        }
+        Kind::Evaluate => {
+            let init = Stream::root(plan.seeds.model).derive("model");
+            let model = Model::<Cpu>::init(&plan.model, &init, &cpu());
+            let exam = Exam {
+                set: "val_sparse",
+                task: &plan.eval.sets["val_sparse"].task,
+                stream: split::eval_stream(0, "val_sparse"),
+                n_examples: workload.n_per_block,
+                max_glitches: 0,
+            };
+            answer(workload, &plan, || {
+                evaluate(&model, &exam, &cpu(), &mut |_| true)
+                    .map(drop)
+                    .map_err(|error| error.to_string())
+            })
+        }
+    })
+}
+
+fn plan(workload: &Workload) -> Result<Plan, String> {
+    let mut study =
+        resolve(workload.spec, None, &[], None).map_err(|complaints| format!("{complaints:?}"))?;
+    Ok(study.arms.remove(0).plans.remove(0))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench measures time")]
+fn answer(
+    workload: &Workload,
+    plan: &Plan,
+    mut block: impl FnMut() -> Result<(), String>,
+) -> Result<(), String> {
+    block()?;
+    print(&json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "kernels": cpu_level(),
+        "n_params": plan.model.n_params(),
+        "n_per_block": workload.n_per_block,
+    }));
+    for line in std::io::stdin().lock().lines() {
+        line.map_err(|error| error.to_string())?;
+        let (wall, cpu) = (Instant::now(), cpu_secs());
+        block()?;
+        let wall_secs = wall.elapsed().as_secs_f64();
+        print(&json!({"wall_secs": wall_secs, "cpu_secs": cpu_secs() - cpu}));
+    }
+    print(&json!({"peak_bytes": peak_bytes()}));
+    Ok(())
+}
+
+fn print(value: &Value) {
+    say(&value.to_string());
+}
