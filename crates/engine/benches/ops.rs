@@ -15,7 +15,7 @@
 use std::time::Instant;
 
 use mnemoscope_engine::{
-    Gelu, Ops, QueryRows,
+    Attend, Gelu, Ops, QueryRows,
     burn::tensor::{Int, Tensor},
     device::{Cpu, CpuAutodiff, cpu, cpu_level},
     memory,
@@ -150,8 +150,8 @@ fn sequences(ladder: &Ladder) {
         let flops = 2.0 * (ROWS * d * (SEQ_LEN + 1)) as f64;
         let name = format!("causal_attention/[{BATCH},{SEQ_LEN},{n_heads},{d_head}]");
         ladder.rungs(&name, Work::Flops(flops), 3.5, |fused| match fused {
-            true => <Ad as Ops>::causal_attention(qkv.clone(), n_heads),
-            false => reference::causal_attention(qkv.clone(), n_heads),
+            true => <Ad as Ops>::causal_attention(qkv.clone(), None, &Attend::plain(n_heads)),
+            false => reference::causal_attention(qkv.clone(), None, &Attend::plain(n_heads)),
         });
     }
     let places = (0..BATCH as u32).flat_map(|e| (1..6).map(move |i| (e, i * 100))).collect();
@@ -163,8 +163,20 @@ fn sequences(ladder: &Ladder) {
         Work::Bytes(bytes),
         3.0,
         |fused| match fused {
-            true => <Ad as Ops>::causal_attention_at(q.clone(), kv.clone(), &rows, 4),
-            false => reference::causal_attention_at(q.clone(), kv.clone(), &rows, 4),
+            true => <Ad as Ops>::causal_attention_at(
+                q.clone(),
+                kv.clone(),
+                None,
+                &rows,
+                &Attend::plain(4),
+            ),
+            false => reference::causal_attention_at(
+                q.clone(),
+                kv.clone(),
+                None,
+                &rows,
+                &Attend::plain(4),
+            ),
         },
     );
 }

@@ -16,7 +16,7 @@ use burn_autodiff::{
     ops::{Backward, Ops as Node, OpsKind},
 };
 
-use crate::{Gelu, Ops, QueryRows, Saved, reference};
+use crate::{Attend, Gelu, Ops, QueryRows, Saved, reference};
 
 type Primitive<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
 type IntPrimitive<B> = <B as burn::tensor::backend::BackendTypes>::IntTensorPrimitive;
@@ -153,12 +153,20 @@ impl<B: Ops> Pull<B, 1> for GeluOf<B> {
 #[derive(Clone, Debug)]
 struct CausalAttention<B: Backend> {
     saved: Saved<B>,
-    n_heads: usize,
+    attend: Attend,
 }
 
 impl<B: Ops> Pull<B, 1> for CausalAttention<B> {
     fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 1] {
-        [raw(B::causal_attention_backward(self.saved, self.n_heads, float(d_y)))]
+        let (d_qkv, _) = B::causal_attention_backward(self.saved, &self.attend, float(d_y));
+        [raw(d_qkv)]
+    }
+}
+
+impl<B: Ops> Pull<B, 2> for CausalAttention<B> {
+    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 2] {
+        let (d_qkv, d_bias) = B::causal_attention_backward(self.saved, &self.attend, float(d_y));
+        [raw(d_qkv), raw(d_bias.expect("a bias was given"))]
     }
 }
 
@@ -166,14 +174,23 @@ impl<B: Ops> Pull<B, 1> for CausalAttention<B> {
 struct CausalAttentionAt<B: Backend> {
     saved: Saved<B>,
     rows: QueryRows,
-    n_heads: usize,
+    attend: Attend,
 }
 
 impl<B: Ops> Pull<B, 2> for CausalAttentionAt<B> {
     fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 2] {
-        let (d_q, d_kv) =
-            B::causal_attention_at_backward(self.saved, &self.rows, self.n_heads, float(d_y));
+        let Self { saved, rows, attend } = self;
+        let (d_q, d_kv, _) = B::causal_attention_at_backward(saved, &rows, &attend, float(d_y));
         [raw(d_q), raw(d_kv)]
+    }
+}
+
+impl<B: Ops> Pull<B, 3> for CausalAttentionAt<B> {
+    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 3] {
+        let Self { saved, rows, attend } = self;
+        let (d_q, d_kv, d_bias) =
+            B::causal_attention_at_backward(saved, &rows, &attend, float(d_y));
+        [raw(d_q), raw(d_kv), raw(d_bias.expect("a bias was given"))]
     }
 }
 
@@ -271,39 +288,61 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
             untracked run(x.primitive))
     }
 
-    fn causal_attention(qkv: Tensor<Self, 3>, n_heads: usize) -> Tensor<Self, 3> {
+    fn causal_attention(
+        qkv: Tensor<Self, 3>,
+        bias: Option<Tensor<Self, 2>>,
+        attend: &Attend,
+    ) -> Tensor<Self, 3> {
         if !B::FUSED {
-            return reference::causal_attention(qkv, n_heads);
+            return reference::causal_attention(qkv, bias, attend);
         }
         let qkv = raw(qkv);
-        register!(B, CausalAttention<B>, C, [qkv],
-            tracked {
-                let (y, saved) = B::causal_attention_saved(float(qkv.primitive), n_heads);
-                (raw(y), CausalAttention { saved, n_heads })
-            },
-            untracked raw(B::causal_attention(float(qkv.primitive), n_heads)))
+        let run = |bias: Option<Primitive<B>>| {
+            raw(B::causal_attention(float(qkv.primitive.clone()), bias.map(float), attend))
+        };
+        let run_saved = |bias: Option<Primitive<B>>| {
+            let qkv = float(qkv.primitive.clone());
+            let (y, saved) = B::causal_attention_saved(qkv, bias.map(float), attend);
+            (raw(y), CausalAttention { saved, attend: *attend })
+        };
+        match bias.map(raw) {
+            None => register!(B, CausalAttention<B>, C, [qkv],
+                tracked run_saved(None),
+                untracked run(None)),
+            Some(bias) => register!(B, CausalAttention<B>, C, [qkv, bias],
+                tracked run_saved(Some(bias.primitive)),
+                untracked run(Some(bias.primitive))),
+        }
     }
 
     fn causal_attention_at(
         q: Tensor<Self, 2>,
         kv: Tensor<Self, 3>,
+        bias: Option<Tensor<Self, 2>>,
         rows: &QueryRows,
-        n_heads: usize,
+        attend: &Attend,
     ) -> Tensor<Self, 2> {
         if !B::FUSED {
-            return reference::causal_attention_at(q, kv, rows, n_heads);
+            return reference::causal_attention_at(q, kv, bias, rows, attend);
         }
         let (q, kv) = (raw(q), raw(kv));
-        register!(B, CausalAttentionAt<B>, C, [q, kv],
-        tracked {
-            let (q, kv) = (float(q.primitive), float(kv.primitive));
-            let (y, saved) = B::causal_attention_at_saved(q, kv, rows, n_heads);
-            (raw(y), CausalAttentionAt { saved, rows: rows.clone(), n_heads })
-        },
-        untracked {
-            let (q, kv) = (float(q.primitive), float(kv.primitive));
-            raw(B::causal_attention_at(q, kv, rows, n_heads))
-        })
+        let run = |bias: Option<Primitive<B>>| {
+            let (q, kv) = (float(q.primitive.clone()), float(kv.primitive.clone()));
+            raw(B::causal_attention_at(q, kv, bias.map(float), rows, attend))
+        };
+        let run_saved = |bias: Option<Primitive<B>>| {
+            let (q, kv) = (float(q.primitive.clone()), float(kv.primitive.clone()));
+            let (y, saved) = B::causal_attention_at_saved(q, kv, bias.map(float), rows, attend);
+            (raw(y), CausalAttentionAt { saved, rows: rows.clone(), attend: *attend })
+        };
+        match bias.map(raw) {
+            None => register!(B, CausalAttentionAt<B>, C, [q, kv],
+                tracked run_saved(None),
+                untracked run(None)),
+            Some(bias) => register!(B, CausalAttentionAt<B>, C, [q, kv, bias],
+                tracked run_saved(Some(bias.primitive)),
+                untracked run(Some(bias.primitive))),
+        }
     }
 
     fn lstm(gates_in: Tensor<Self, 3>, w_hh: Tensor<Self, 2>) -> Tensor<Self, 3> {

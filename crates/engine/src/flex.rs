@@ -4,8 +4,8 @@ use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexTensor};
 
 use crate::{
-    Gelu, Ops, QueryRows, Saved,
-    kernel::{self, lstm::Dims},
+    Attend, Gelu, Ops, QueryRows, Saved,
+    kernel::{self, attention::Form, lstm::Dims},
     optim::AdamWStep,
 };
 
@@ -21,6 +21,12 @@ fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> Tensor<Flex, 
 
 fn primitive<const D: usize>(numbers: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(numbers, shape))
+}
+
+/// Numbers in a row, to be kept for a backward pass.
+fn row(numbers: Vec<f32>) -> FlexTensor {
+    let len = numbers.len();
+    primitive(numbers, [len])
 }
 
 fn wrap<const D: usize>(primitive: FlexTensor) -> Tensor<Flex, D> {
@@ -137,79 +143,98 @@ impl Ops for Flex {
         tensor(kernel::pointwise::gelu_backward(x.storage(), form, d_y.storage()), shape)
     }
 
-    fn causal_attention(qkv: Tensor<Self, 3>, n_heads: usize) -> Tensor<Self, 3> {
-        let (shape, dims) = attention_dims(&qkv, 3, n_heads);
-        let (y, _) = kernel::attention::forward_all(dense(qkv).storage(), dims, false);
-        tensor(y, shape)
+    fn causal_attention(
+        qkv: Tensor<Self, 3>,
+        bias: Option<Tensor<Self, 2>>,
+        attend: &Attend,
+    ) -> Tensor<Self, 3> {
+        let ([batch, seq_len, d], dims) = attention_dims(&qkv, 3, attend.n_heads);
+        let bias = bias.map(|bias| by_key(&dense(bias), dims));
+        let form = Form::new(dims, attend, bias.as_deref());
+        let (y, _) = kernel::attention::forward_all(dense(qkv).storage(), form, false);
+        tensor(y, [batch, seq_len, d + attend.n_stats()])
     }
 
     fn causal_attention_saved(
         qkv: Tensor<Self, 3>,
-        n_heads: usize,
+        bias: Option<Tensor<Self, 2>>,
+        attend: &Attend,
     ) -> (Tensor<Self, 3>, Saved<Self>) {
-        let (shape, dims) = attention_dims(&qkv, 3, n_heads);
-        let qkv = dense(qkv);
-        let (y, lse) = kernel::attention::forward_all(qkv.storage(), dims, true);
-        let (y, n_lse): (Tensor<Self, 3>, _) = (tensor(y, shape), lse.len());
-        let y_kept = y.clone().into_primitive().tensor();
-        (y, Saved(vec![qkv, y_kept, primitive(lse, [n_lse])]))
+        let ([batch, seq_len, d], dims) = attention_dims(&qkv, 3, attend.n_heads);
+        let (qkv, bias) = (dense(qkv), bias.map(dense));
+        let by_key = bias.as_ref().map(|bias| by_key(bias, dims));
+        let form = Form::new(dims, attend, by_key.as_deref());
+        let (y, lse) = kernel::attention::forward_all(qkv.storage(), form, true);
+        let y: Tensor<Self, 3> = tensor(y, [batch, seq_len, d + attend.n_stats()]);
+        let saved = vec![qkv, y.clone().into_primitive().tensor(), row(lse)];
+        (y, Saved(saved.into_iter().chain(bias).collect()))
     }
 
     fn causal_attention_backward(
         saved: Saved<Self>,
-        n_heads: usize,
+        attend: &Attend,
         d_y: Tensor<Self, 3>,
-    ) -> Tensor<Self, 3> {
-        let [batch, seq_len, d] = d_y.dims();
-        let [qkv, y, lse] = saved.take();
-        let dims = kernel::attention::Dims { seq_len, n_heads, d_head: d / n_heads };
+    ) -> (Tensor<Self, 3>, Option<Tensor<Self, 2>>) {
+        let ([qkv, y, lse], bias) = saved.take_and_more();
+        let qkv: Tensor<Self, 3> = wrap(qkv);
+        let (shape, (_, dims)) = (qkv.dims(), attention_dims(&qkv, 3, attend.n_heads));
+        let (qkv, d_y) = (dense(qkv), dense(d_y));
+        let bias = bias.map(|bias| by_key(&bias, dims));
+        let form = Form::new(dims, attend, bias.as_deref());
         let trace = kernel::attention::Trace { y: y.storage(), lse: lse.storage() };
-        let d_y = dense(d_y);
-        let d_qkv = kernel::attention::backward_all(qkv.storage(), dims, trace, d_y.storage());
-        tensor(d_qkv, [batch, seq_len, 3 * d])
+        let (d_qkv, d_bias) =
+            kernel::attention::backward_all(qkv.storage(), form, trace, d_y.storage());
+        (tensor(d_qkv, shape), d_bias.map(|d_bias| tensor(d_bias, [dims.n_heads, dims.seq_len])))
     }
 
     fn causal_attention_at(
         q: Tensor<Self, 2>,
         kv: Tensor<Self, 3>,
+        bias: Option<Tensor<Self, 2>>,
         rows: &QueryRows,
-        n_heads: usize,
+        attend: &Attend,
     ) -> Tensor<Self, 2> {
-        let (y, _) = Self::causal_attention_at_saved(q, kv, rows, n_heads);
+        let (y, _) = Self::causal_attention_at_saved(q, kv, bias, rows, attend);
         y
     }
 
     fn causal_attention_at_saved(
         q: Tensor<Self, 2>,
         kv: Tensor<Self, 3>,
+        bias: Option<Tensor<Self, 2>>,
         rows: &QueryRows,
-        n_heads: usize,
+        attend: &Attend,
     ) -> (Tensor<Self, 2>, Saved<Self>) {
-        let ([batch, seq_len, d], dims) = attention_dims(&kv, 2, n_heads);
-        let shape = [rows.len(), d];
-        assert_eq!(q.dims(), shape, "q is not [queries, d] of these rows and keys");
+        let ([batch, seq_len, d], dims) = attention_dims(&kv, 2, attend.n_heads);
+        assert_eq!(q.dims(), [rows.len(), d], "q is not [queries, d] of these rows and keys");
         assert_eq!(rows.seq_len(), seq_len, "rows are of another seq_len than kv");
         let (q, kv, chosen) = (dense(q), dense(kv), Places::of(rows, batch));
-        let (y, lse) = chosen.with(q.storage(), kv.storage(), dims).forward();
-        let (y, n_lse): (Tensor<Self, 2>, _) = (tensor(y, shape), lse.len());
-        let y_kept = y.clone().into_primitive().tensor();
-        (y, Saved(vec![q, kv, y_kept, primitive(lse, [n_lse])]))
+        let bias = bias.map(dense);
+        let by_key = bias.as_ref().map(|bias| by_key(bias, dims));
+        let form = Form::new(dims, attend, by_key.as_deref());
+        let (y, lse) = chosen.with(q.storage(), kv.storage(), form).forward();
+        let y: Tensor<Self, 2> = tensor(y, [rows.len(), d + attend.n_stats()]);
+        let saved = vec![q, kv, y.clone().into_primitive().tensor(), row(lse)];
+        (y, Saved(saved.into_iter().chain(bias).collect()))
     }
 
     fn causal_attention_at_backward(
         saved: Saved<Self>,
         rows: &QueryRows,
-        n_heads: usize,
+        attend: &Attend,
         d_y: Tensor<Self, 2>,
-    ) -> (Tensor<Self, 2>, Tensor<Self, 3>) {
-        let [q, kv, y, lse] = saved.take();
-        let (q_shape, kv): ([usize; 2], Tensor<Self, 3>) = (d_y.dims(), wrap(kv));
-        let (kv_shape, (shape, dims)) = (kv.dims(), attention_dims(&kv, 2, n_heads));
-        let (kv, d_y, chosen) = (dense(kv), dense(d_y), Places::of(rows, shape[0]));
+    ) -> (Tensor<Self, 2>, Tensor<Self, 3>, Option<Tensor<Self, 2>>) {
+        let ([q, kv, y, lse], bias) = saved.take_and_more();
+        let kv: Tensor<Self, 3> = wrap(kv);
+        let (kv_shape, ([batch, _, d], dims)) = (kv.dims(), attention_dims(&kv, 2, attend.n_heads));
+        let (kv, d_y, chosen) = (dense(kv), dense(d_y), Places::of(rows, batch));
+        let bias = bias.map(|bias| by_key(&bias, dims));
+        let form = Form::new(dims, attend, bias.as_deref());
         let trace = kernel::attention::Trace { y: y.storage(), lse: lse.storage() };
-        let (d_q, d_kv) =
-            chosen.with(q.storage(), kv.storage(), dims).backward(trace, d_y.storage());
-        (tensor(d_q, q_shape), tensor(d_kv, kv_shape))
+        let (d_q, d_kv, d_bias) =
+            chosen.with(q.storage(), kv.storage(), form).backward(trace, d_y.storage());
+        let d_bias = d_bias.map(|d_bias| tensor(d_bias, [dims.n_heads, dims.seq_len]));
+        (tensor(d_q, [rows.len(), d]), tensor(d_kv, kv_shape), d_bias)
     }
 
     fn cross_entropy(logits: Tensor<Self, 2>, targets: Tensor<Self, 1, Int>) -> Tensor<Self, 1> {
@@ -324,6 +349,18 @@ fn attention_dims(
     ([batch, seq_len, d], kernel::attention::Dims { seq_len, n_heads, d_head: d / n_heads })
 }
 
+/// A table of biases as the kernels want it.
+///
+/// # Panics
+///
+/// If it is not `[head, seq_len]`.
+#[track_caller]
+fn by_key(bias: &FlexTensor, dims: kernel::attention::Dims) -> Vec<f32> {
+    let (shape, expected) = (bias.layout().shape().to_vec(), [dims.n_heads, dims.seq_len]);
+    assert_eq!(shape, expected, "bias is not [head, distance] of these heads and keys");
+    kernel::attention::reversed(bias.storage(), dims.seq_len)
+}
+
 /// The places of queries as the kernels want them.
 struct Places {
     query_pos: Vec<u32>,
@@ -340,9 +377,9 @@ impl Places {
         &'a self,
         q: &'a [f32],
         kv: &'a [f32],
-        dims: kernel::attention::Dims,
+        form: Form<'a>,
     ) -> kernel::attention::Chosen<'a> {
-        kernel::attention::Chosen { q, kv, query_pos: &self.query_pos, ranges: &self.ranges, dims }
+        kernel::attention::Chosen { q, kv, query_pos: &self.query_pos, ranges: &self.ranges, form }
     }
 }
 

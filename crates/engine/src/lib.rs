@@ -35,12 +35,16 @@ pub mod memory;
 pub mod optim;
 pub mod testing;
 
+mod attend;
 mod autodiff;
+mod dropout;
 mod flex;
 mod kernel;
 mod ops;
 pub mod reference;
 mod rows;
 
+pub use attend::{Attend, RowStats};
+pub use dropout::Dropout;
 pub use ops::{AutodiffOps, Gelu, Ops, Saved};
 pub use rows::QueryRows;

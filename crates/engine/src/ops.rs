@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor, backend::AutodiffBackend, backend::Backend};
 
-use crate::{QueryRows, optim::AdamWStep, reference};
+use crate::{Attend, QueryRows, optim::AdamWStep, reference};
 
 /// Which form of the Gaussian error linear unit.
 ///
@@ -27,6 +27,15 @@ impl<B: Backend> Saved<B> {
             panic!("the forward pass saved {} tensors, the backward pass wants {N}", saved.len())
         })
     }
+
+    /// The first `N` saved tensors, and the one behind them if there is one.
+    #[track_caller]
+    pub(crate) fn take_and_more<const N: usize>(
+        mut self,
+    ) -> ([B::FloatTensorPrimitive; N], Option<B::FloatTensorPrimitive>) {
+        let more = if self.0.len() > N { self.0.pop() } else { None };
+        (self.take(), more)
+    }
 }
 
 /// Fused operations over Burn's backends.
@@ -39,7 +48,8 @@ impl<B: Backend> Saved<B> {
 /// Of [`linear`](Self::linear), [`layer_norm`](Self::layer_norm),
 /// [`causal_attention`](Self::causal_attention), [`causal_attention_at`](Self::causal_attention_at)
 /// and [`lstm`](Self::lstm) the CPU kernels promise that a row (an example, for the last three) has
-/// the same bits whatever the number of other rows and of threads.
+/// the same bits whatever the number of other rows and of threads. With dropout, an example is what it
+/// is at its index in the batch.
 ///
 /// Some names are also those of Burn's lower-level traits: write `<B as Ops>::linear(..)`.
 ///
@@ -142,36 +152,53 @@ pub trait Ops: Backend {
 
     /// Softmax attention of every place on itself and the places before it.
     ///
-    /// Within each head, `softmax(q k^T / sqrt(d_head)) v` over the keys at or before the query.
+    /// Within each head, `softmax(q k^T / (sqrt(d_head) temperature) + bias) v` over the keys at or
+    /// before the query. Dropout comes between the softmax and `v`, and the statistics of its rows
+    /// before dropout. See [`Attend`]; [`Attend::split`] takes the result apart.
+    ///
+    /// The result is one tensor even with statistics: an operation of Burn's graph has one output,
+    /// and two operations would each compute the pattern, forward and backward.
+    ///
+    /// # Arguments
+    ///
+    /// - `bias`: by how far the key lies before the query, from 0. ALiBi and the relative positions
+    ///   of T5 are such tables.
     ///
     /// # Shapes
     ///
-    /// `qkv: [batch, pos, 3 d]`, in the order query, key, value, each `n_heads` heads of `d_head`
-    /// -> `[batch, pos, d]`
+    /// `qkv: [batch, pos, 3 d]`, in the order query, key, value, each `n_heads` heads of `d_head`;
+    /// `bias: [head, pos]` -> `[batch, pos, d]`, or `[batch, pos, d + 3 n_heads]` with statistics
     ///
     /// # Source
     ///
-    /// Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 3.2.
-    fn causal_attention(qkv: Tensor<Self, 3>, n_heads: usize) -> Tensor<Self, 3> {
-        reference::causal_attention(qkv, n_heads)
+    /// Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 3.2. The biases: Raffel et
+    /// al., JMLR 21 (2020), section 2.1; Press, Smith and Lewis, "Train Short, Test Long", ICLR 2022.
+    fn causal_attention(
+        qkv: Tensor<Self, 3>,
+        bias: Option<Tensor<Self, 2>>,
+        attend: &Attend,
+    ) -> Tensor<Self, 3> {
+        reference::causal_attention(qkv, bias, attend)
     }
 
     /// [`causal_attention`](Self::causal_attention), keeping what its backward pass needs.
     fn causal_attention_saved(
         qkv: Tensor<Self, 3>,
-        n_heads: usize,
+        bias: Option<Tensor<Self, 2>>,
+        attend: &Attend,
     ) -> (Tensor<Self, 3>, Saved<Self>) {
-        let _ = (qkv, n_heads);
+        let _ = (qkv, bias, attend);
         no_backward_pass("causal_attention")
     }
 
-    /// The gradient of [`causal_attention`](Self::causal_attention) by `qkv`.
+    /// The gradients of [`causal_attention`](Self::causal_attention) by `qkv` and the bias, if there
+    /// is one.
     fn causal_attention_backward(
         saved: Saved<Self>,
-        n_heads: usize,
+        attend: &Attend,
         d_y: Tensor<Self, 3>,
-    ) -> Tensor<Self, 3> {
-        let _ = (saved, n_heads, d_y);
+    ) -> (Tensor<Self, 3>, Option<Tensor<Self, 2>>) {
+        let _ = (saved, attend, d_y);
         no_backward_pass("causal_attention")
     }
 
@@ -179,36 +206,40 @@ pub trait Ops: Backend {
     ///
     /// # Shapes
     ///
-    /// `q: [n_queries, d]`, `kv: [batch, pos, 2 d]` in the order key, value -> `[n_queries, d]`;
-    /// row `i` of `q` is the query at place `rows.place(i)`.
+    /// `q: [n_queries, d]`, `kv: [batch, pos, 2 d]` in the order key, value; `bias: [head, pos]`
+    /// -> `[n_queries, d]`, or `[n_queries, d + 3 n_heads]` with statistics; row `i` of `q` is the
+    /// query at place `rows.place(i)`.
     fn causal_attention_at(
         q: Tensor<Self, 2>,
         kv: Tensor<Self, 3>,
+        bias: Option<Tensor<Self, 2>>,
         rows: &QueryRows,
-        n_heads: usize,
+        attend: &Attend,
     ) -> Tensor<Self, 2> {
-        reference::causal_attention_at(q, kv, rows, n_heads)
+        reference::causal_attention_at(q, kv, bias, rows, attend)
     }
 
     /// [`causal_attention_at`](Self::causal_attention_at), keeping what its backward pass needs.
     fn causal_attention_at_saved(
         q: Tensor<Self, 2>,
         kv: Tensor<Self, 3>,
+        bias: Option<Tensor<Self, 2>>,
         rows: &QueryRows,
-        n_heads: usize,
+        attend: &Attend,
     ) -> (Tensor<Self, 2>, Saved<Self>) {
-        let _ = (q, kv, rows, n_heads);
+        let _ = (q, kv, bias, rows, attend);
         no_backward_pass("causal_attention_at")
     }
 
-    /// The gradients of [`causal_attention_at`](Self::causal_attention_at) by `q` and `kv`.
+    /// The gradients of [`causal_attention_at`](Self::causal_attention_at) by `q`, `kv` and the
+    /// bias, if there is one.
     fn causal_attention_at_backward(
         saved: Saved<Self>,
         rows: &QueryRows,
-        n_heads: usize,
+        attend: &Attend,
         d_y: Tensor<Self, 2>,
-    ) -> (Tensor<Self, 2>, Tensor<Self, 3>) {
-        let _ = (saved, rows, n_heads, d_y);
+    ) -> (Tensor<Self, 2>, Tensor<Self, 3>, Option<Tensor<Self, 2>>) {
+        let _ = (saved, rows, attend, d_y);
         no_backward_pass("causal_attention_at")
     }
 

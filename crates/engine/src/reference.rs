@@ -5,7 +5,7 @@
 
 use burn::tensor::{Bool, ElementConversion, Int, Tensor, activation, backend::Backend};
 
-use crate::{Gelu, QueryRows, optim::AdamWStep};
+use crate::{Attend, Dropout, Gelu, QueryRows, optim::AdamWStep};
 
 /// See [`crate::Ops::embed`].
 pub fn embed<B: Backend>(table: Tensor<B, 2>, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
@@ -53,31 +53,104 @@ pub fn gelu<B: Backend>(x: Tensor<B, 2>, form: Gelu) -> Tensor<B, 2> {
 }
 
 /// See [`crate::Ops::causal_attention`].
-pub fn causal_attention<B: Backend>(qkv: Tensor<B, 3>, n_heads: usize) -> Tensor<B, 3> {
+pub fn causal_attention<B: Backend>(
+    qkv: Tensor<B, 3>,
+    bias: Option<Tensor<B, 2>>,
+    attend: &Attend,
+) -> Tensor<B, 3> {
     let [batch, seq_len, d3] = qkv.dims();
-    let d = d3 / 3;
+    let (d, n_heads) = (d3 / 3, attend.n_heads);
     let heads = |part: usize| {
         let part = qkv.clone().slice([0..batch, 0..seq_len, part * d..(part + 1) * d]);
         part.reshape([batch, seq_len, n_heads, d / n_heads]).swap_dims(1, 2)
     };
-    let pos = Tensor::<B, 1, Int>::arange(0..seq_len as i64, &qkv.device());
-    let query = pos.clone().reshape([1, 1, seq_len, 1]).expand([batch, n_heads, seq_len, seq_len]);
-    let key = pos.reshape([1, 1, 1, seq_len]).expand([batch, n_heads, seq_len, seq_len]);
-    let y = attend(heads(0), heads(1), heads(2), key.greater(query));
-    y.swap_dims(1, 2).reshape([batch, seq_len, d])
+    let query_pos: Vec<u32> = (0..batch).flat_map(|_| 0..seq_len as u32).collect();
+    let shape = [batch, n_heads, seq_len, seq_len];
+    let pattern = Pattern { shape, query_pos: &query_pos, bias, attend };
+    pattern.attend(heads(0), heads(1), heads(2))
 }
 
-/// Attention of `[batch, head, query, d_head]` on `[batch, head, key, d_head]` but for `masked`.
-fn attend<B: Backend>(
-    q: Tensor<B, 4>,
-    k: Tensor<B, 4>,
-    v: Tensor<B, 4>,
-    masked: Tensor<B, 4, Bool>,
-) -> Tensor<B, 4> {
-    let [_, _, _, d_head] = q.dims();
-    let attn_scores = q.matmul(k.swap_dims(2, 3)) / (d_head as f64).sqrt();
-    let attn_pattern = activation::softmax(attn_scores.mask_fill(masked, f32::NEG_INFINITY), 3);
-    attn_pattern.matmul(v)
+/// Where the queries of a batch stand, and what is asked of their rows of the pattern.
+struct Pattern<'a, B: Backend> {
+    /// `[batch, head, query, key]`
+    shape: [usize; 4],
+    /// `[batch, query]`
+    query_pos: &'a [u32],
+    bias: Option<Tensor<B, 2>>,
+    attend: &'a Attend,
+}
+
+impl<B: Backend> Pattern<'_, B> {
+    /// Attention of `[batch, head, query, d_head]` on `[batch, head, key, d_head]` at or before it:
+    /// `[batch, query, d]` and, if asked for, the statistics of the rows behind each `d`.
+    fn attend(&self, q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>) -> Tensor<B, 3> {
+        let ([_, _, _, d_head], device) = (q.dims(), q.device());
+        let mut attn_scores = q.matmul(k.swap_dims(2, 3)) / self.attend.divisor(d_head);
+        if let Some(bias) = &self.bias {
+            attn_scores = attn_scores + self.bias_of_places(bias.clone());
+        }
+        let masked = self.after_query(&device);
+        let attn_scores = attn_scores.mask_fill(masked.clone(), f32::NEG_INFINITY);
+        let attn_pattern = activation::softmax(attn_scores.clone(), 3);
+        let kept = match &self.attend.dropout {
+            Some(dropout) => attn_pattern.clone() * self.factors(dropout, &device),
+            None => attn_pattern.clone(),
+        };
+        let y = Self::by_row(kept.matmul(v));
+        if !self.attend.stats {
+            return y;
+        }
+        // 0 ln 0 is 0: where there is no key its logarithm is left out.
+        let ln_pattern = activation::log_softmax(attn_scores, 3).mask_fill(masked, 0.0);
+        let entropy = -(attn_pattern.clone() * ln_pattern).sum_dim(3);
+        let norm = attn_pattern.clone().powi_scalar(2).sum_dim(3).sqrt();
+        let stats = [entropy, norm, attn_pattern.max_dim(3)].map(Self::by_row);
+        Tensor::cat([vec![y], stats.to_vec()].concat(), 2)
+    }
+
+    /// `[batch, head, query, width]` -> `[batch, query, head * width]`
+    fn by_row(x: Tensor<B, 4>) -> Tensor<B, 3> {
+        let [batch, n_heads, n_queries, width] = x.dims();
+        x.swap_dims(1, 2).reshape([batch, n_queries, n_heads * width])
+    }
+
+    /// Whether a key lies after the query.
+    fn after_query(&self, device: &B::Device) -> Tensor<B, 4, Bool> {
+        let [batch, _, n_queries, n_keys] = self.shape;
+        let query_pos: Vec<i64> = self.query_pos.iter().map(|&pos| i64::from(pos)).collect();
+        let query = Tensor::<B, 1, Int>::from_data(query_pos.as_slice(), device)
+            .reshape([batch, 1, n_queries, 1])
+            .expand(self.shape);
+        let key = Tensor::<B, 1, Int>::arange(0..n_keys as i64, device)
+            .reshape([1, 1, 1, n_keys])
+            .expand(self.shape);
+        key.greater(query)
+    }
+
+    /// `[head, distance]` -> `[batch, head, query, key]`; keys after the query get any.
+    fn bias_of_places(&self, bias: Tensor<B, 2>) -> Tensor<B, 4> {
+        let [batch, n_heads, n_queries, n_keys] = self.shape;
+        let distance =
+            |&query: &u32| (0..n_keys).map(move |key| (query as usize).saturating_sub(key) as i64);
+        let distances: Vec<i64> = self.query_pos.iter().flat_map(distance).collect();
+        let distances = Tensor::<B, 1, Int>::from_data(distances.as_slice(), &bias.device());
+        bias.select(1, distances).reshape([n_heads, batch, n_queries, n_keys]).swap_dims(0, 1)
+    }
+
+    /// What dropout multiplies the pattern by.
+    fn factors(&self, dropout: &Dropout, device: &B::Device) -> Tensor<B, 4> {
+        let [_, n_heads, n_queries, n_keys] = self.shape;
+        let mut factors = Vec::with_capacity(self.shape.iter().product());
+        for (example, query_pos) in self.query_pos.chunks_exact(n_queries).enumerate() {
+            for head in 0..n_heads as u32 {
+                for &query_pos in query_pos {
+                    let row = dropout.row(example as u32, head, query_pos);
+                    factors.extend((0..n_keys as u32).map(|key_pos| row.factor(key_pos)));
+                }
+            }
+        }
+        Tensor::<B, 1>::from_data(factors.as_slice(), device).reshape(self.shape)
+    }
 }
 
 /// See [`crate::Ops::causal_attention_at`].
@@ -87,41 +160,40 @@ fn attend<B: Backend>(
 pub fn causal_attention_at<B: Backend>(
     q: Tensor<B, 2>,
     kv: Tensor<B, 3>,
+    bias: Option<Tensor<B, 2>>,
     rows: &QueryRows,
-    n_heads: usize,
+    attend: &Attend,
 ) -> Tensor<B, 2> {
     let [batch, seq_len, d2] = kv.dims();
-    let (d, device) = (d2 / 2, kv.device());
+    let (d, n_heads, device) = (d2 / 2, attend.n_heads, kv.device());
+    let width = d + attend.n_stats();
     if rows.is_empty() {
-        return q;
+        return Tensor::zeros([0, width], &device);
     }
     let by_example = rows.by_example(batch);
     let n_most = by_example.iter().map(std::ops::Range::len).max().unwrap_or(0);
     let mut source = vec![0_i64; batch * n_most];
-    let mut query_pos = vec![0_i64; batch * n_most];
+    let mut query_pos = vec![0_u32; batch * n_most];
     let mut target = Vec::with_capacity(rows.len());
     for (example, range) in by_example.into_iter().enumerate() {
         for (i, query_idx) in range.enumerate() {
             let place = example * n_most + i;
             source[place] = query_idx as i64;
-            query_pos[place] = i64::from(rows.place(query_idx).1);
+            query_pos[place] = rows.place(query_idx).1;
             target.push(place as i64);
         }
     }
     let ints = |ints: &[i64]| Tensor::<B, 1, Int>::from_data(ints, &device);
-    let shape = [batch, n_heads, n_most, seq_len];
-    let query = ints(&query_pos).reshape([batch, 1, n_most, 1]).expand(shape);
-    let key = Tensor::<B, 1, Int>::arange(0..seq_len as i64, &device)
-        .reshape([1, 1, 1, seq_len])
-        .expand(shape);
     let d_head = d / n_heads;
     let q = q.select(0, ints(&source)).reshape([batch, n_most, n_heads, d_head]).swap_dims(1, 2);
     let heads = |part: usize| {
         let part = kv.clone().slice([0..batch, 0..seq_len, part * d..(part + 1) * d]);
         part.reshape([batch, seq_len, n_heads, d_head]).swap_dims(1, 2)
     };
-    let y = attend(q, heads(0), heads(1), key.greater(query));
-    y.swap_dims(1, 2).reshape([batch * n_most, d]).select(0, ints(&target))
+    let shape = [batch, n_heads, n_most, seq_len];
+    let pattern = Pattern { shape, query_pos: &query_pos, bias, attend };
+    let y = pattern.attend(q, heads(0), heads(1));
+    y.reshape([batch * n_most, width]).select(0, ints(&target))
 }
 
 /// See [`crate::Ops::lstm`].

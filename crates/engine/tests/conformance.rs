@@ -8,8 +8,8 @@
 use std::slice::from_ref;
 
 use mnemoscope_engine::{
-    Gelu, Ops, QueryRows,
-    burn::tensor::{Int, Tensor},
+    Attend, Dropout, Gelu, Ops, QueryRows,
+    burn::tensor::{Int, Tensor, backend::AutodiffBackend},
     device::{Cpu, CpuAutodiff, cpu},
     optim::{AdamWStep, adamw_step},
     reference,
@@ -17,6 +17,7 @@ use mnemoscope_engine::{
 };
 
 type Ad = CpuAutodiff;
+type Gradients = <Ad as AutodiffBackend>::Gradients;
 
 fn leaf<const D: usize>(salt: u64, shape: [usize; D], scale: f32) -> Tensor<Ad, D> {
     let numbers = numbers(salt, shape.iter().product());
@@ -133,8 +134,8 @@ fn causal_attention_agrees() {
     {
         let qkv = leaf(1, [batch, seq_len, 3 * n_heads * d_head], 2.0);
         let (got, expected) = (
-            <Ad as Ops>::causal_attention(qkv.clone(), n_heads),
-            reference::causal_attention(qkv.clone(), n_heads),
+            <Ad as Ops>::causal_attention(qkv.clone(), None, &Attend::plain(n_heads)),
+            reference::causal_attention(qkv.clone(), None, &Attend::plain(n_heads)),
         );
         check("causal_attention", from_ref(&qkv), got, expected, 2e-5);
     }
@@ -156,8 +157,20 @@ fn causal_attention_at_agrees() {
         let d = n_heads * d_head;
         let (q, kv) = (leaf(1, [rows.len(), d], 2.0), leaf(2, [batch, seq_len, 2 * d], 2.0));
         let run = |fused: bool| match fused {
-            true => <Ad as Ops>::causal_attention_at(q.clone(), kv.clone(), &rows, n_heads),
-            false => reference::causal_attention_at(q.clone(), kv.clone(), &rows, n_heads),
+            true => <Ad as Ops>::causal_attention_at(
+                q.clone(),
+                kv.clone(),
+                None,
+                &rows,
+                &Attend::plain(n_heads),
+            ),
+            false => reference::causal_attention_at(
+                q.clone(),
+                kv.clone(),
+                None,
+                &rows,
+                &Attend::plain(n_heads),
+            ),
         };
         if seq_len > 1 {
             check_two("causal_attention_at", (from_ref(&q), from_ref(&kv)), run, 2e-5);
@@ -168,11 +181,118 @@ fn causal_attention_at_agrees() {
     }
 }
 
+/// Every way to attend, alone and together: dropout, statistics, temperature, and with a bias.
+fn ways(n_heads: usize) -> Vec<(Attend, bool)> {
+    let plain = Attend::plain(n_heads);
+    let dropout = Some(Dropout::new(0.3, 0x0123_4567_89ab_cdef));
+    vec![
+        (plain, true),
+        (Attend { temperature: 0.6, ..plain }, false),
+        (Attend { dropout, ..plain }, false),
+        (Attend { stats: true, ..plain }, false),
+        (Attend { temperature: 1.7, dropout, stats: true, ..plain }, true),
+    ]
+}
+
+/// The values of `y`, and the gradients of `sum(y * w)` by each leaf that is there.
+fn pulled<const Y: usize>(y: Tensor<Ad, Y>) -> (Vec<f32>, Gradients) {
+    let weight = numbers(99, y.shape().num_elements());
+    let weight = Tensor::<Ad, 1>::from_data(weight.as_slice(), &cpu()).reshape(y.dims());
+    (plain(y.clone()), (y * weight).sum().backward())
+}
+
+/// Compares what both ways give. Each makes its own leaves: a leaf that two graphs share is gone
+/// from the second when Burn has walked the first.
+fn check_sides(tolerance: f32, side: impl Fn(bool) -> Vec<(&'static str, Vec<f32>)>) {
+    let (got, expected) = (side(true), side(false));
+    assert_eq!(got.len(), expected.len());
+    for ((name, got), (_, expected)) in got.iter().zip(&expected) {
+        check_close(name, got, expected, tolerance);
+    }
+}
+
+#[test]
+fn causal_attention_agrees_in_every_way() {
+    for (batch, seq_len, n_heads, d_head) in [(2, 65, 3, 24), (1, 200, 2, 16), (3, 2, 1, 5)] {
+        for (attend, biased) in ways(n_heads) {
+            check_sides(2e-5, |fused| {
+                let qkv = leaf(1, [batch, seq_len, 3 * n_heads * d_head], 2.0);
+                let bias = biased.then(|| leaf(2, [n_heads, seq_len], 1.5));
+                let (y, grads) = pulled(match fused {
+                    true => <Ad as Ops>::causal_attention(qkv.clone(), bias.clone(), &attend),
+                    false => reference::causal_attention(qkv.clone(), bias.clone(), &attend),
+                });
+                let d_qkv = ("d_qkv", plain(qkv.grad(&grads).unwrap()));
+                let d_bias = bias.map(|bias| ("d_bias", plain(bias.grad(&grads).unwrap())));
+                [("y", y), d_qkv].into_iter().chain(d_bias).collect()
+            });
+        }
+    }
+}
+
+#[test]
+fn causal_attention_at_agrees_in_every_way() {
+    for (batch, seq_len, n_heads, d_head) in [(4, 65, 3, 24), (3, 200, 2, 16)] {
+        let (rows, d) = (places(batch, seq_len), n_heads * d_head);
+        for (attend, biased) in ways(n_heads) {
+            check_sides(2e-5, |fused| {
+                let q = leaf(1, [rows.len(), d], 2.0);
+                let kv = leaf(2, [batch, seq_len, 2 * d], 2.0);
+                let bias = biased.then(|| leaf(3, [n_heads, seq_len], 1.5));
+                let operands = (q.clone(), kv.clone(), bias.clone());
+                let (y, grads) = pulled(match (fused, operands) {
+                    (true, (q, kv, bias)) => {
+                        <Ad as Ops>::causal_attention_at(q, kv, bias, &rows, &attend)
+                    }
+                    (false, (q, kv, bias)) => {
+                        reference::causal_attention_at(q, kv, bias, &rows, &attend)
+                    }
+                });
+                let d_q = ("d_q", plain(q.grad(&grads).unwrap()));
+                let d_kv = ("d_kv", plain(kv.grad(&grads).unwrap()));
+                let d_bias = bias.map(|bias| ("d_bias", plain(bias.grad(&grads).unwrap())));
+                [("y", y), d_q, d_kv].into_iter().chain(d_bias).collect()
+            });
+        }
+    }
+}
+
+#[test]
+fn a_gradient_reaches_a_bias_alone() {
+    check_sides(1e-5, |fused| {
+        let qkv = Tensor::from_inner(inner(1, [2, 9, 24]));
+        let (bias, attend) = (leaf(2, [2, 9], 1.0), Attend::plain(2));
+        let (y, grads) = pulled(match fused {
+            true => <Ad as Ops>::causal_attention(qkv, Some(bias.clone()), &attend),
+            false => reference::causal_attention(qkv, Some(bias.clone()), &attend),
+        });
+        vec![("y", y), ("d_bias", plain(bias.grad(&grads).unwrap()))]
+    });
+}
+
+#[test]
+fn split_statistics_can_be_differentiated() {
+    let (batch, seq_len, n_heads, d) = (2, 33, 2, 16);
+    let qkv = leaf(1, [batch, seq_len, 3 * d], 2.0);
+    let attend = Attend { stats: true, ..Attend::plain(n_heads) };
+    let loss = |packed: Tensor<Ad, 3>| {
+        let (y, stats) = attend.split(packed);
+        let stats = stats.unwrap();
+        assert_eq!(y.dims(), [batch, seq_len, d]);
+        assert_eq!(stats.norm.dims(), [batch, seq_len, n_heads]);
+        let heads = stats.entropy_nats * 0.3 - stats.norm + stats.max * 2.0;
+        heads.sum() + y.powi_scalar(2).sum()
+    };
+    let got = loss(<Ad as Ops>::causal_attention(qkv.clone(), None, &attend));
+    let expected = loss(reference::causal_attention(qkv.clone(), None, &attend));
+    check("loss of statistics", from_ref(&qkv), got, expected, 2e-5);
+}
+
 #[test]
 fn no_query_gives_no_row() {
     let rows = QueryRows::new(4, Vec::new());
     let (q, kv) = (leaf(1, [1, 8], 1.0).inner().slice([0..0, 0..8]), leaf(2, [2, 4, 16], 1.0));
-    let y = <Cpu as Ops>::causal_attention_at(q, kv.inner(), &rows, 2);
+    let y = <Cpu as Ops>::causal_attention_at(q, kv.inner(), None, &rows, &Attend::plain(2));
     assert_eq!(y.dims(), [0, 8]);
 }
 
@@ -235,13 +355,35 @@ fn a_row_has_the_same_bits_whatever_the_batch_and_the_threads() {
     });
     check_rows("gelu", &sizes, |n| plain(<Cpu as Ops>::gelu(inner(1, [n, d]), Gelu::Erf)));
     check_rows("causal_attention", &sizes, |n| {
-        plain(<Cpu as Ops>::causal_attention(inner(1, [n, seq_len, 3 * d]), n_heads))
+        plain(<Cpu as Ops>::causal_attention(
+            inner(1, [n, seq_len, 3 * d]),
+            None,
+            &Attend::plain(n_heads),
+        ))
     });
     check_rows("causal_attention_at", &sizes, |n| {
         let rows = places(n, seq_len);
         let q = inner(1, [rows.len(), d]);
-        plain(<Cpu as Ops>::causal_attention_at(q, inner(2, [n, seq_len, 2 * d]), &rows, n_heads))
+        plain(<Cpu as Ops>::causal_attention_at(
+            q,
+            inner(2, [n, seq_len, 2 * d]),
+            None,
+            &rows,
+            &Attend::plain(n_heads),
+        ))
     });
+    for (attend, biased) in ways(n_heads) {
+        let bias = || biased.then(|| inner(3, [n_heads, seq_len]));
+        check_rows("causal_attention in every way", &sizes, |n| {
+            let qkv = inner(1, [n, seq_len, 3 * d]);
+            plain(<Cpu as Ops>::causal_attention(qkv, bias(), &attend))
+        });
+        check_rows("causal_attention_at in every way", &sizes, |n| {
+            let rows = places(n, seq_len);
+            let (q, kv) = (inner(1, [rows.len(), d]), inner(2, [n, seq_len, 2 * d]));
+            plain(<Cpu as Ops>::causal_attention_at(q, kv, bias(), &rows, &attend))
+        });
+    }
     check_rows("lstm", &sizes, |n| {
         plain(<Cpu as Ops>::lstm(inner(1, [n, 9, 4 * d]), inner(2, [d, 4 * d])))
     });
@@ -257,7 +399,11 @@ fn gradients_have_the_same_bits_for_any_number_of_threads() {
         let x = x.reshape([batch * seq_len, d]);
         let x = <Ad as Ops>::layer_norm(x, gain.clone(), bias.clone(), 1e-5);
         let qkv = <Ad as Ops>::linear(x, weight.clone(), None);
-        let y = <Ad as Ops>::causal_attention(qkv.reshape([batch, seq_len, 3 * d]), n_heads);
+        let y = <Ad as Ops>::causal_attention(
+            qkv.reshape([batch, seq_len, 3 * d]),
+            None,
+            &Attend::plain(n_heads),
+        );
         let gates = Tensor::cat(vec![y.clone(), y.clone(), y.clone(), y], 2);
         let h = <Ad as Ops>::lstm(gates, w_hh.clone()).reshape([batch * seq_len, d]);
         let h = <Ad as Ops>::gelu(h, Gelu::Erf);
@@ -266,6 +412,35 @@ fn gradients_have_the_same_bits_for_any_number_of_threads() {
         let of = |leaf: &Tensor<Ad, 2>| plain(leaf.grad(&grads).unwrap());
         let of_row = |leaf: &Tensor<Ad, 1>| plain(leaf.grad(&grads).unwrap());
         [of(&table), of(&weight), of(&w_hh), of_row(&gain), of_row(&bias)].concat()
+    };
+    let all = step();
+    for n_threads in [1, 2, 4] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+        check_same_bits("gradients", &pool.install(step), &all);
+    }
+}
+
+#[test]
+fn gradients_of_attention_in_every_way_have_the_same_bits_for_any_number_of_threads() {
+    let (batch, seq_len, n_heads, d) = (5, 70, 2, 48);
+    let rows = places(batch, seq_len);
+    let step = || {
+        let mut all = Vec::new();
+        for (attend, biased) in ways(n_heads) {
+            let qkv = leaf(1, [batch, seq_len, 3 * d], 1.0);
+            let (q, kv) = (leaf(2, [rows.len(), d], 1.0), leaf(3, [batch, seq_len, 2 * d], 1.0));
+            let bias = biased.then(|| leaf(4, [n_heads, seq_len], 1.0));
+            let y = <Ad as Ops>::causal_attention(qkv.clone(), bias.clone(), &attend);
+            let (q2, kv2) = (q.clone(), kv.clone());
+            let y_at = <Ad as Ops>::causal_attention_at(q2, kv2, bias.clone(), &rows, &attend);
+            let loss = y.powi_scalar(2).sum() + y_at.powi_scalar(2).sum();
+            let grads = loss.backward();
+            all.extend([&qkv, &kv].map(|leaf| plain(leaf.grad(&grads).unwrap())));
+            all.extend(
+                std::iter::once(&q).chain(&bias).map(|leaf| plain(leaf.grad(&grads).unwrap())),
+            );
+        }
+        all.concat()
     };
     let all = step();
     for n_threads in [1, 2, 4] {

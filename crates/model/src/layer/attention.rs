@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
-use mnemoscope_engine::{Ops, QueryRows};
+use mnemoscope_engine::{Attend, Ops, QueryRows};
 
 use super::{Linear, from_rows, select_rows, to_rows};
 use crate::hook::Site;
@@ -46,7 +46,7 @@ impl<B: Ops> Attention<B> {
         let z = match replaced {
             // [batch, head, query, key] x [batch, head, key, d_head] -> [batch, query, head, d_head]
             Some(pattern) => join_heads(pattern.matmul(part(2).swap_dims(1, 2)).swap_dims(1, 2)),
-            None => <B as Ops>::causal_attention(qkv, n_heads),
+            None => <B as Ops>::causal_attention(qkv, None, &Attend::plain(n_heads)),
         };
         site.read("hook_z", || split_heads(z.clone(), n_heads));
         self.out.apply(to_rows(z))
@@ -80,7 +80,7 @@ impl<B: Ops> Attention<B> {
                 let z = pattern.unsqueeze_dim::<4>(2).matmul(values);
                 z.reshape([n_queries, d])
             }
-            None => <B as Ops>::causal_attention_at(q, kv, queries, n_heads),
+            None => <B as Ops>::causal_attention_at(q, kv, None, queries, &Attend::plain(n_heads)),
         };
         site.read("hook_z", || heads(z.clone()));
         self.out.apply(z)

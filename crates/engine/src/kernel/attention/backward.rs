@@ -1,0 +1,134 @@
+//! The gradients of one example.
+
+use super::row::RowGrad;
+use super::{Dims, Example, STRIP, Trace};
+use crate::kernel::gemm::{Lhs, Packed, Start, matmul};
+use crate::kernel::simd::{multiversion, sum_of_two};
+
+/// Where the gradients of one example go; like [`super::Part`], row `i` begins at
+/// `i * stride + offset`.
+#[derive(Debug)]
+pub(super) struct Grads<'a> {
+    pub(super) q: PartMut<'a>,
+    /// Keys and values, which share their rows; `None` if they share them with the queries too.
+    pub(super) kv: Option<&'a mut [f32]>,
+    pub(super) kv_stride: usize,
+    pub(super) k_offset: usize,
+    pub(super) v_offset: usize,
+}
+
+/// A matrix inside a larger one, to be written.
+#[derive(Debug)]
+pub(super) struct PartMut<'a> {
+    pub(super) data: &'a mut [f32],
+    pub(super) stride: usize,
+}
+
+/// The gradients of one example, written to `grads` from `d_y: [queries, width]`.
+///
+/// # Returns
+///
+/// The gradient of the reversed table of biases; empty without one.
+pub(super) fn backward(
+    example: Example<'_>,
+    trace: Trace<'_>,
+    d_y: &[f32],
+    mut grads: Grads<'_>,
+) -> Vec<f32> {
+    let (form, n_queries, n_keys) = (example.form, example.query_pos.len(), example.n_keys());
+    let (Dims { n_heads, d_head, seq_len }, width) = (form.dims, form.width());
+    let stride = example.strip_stride();
+    let mut p = vec![0.0; STRIP.min(n_queries) * stride];
+    let mut d_s = p.clone();
+    let (mut factors, mut d_bias) = (example.factors(), vec![0.0; form.n_bias()]);
+    // The gradients of one head, dense; they are copied to their places at its end.
+    let mut d_q = vec![0.0; n_queries * d_head];
+    let (mut d_k, mut d_v) = (vec![0.0; n_keys * d_head], vec![0.0; n_keys * d_head]);
+    for head in 0..n_heads {
+        let col = head * d_head;
+        let (k_rows, v_rows) = (example.k.at(0, col), example.v.at(0, col));
+        let k_t = Packed::transposed(k_rows, example.k.stride, d_head, n_keys);
+        let k = Packed::rows(k_rows, example.k.stride, n_keys, d_head);
+        let v_t = Packed::transposed(v_rows, example.v.stride, d_head, n_keys);
+        d_k.fill(0.0);
+        d_v.fill(0.0);
+        for (first, n_rows, n_seen) in example.strips() {
+            example.scores(head, (first, n_rows, n_seen), &k_t, &mut p);
+            let d_y_rows = &d_y[first * width + col..];
+            let v_t = v_t.first(d_head, n_seen);
+            matmul(Lhs::rows(d_y_rows, width), n_rows, &v_t, Start::Zero, &mut d_s, stride);
+            for row in 0..n_rows {
+                let span = row * stride..row * stride + n_seen;
+                let (row, grad) = example.row_grad(head, first + row, trace, d_y);
+                let d_bias = match form.bias {
+                    Some(_) => &mut d_bias[(head + 1) * seq_len - row.n_own..][..row.n_own],
+                    None => &mut [],
+                };
+                let strips = (&mut p[span.clone()], &mut d_s[span]);
+                row.backward(strips, grad, &mut factors, d_bias);
+            }
+            let keys = k.first(n_seen, d_head);
+            let d_q = &mut d_q[first * d_head..];
+            matmul(Lhs::rows(&d_s, stride), n_rows, &keys, Start::Zero, d_q, d_head);
+            let q_rows = example.q.at(first, col);
+            let q_packed = Packed::rows(q_rows, example.q.stride, n_rows, d_head);
+            let d_s_t = Lhs::transposed(&d_s, stride);
+            matmul(d_s_t, n_seen, &q_packed, Start::Keep, &mut d_k, d_head);
+            let d_y_packed = Packed::rows(d_y_rows, width, n_rows, d_head);
+            matmul(Lhs::transposed(&p, stride), n_seen, &d_y_packed, Start::Keep, &mut d_v, d_head);
+        }
+        grads.place(col, d_head, [&d_q, &d_k, &d_v]);
+    }
+    d_bias
+}
+
+impl<'a> Example<'a> {
+    /// One query, and what its backward pass takes from the forward pass and from `d_y`.
+    fn row_grad(
+        &self,
+        head: usize,
+        query_idx: usize,
+        trace: Trace<'_>,
+        d_y: &[f32],
+    ) -> (super::Row<'a>, RowGrad) {
+        let (form, n_queries) = (self.form, self.query_pos.len());
+        let here = query_idx * form.width();
+        let (y, d_y) = (&trace.y[here..], &d_y[here..]);
+        let own = head * form.dims.d_head..(head + 1) * form.dims.d_head;
+        let stat = |stat: usize| {
+            let col = form.stat_col(stat, head);
+            (y[col], d_y[col])
+        };
+        let grad = RowGrad {
+            lse: trace.lse[head * n_queries + query_idx],
+            mean: dot(&y[own.clone()], &d_y[own]),
+            stats: form.stats.then(|| [stat(0), stat(1), stat(2)]),
+        };
+        (self.row(head, query_idx), grad)
+    }
+}
+
+impl Grads<'_> {
+    /// Copies the dense gradients of one head to their places.
+    fn place(&mut self, col: usize, d_head: usize, [d_q, d_k, d_v]: [&[f32]; 3]) {
+        copy_rows(d_q, d_head, &mut self.q.data[col..], self.q.stride);
+        let kv = self.kv.as_deref_mut().unwrap_or(self.q.data);
+        copy_rows(d_k, d_head, &mut kv[self.k_offset + col..], self.kv_stride);
+        copy_rows(d_v, d_head, &mut kv[self.v_offset + col..], self.kv_stride);
+    }
+}
+
+fn copy_rows(from: &[f32], d: usize, to: &mut [f32], stride: usize) {
+    for (from, to) in from.chunks_exact(d).zip(to.chunks_mut(stride)) {
+        to[..d].copy_from_slice(from);
+    }
+}
+
+multiversion! {
+    fn dot(a: &[f32], b: &[f32]) -> f32 = dot_body;
+}
+
+#[inline(always)]
+fn dot_body<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+    sum_of_two(a, b, |a, b| a * b)
+}

@@ -1,0 +1,159 @@
+//! Attention of a batch: one task an example.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::backward::{Grads, PartMut, backward};
+use super::{Dims, Example, Form, Part, Trace, forward, reversed};
+use crate::kernel::rows::in_order;
+
+/// Example `idx` of `[batch, pos, 3 d]`.
+fn whole<'a>(qkv: &'a [f32], idx: usize, form: Form<'a>, all_pos: &'a [u32]) -> Example<'a> {
+    let (d, seq_len) = (form.dims.d(), form.dims.seq_len);
+    let data = &qkv[idx * seq_len * 3 * d..][..seq_len * 3 * d];
+    let [q, k, v] = [0, d, 2 * d].map(|offset| Part { data, stride: 3 * d, offset });
+    Example { idx, q, k, v, query_pos: all_pos, form }
+}
+
+/// The gradient of a table of biases from those of the examples that have one, first to last.
+fn sum_of_bias(parts: &[Vec<f32>], form: Form<'_>) -> Option<Vec<f32>> {
+    form.bias.map(|_| reversed(&in_order(parts, form.n_bias()), form.dims.seq_len))
+}
+
+/// `y: [batch, pos, width]` of all places; `lse: [batch, head, pos]` if `save`, else empty.
+pub(crate) fn forward_all(qkv: &[f32], form: Form<'_>, save: bool) -> (Vec<f32>, Vec<f32>) {
+    let (d, Dims { seq_len, n_heads, .. }) = (form.dims.d(), form.dims);
+    let all_pos: Vec<u32> = (0..seq_len as u32).collect();
+    let n_places = qkv.len() / (3 * d).max(1);
+    let mut y = vec![0.0; n_places * form.width()];
+    let mut lse = vec![0.0; if save { n_places * n_heads } else { 0 }];
+    let y_examples = y.par_chunks_mut((seq_len * form.width()).max(1)).enumerate();
+    if save {
+        let lse_examples = lse.par_chunks_mut(n_heads * seq_len);
+        y_examples.zip(lse_examples).for_each(|((idx, y), lse)| {
+            forward(whole(qkv, idx, form, &all_pos), y, Some(lse));
+        });
+    } else {
+        y_examples.for_each(|(idx, y)| forward(whole(qkv, idx, form, &all_pos), y, None));
+    }
+    (y, lse)
+}
+
+/// The gradients of `qkv` of all places, and of the bias if there is one.
+pub(crate) fn backward_all(
+    qkv: &[f32],
+    form: Form<'_>,
+    trace: Trace<'_>,
+    d_y: &[f32],
+) -> (Vec<f32>, Option<Vec<f32>>) {
+    let (d, Dims { seq_len, n_heads, .. }) = (form.dims.d(), form.dims);
+    let all_pos: Vec<u32> = (0..seq_len as u32).collect();
+    let mut d_qkv = vec![0.0; qkv.len()];
+    let d_examples = d_qkv.par_chunks_mut((seq_len * 3 * d).max(1)).enumerate();
+    let d_bias: Vec<Vec<f32>> = d_examples
+        .map(|(idx, d_qkv)| {
+            let width = form.width();
+            let rows = idx * seq_len * width..(idx + 1) * seq_len * width;
+            let lse = &trace.lse[idx * n_heads * seq_len..][..n_heads * seq_len];
+            let grads = Grads {
+                q: PartMut { data: d_qkv, stride: 3 * d },
+                kv: None,
+                kv_stride: 3 * d,
+                k_offset: d,
+                v_offset: 2 * d,
+            };
+            let trace = Trace { y: &trace.y[rows.clone()], lse };
+            backward(whole(qkv, idx, form, &all_pos), trace, &d_y[rows], grads)
+        })
+        .collect();
+    (d_qkv, sum_of_bias(&d_bias, form))
+}
+
+/// Chosen queries: `q: [queries, d]`, `kv: [batch, pos, 2 d]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chosen<'a> {
+    pub(crate) q: &'a [f32],
+    pub(crate) kv: &'a [f32],
+    /// The pos of every query.
+    pub(crate) query_pos: &'a [u32],
+    /// The queries of every example.
+    pub(crate) ranges: &'a [Range<usize>],
+    pub(crate) form: Form<'a>,
+}
+
+impl Chosen<'_> {
+    fn example(&self, idx: usize) -> Example<'_> {
+        let (d, seq_len) = (self.form.dims.d(), self.form.dims.seq_len);
+        let range = self.ranges[idx].clone();
+        let data = &self.kv[idx * seq_len * 2 * d..][..seq_len * 2 * d];
+        Example {
+            idx,
+            q: Part { data: &self.q[range.start * d..range.end * d], stride: d, offset: 0 },
+            k: Part { data, stride: 2 * d, offset: 0 },
+            v: Part { data, stride: 2 * d, offset: d },
+            query_pos: &self.query_pos[range],
+            form: self.form,
+        }
+    }
+
+    /// `y: [queries, width]`; `lse`, `[head, queries]` of each example behind each other.
+    pub(crate) fn forward(&self) -> (Vec<f32>, Vec<f32>) {
+        let (width, n_heads) = (self.form.width(), self.form.dims.n_heads);
+        let mut y = vec![0.0; self.query_pos.len() * width];
+        let mut lse = vec![0.0; self.query_pos.len() * n_heads];
+        let tasks: Vec<_> = cut(&mut y, self.ranges, width)
+            .into_iter()
+            .zip(cut(&mut lse, self.ranges, n_heads))
+            .enumerate()
+            .filter(|(idx, _)| !self.ranges[*idx].is_empty())
+            .collect();
+        tasks.into_par_iter().for_each(|(idx, (y, lse))| forward(self.example(idx), y, Some(lse)));
+        (y, lse)
+    }
+
+    /// The gradients of `q`, `kv`, and the bias if there is one.
+    pub(crate) fn backward(
+        &self,
+        trace: Trace<'_>,
+        d_y: &[f32],
+    ) -> (Vec<f32>, Vec<f32>, Option<Vec<f32>>) {
+        let (d, Dims { seq_len, n_heads, .. }) = (self.form.dims.d(), self.form.dims);
+        let mut d_q = vec![0.0; self.q.len()];
+        let mut d_kv = vec![0.0; self.kv.len()];
+        let tasks: Vec<_> = cut(&mut d_q, self.ranges, d)
+            .into_iter()
+            .zip(d_kv.chunks_mut((seq_len * 2 * d).max(1)))
+            .enumerate()
+            .filter(|(idx, _)| !self.ranges[*idx].is_empty())
+            .collect();
+        let task = |(idx, (d_q, d_kv)): (usize, (_, _))| {
+            let range = self.ranges[idx].clone();
+            let grads = Grads {
+                q: PartMut { data: d_q, stride: d },
+                kv: Some(d_kv),
+                kv_stride: 2 * d,
+                k_offset: 0,
+                v_offset: d,
+            };
+            let lse = &trace.lse[range.start * n_heads..range.end * n_heads];
+            let rows = range.start * self.form.width()..range.end * self.form.width();
+            let trace = Trace { y: &trace.y[rows.clone()], lse };
+            backward(self.example(idx), trace, &d_y[rows], grads)
+        };
+        let d_bias: Vec<Vec<f32>> = tasks.into_par_iter().map(task).collect();
+        (d_q, d_kv, sum_of_bias(&d_bias, self.form))
+    }
+}
+
+/// The rows of every range, `width` numbers each, side by side.
+fn cut<'a>(mut data: &'a mut [f32], ranges: &[Range<usize>], width: usize) -> Vec<&'a mut [f32]> {
+    ranges
+        .iter()
+        .map(|range| {
+            let (head, tail) = std::mem::take(&mut data).split_at_mut(range.len() * width);
+            data = tail;
+            head
+        })
+        .collect()
+}

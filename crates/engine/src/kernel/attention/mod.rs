@@ -1,0 +1,206 @@
+//! Causal attention in strips of query rows; the whole score matrix is never stored.
+//!
+//! One task per example walks the heads. Keys and values of a head are packed once; then up to
+//! [`STRIP`] query rows at a time meet the keys at or before the last of them. The backward pass
+//! computes the probabilities again from the saved log-sum-exp of each row.
+//!
+//! Queries may stand at any ascending positions, so attention of all places and attention of chosen
+//! places are the same code: a row has the same bits in both.
+//!
+//! A bias, dropout and statistics are passes over one row of a strip while it is in the cache
+//! ([`row`]); a row that needs none of them does not meet them.
+//!
+//! # Source
+//!
+//! The recomputation is that of Dao et al., "FlashAttention", NeurIPS 2022, without its tiling over
+//! keys: a strip of scores fits the cache of a CPU.
+
+mod backward;
+mod batch;
+mod row;
+
+use super::gemm::{Lhs, PANEL, Packed, Start, matmul};
+use crate::{Attend, Dropout};
+use row::Row;
+
+pub(crate) use batch::{Chosen, backward_all, forward_all};
+
+/// Query rows that are computed together.
+const STRIP: usize = 64;
+
+/// `[batch, pos, width]` of the operands of attention over all places.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dims {
+    pub(crate) seq_len: usize,
+    pub(crate) n_heads: usize,
+    pub(crate) d_head: usize,
+}
+
+impl Dims {
+    fn d(self) -> usize {
+        self.n_heads * self.d_head
+    }
+}
+
+/// The sizes of attention and what is asked of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form<'a> {
+    pub(crate) dims: Dims,
+    scale: f32,
+    dropout: Option<Dropout>,
+    stats: bool,
+    /// `[head, seq_len]`, the largest distance first: a row then reads it in the order of its keys.
+    bias: Option<&'a [f32]>,
+}
+
+impl<'a> Form<'a> {
+    /// # Arguments
+    ///
+    /// - `bias`: `[head, distance]`, [`reversed`].
+    pub(crate) fn new(dims: Dims, attend: &Attend, bias: Option<&'a [f32]>) -> Self {
+        let &Attend { dropout, stats, .. } = attend;
+        Self { dims, scale: attend.scale(dims.d_head), dropout, stats, bias }
+    }
+
+    /// Numbers of a row of the result: `d`, then the statistics of its heads.
+    fn width(&self) -> usize {
+        self.dims.d() + if self.stats { Attend::N_STATS * self.dims.n_heads } else { 0 }
+    }
+
+    /// Where a statistic of a head stands in a row of the result.
+    fn stat_col(&self, stat: usize, head: usize) -> usize {
+        self.dims.d() + stat * self.dims.n_heads + head
+    }
+
+    /// Numbers of a table of biases.
+    fn n_bias(&self) -> usize {
+        if self.bias.is_some() { self.dims.n_heads * self.dims.seq_len } else { 0 }
+    }
+}
+
+/// Each row of `[head, distance]` from its end to its beginning.
+pub(crate) fn reversed(bias: &[f32], seq_len: usize) -> Vec<f32> {
+    bias.chunks_exact(seq_len.max(1)).flat_map(|row| row.iter().rev().copied()).collect()
+}
+
+/// A matrix inside a larger one: row `i` is `data[i * stride + offset..]`.
+#[derive(Clone, Copy, Debug)]
+struct Part<'a> {
+    data: &'a [f32],
+    stride: usize,
+    offset: usize,
+}
+
+impl<'a> Part<'a> {
+    /// From row `row` on, at columns from `col` on.
+    fn at(self, row: usize, col: usize) -> &'a [f32] {
+        &self.data[row * self.stride + self.offset + col..]
+    }
+}
+
+/// The queries, keys and values of one example.
+#[derive(Clone, Copy, Debug)]
+struct Example<'a> {
+    /// Its index in the batch.
+    idx: usize,
+    q: Part<'a>,
+    k: Part<'a>,
+    v: Part<'a>,
+    /// The pos of each query, ascending.
+    query_pos: &'a [u32],
+    form: Form<'a>,
+}
+
+impl<'a> Example<'a> {
+    /// Keys that any query sees.
+    fn n_keys(&self) -> usize {
+        self.query_pos.last().map_or(0, |&pos| pos as usize + 1)
+    }
+
+    /// The strips of query rows: first row, rows, keys seen by the last.
+    fn strips(&self) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
+        (0..self.query_pos.len()).step_by(STRIP).map(|first| {
+            let n_rows = STRIP.min(self.query_pos.len() - first);
+            (first, n_rows, self.query_pos[first + n_rows - 1] as usize + 1)
+        })
+    }
+
+    /// Numbers between the rows of a strip. Not a power of two, which would fall on few cache sets.
+    fn strip_stride(&self) -> usize {
+        self.n_keys().next_multiple_of(PANEL) + PANEL
+    }
+
+    /// A strip of `q k^T`, unscaled.
+    fn scores(&self, head: usize, strip: (usize, usize, usize), k_t: &Packed<'_>, out: &mut [f32]) {
+        let (first, n_rows, n_keys) = strip;
+        let d_head = self.form.dims.d_head;
+        let q = Lhs::rows(self.q.at(first, head * d_head), self.q.stride);
+        matmul(q, n_rows, &k_t.first(d_head, n_keys), Start::Zero, out, self.strip_stride());
+    }
+
+    /// What one query does with its scores.
+    fn row(&self, head: usize, query_idx: usize) -> Row<'a> {
+        let Form { dims, scale, dropout, stats, bias } = self.form;
+        let query_pos = self.query_pos[query_idx];
+        let n_own = query_pos as usize + 1;
+        Row {
+            n_own,
+            scale,
+            stats,
+            bias: bias.map(|bias| &bias[(head + 1) * dims.seq_len - n_own..][..n_own]),
+            dropout: dropout.map(|dropout| dropout.row(self.idx as u32, head as u32, query_pos)),
+        }
+    }
+
+    /// Room for the factors of dropout of one row.
+    fn factors(&self) -> Vec<f32> {
+        vec![0.0; if self.form.dropout.is_some() { self.n_keys() } else { 0 }]
+    }
+}
+
+/// `y: [queries, width]` of one example, and `lse: [head, queries]` where it is wanted.
+fn forward(example: Example<'_>, y: &mut [f32], mut lse: Option<&mut [f32]>) {
+    let Example { form, query_pos, .. } = example;
+    let (Dims { n_heads, d_head, .. }, width) = (form.dims, form.width());
+    let (n_keys, stride) = (example.n_keys(), example.strip_stride());
+    let mut strip = vec![0.0; STRIP.min(query_pos.len()) * stride];
+    let mut factors = example.factors();
+    for head in 0..n_heads {
+        let col = head * d_head;
+        let k_t = Packed::transposed(example.k.at(0, col), example.k.stride, d_head, n_keys);
+        let v = Packed::rows(example.v.at(0, col), example.v.stride, n_keys, d_head);
+        for (first, n_rows, n_seen) in example.strips() {
+            example.scores(head, (first, n_rows, n_seen), &k_t, &mut strip);
+            let mut sums = [0.0; STRIP];
+            for (row, scores) in strip.chunks_mut(stride).take(n_rows).enumerate() {
+                let query_idx = first + row;
+                let result =
+                    example.row(head, query_idx).forward(&mut scores[..n_seen], &mut factors);
+                sums[row] = result.sum;
+                if let Some(lse) = &mut lse {
+                    lse[head * query_pos.len() + query_idx] = result.lse;
+                }
+                for (stat, value) in result.stats.into_iter().flatten().enumerate() {
+                    y[query_idx * width + form.stat_col(stat, head)] = value;
+                }
+            }
+            let out = &mut y[first * width + col..];
+            let p = Lhs::rows(&strip, stride);
+            matmul(p, n_rows, &v.first(n_seen, d_head), Start::Zero, out, width);
+            for (row, sum) in sums.iter().enumerate().take(n_rows) {
+                let scale = sum.recip();
+                out[row * width..][..d_head].iter_mut().for_each(|y| *y *= scale);
+            }
+        }
+    }
+}
+
+/// What the forward pass computed for the queries of one example.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trace<'a> {
+    pub(crate) y: &'a [f32],
+    pub(crate) lse: &'a [f32],
+}
+
+#[cfg(test)]
+mod tests;
