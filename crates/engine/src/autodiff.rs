@@ -16,7 +16,7 @@ use burn_autodiff::{
     ops::{Backward, Ops as Node, OpsKind},
 };
 
-use crate::{Attend, Gelu, Ops, QueryRows, Saved, reference};
+use crate::{Attend, Gelu, Ops, QueryRows, Rotary, Saved, reference};
 
 type Primitive<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
 type IntPrimitive<B> = <B as burn::tensor::backend::BackendTypes>::IntTensorPrimitive;
@@ -195,6 +195,20 @@ impl<B: Ops> Pull<B, 3> for CausalAttentionAt<B> {
 }
 
 #[derive(Clone, Debug)]
+struct Turned<B: Backend> {
+    n_turned: usize,
+    rows: QueryRows,
+    rotary: Rotary,
+    backend: PhantomData<B>,
+}
+
+impl<B: Ops> Pull<B, 1> for Turned<B> {
+    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 1] {
+        [raw(B::rotary_backward(self.n_turned, &self.rows, &self.rotary, float(d_y)))]
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Lstm<B: Backend> {
     saved: Saved<B>,
 }
@@ -343,6 +357,25 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
                 tracked run_saved(Some(bias.primitive)),
                 untracked run(Some(bias.primitive))),
         }
+    }
+
+    fn rotary(
+        x: Tensor<Self, 2>,
+        n_turned: usize,
+        rows: &QueryRows,
+        rotary: &Rotary,
+    ) -> Tensor<Self, 2> {
+        if !B::FUSED {
+            return reference::rotary(x, n_turned, rows, rotary);
+        }
+        let x = raw(x);
+        let run = |x| raw(B::rotary(float(x), n_turned, rows, rotary));
+        register!(B, Turned<B>, C, [x],
+            tracked {
+                let (rows, rotary) = (rows.clone(), rotary.clone());
+                (run(x.primitive), Turned { n_turned, rows, rotary, backend: PhantomData })
+            },
+            untracked run(x.primitive))
     }
 
     fn lstm(gates_in: Tensor<Self, 3>, w_hh: Tensor<Self, 2>) -> Tensor<Self, 3> {

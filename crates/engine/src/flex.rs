@@ -4,7 +4,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexTensor};
 
 use crate::{
-    Attend, Gelu, Ops, QueryRows, Saved,
+    Attend, Gelu, Ops, QueryRows, Rotary, Saved,
     kernel::{self, attention::Form, lstm::Dims},
     optim::AdamWStep,
 };
@@ -237,6 +237,24 @@ impl Ops for Flex {
         (tensor(d_q, [rows.len(), d]), tensor(d_kv, kv_shape), d_bias)
     }
 
+    fn rotary(
+        x: Tensor<Self, 2>,
+        n_turned: usize,
+        rows: &QueryRows,
+        rotary: &Rotary,
+    ) -> Tensor<Self, 2> {
+        turned(x, n_turned, rows, rotary, 1.0)
+    }
+
+    fn rotary_backward(
+        n_turned: usize,
+        rows: &QueryRows,
+        rotary: &Rotary,
+        d_y: Tensor<Self, 2>,
+    ) -> Tensor<Self, 2> {
+        turned(d_y, n_turned, rows, rotary, -1.0)
+    }
+
     fn cross_entropy(logits: Tensor<Self, 2>, targets: Tensor<Self, 1, Int>) -> Tensor<Self, 1> {
         let (targets, d_vocab) = targets_of(&logits, targets);
         let loss = kernel::pointwise::cross_entropy(dense(logits).storage(), &targets, d_vocab);
@@ -359,6 +377,23 @@ fn by_key(bias: &FlexTensor, dims: kernel::attention::Dims) -> Vec<f32> {
     let (shape, expected) = (bias.layout().shape().to_vec(), [dims.n_heads, dims.seq_len]);
     assert_eq!(shape, expected, "bias is not [head, distance] of these heads and keys");
     kernel::attention::reversed(bias.storage(), dims.seq_len)
+}
+
+/// Turned heads; `sign` is -1 to turn them back.
+#[track_caller]
+fn turned(
+    x: Tensor<Flex, 2>,
+    n_turned: usize,
+    rows: &QueryRows,
+    rotary: &Rotary,
+    sign: f32,
+) -> Tensor<Flex, 2> {
+    let [n_rows, d] = x.dims();
+    rotary.check([n_rows, d], n_turned, rows);
+    // In place if the caller gave its tensor up; otherwise this copies.
+    let mut x = dense(x);
+    kernel::rotary::turn(x.storage_mut(), d, n_turned, rows, rotary, sign);
+    wrap(x)
 }
 
 /// The places of queries as the kernels want them.

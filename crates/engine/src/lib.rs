@@ -42,9 +42,11 @@ mod flex;
 mod kernel;
 mod ops;
 pub mod reference;
+mod rotary;
 mod rows;
 
 pub use attend::{Attend, RowStats};
 pub use dropout::Dropout;
 pub use ops::{AutodiffOps, Gelu, Ops, Saved};
+pub use rotary::Rotary;
 pub use rows::QueryRows;

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor, backend::AutodiffBackend, backend::Backend};
 
-use crate::{Attend, QueryRows, optim::AdamWStep, reference};
+use crate::{Attend, QueryRows, Rotary, optim::AdamWStep, reference};
 
 /// Which form of the Gaussian error linear unit.
 ///
@@ -45,7 +45,7 @@ impl<B: Backend> Saved<B> {
 /// because Burn derives the gradients of the primitives; one that sets [`FUSED`](Self::FUSED) brings
 /// its own `*_backward` methods, all of them.
 ///
-/// Of [`linear`](Self::linear), [`layer_norm`](Self::layer_norm),
+/// Of [`linear`](Self::linear), [`layer_norm`](Self::layer_norm), [`rotary`](Self::rotary),
 /// [`causal_attention`](Self::causal_attention), [`causal_attention_at`](Self::causal_attention_at)
 /// and [`lstm`](Self::lstm) the CPU kernels promise that a row (an example, for the last three) has
 /// the same bits whatever the number of other rows and of threads. With dropout, an example is what it
@@ -241,6 +241,47 @@ pub trait Ops: Backend {
     ) -> (Tensor<Self, 2>, Tensor<Self, 3>, Option<Tensor<Self, 2>>) {
         let _ = (saved, rows, attend, d_y);
         no_backward_pass("causal_attention_at")
+    }
+
+    /// Heads turned by angles that grow with their place.
+    ///
+    /// Numbers `i` and `i + n_rotated / 2` of a head are a point in the plane, which is turned by
+    /// `pos base^(-2i / n_rotated)`; see [`Rotary`]. Numbers from `n_rotated` on stay. The product
+    /// of a turned query and a turned key then depends on how far they lie apart, not on where.
+    ///
+    /// One operation serves packed queries, keys and values (the first `2 n_heads` heads are turned),
+    /// packed keys and values, and chosen queries (the first `n_heads`).
+    ///
+    /// # Arguments
+    ///
+    /// - `n_turned`: heads from the left that are turned; the rest of a row stays.
+    /// - `rows`: row `i` of `x` stands at place `rows.place(i)`.
+    ///
+    /// # Shapes
+    ///
+    /// `x: [rows, d]` -> `[rows, d]`
+    ///
+    /// # Source
+    ///
+    /// Su et al., "RoFormer", 2021, arXiv:2104.09864, with the pairs of GPT-NeoX and x-transformers.
+    fn rotary(
+        x: Tensor<Self, 2>,
+        n_turned: usize,
+        rows: &QueryRows,
+        rotary: &Rotary,
+    ) -> Tensor<Self, 2> {
+        reference::rotary(x, n_turned, rows, rotary)
+    }
+
+    /// The gradient of [`rotary`](Self::rotary), which is turned back.
+    fn rotary_backward(
+        n_turned: usize,
+        rows: &QueryRows,
+        rotary: &Rotary,
+        d_y: Tensor<Self, 2>,
+    ) -> Tensor<Self, 2> {
+        let _ = (n_turned, rows, rotary, d_y);
+        no_backward_pass("rotary")
     }
 
     /// One layer of long short-term memory over a whole sequence, from a state of zeros.

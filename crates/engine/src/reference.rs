@@ -5,7 +5,7 @@
 
 use burn::tensor::{Bool, ElementConversion, Int, Tensor, activation, backend::Backend};
 
-use crate::{Attend, Dropout, Gelu, QueryRows, optim::AdamWStep};
+use crate::{Attend, Dropout, Gelu, QueryRows, Rotary, optim::AdamWStep};
 
 /// See [`crate::Ops::embed`].
 pub fn embed<B: Backend>(table: Tensor<B, 2>, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
@@ -194,6 +194,41 @@ pub fn causal_attention_at<B: Backend>(
     let pattern = Pattern { shape, query_pos: &query_pos, bias, attend };
     let y = pattern.attend(q, heads(0), heads(1));
     y.reshape([batch * n_most, width]).select(0, ints(&target))
+}
+
+/// See [`crate::Ops::rotary`].
+pub fn rotary<B: Backend>(
+    x: Tensor<B, 2>,
+    n_turned: usize,
+    rows: &QueryRows,
+    rotary: &Rotary,
+) -> Tensor<B, 2> {
+    let ([n_rows, d], device) = (x.dims(), x.device());
+    rotary.check([n_rows, d], n_turned, rows);
+    let (d_head, half) = (rotary.d_head(), rotary.n_rotated() / 2);
+    let d_turned = n_turned * d_head;
+    // Cosine or sine of the angles of every row, the same for all heads.
+    let of_rows = |of: fn(&Rotary, usize) -> &[f32]| {
+        let all: Vec<f32> =
+            rows.places().flat_map(|(_, pos)| of(rotary, pos as usize).to_vec()).collect();
+        Tensor::<B, 1>::from_data(all.as_slice(), &device).reshape([n_rows, 1, half])
+    };
+    let (cos, sin) = (of_rows(Rotary::cos), of_rows(Rotary::sin));
+    let heads = x.clone().slice([0..n_rows, 0..d_turned]).reshape([n_rows, n_turned, d_head]);
+    let first = heads.clone().narrow(2, 0, half);
+    let second = heads.clone().narrow(2, half, half);
+    let mut parts = vec![
+        first.clone() * cos.clone() - second.clone() * sin.clone(),
+        second * cos + first * sin,
+    ];
+    if d_head > 2 * half {
+        parts.push(heads.narrow(2, 2 * half, d_head - 2 * half));
+    }
+    let turned = Tensor::cat(parts, 2).reshape([n_rows, d_turned]);
+    if d == d_turned {
+        return turned;
+    }
+    Tensor::cat(vec![turned, x.slice([0..n_rows, d_turned..d])], 1)
 }
 
 /// See [`crate::Ops::lstm`].

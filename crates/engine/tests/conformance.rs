@@ -8,7 +8,7 @@
 use std::slice::from_ref;
 
 use mnemoscope_engine::{
-    Attend, Dropout, Gelu, Ops, QueryRows,
+    Attend, Dropout, Gelu, Ops, QueryRows, Rotary,
     burn::tensor::{Int, Tensor, backend::AutodiffBackend},
     device::{Cpu, CpuAutodiff, cpu},
     optim::{AdamWStep, adamw_step},
@@ -289,6 +289,36 @@ fn split_statistics_can_be_differentiated() {
 }
 
 #[test]
+fn rotary_agrees() {
+    for (d_head, n_rotated, n_turned, rest) in [(16, 16, 2, 0), (24, 8, 3, 24), (5, 2, 1, 1)] {
+        let rows = places(4, 65);
+        let rotary = Rotary::new(d_head, n_rotated, 10_000.0, 80);
+        let x = leaf(1, [rows.len(), n_turned * d_head + rest], 1.0);
+        let (got, expected) = (
+            <Ad as Ops>::rotary(x.clone(), n_turned, &rows, &rotary),
+            reference::rotary(x.clone(), n_turned, &rows, &rotary),
+        );
+        check("rotary", from_ref(&x), got, expected, 1e-6);
+    }
+}
+
+#[test]
+fn scores_of_turned_heads_depend_on_the_distance_alone() {
+    let (n_pos, d_head) = (40, 8);
+    let rotary = Rotary::new(d_head, d_head, 10_000.0, n_pos);
+    let turned = |salt: u64| {
+        let row = leaf(salt, [1, d_head], 1.0).inner();
+        let rows = QueryRows::all(1, n_pos);
+        <Cpu as Ops>::rotary(row.repeat_dim(0, n_pos), 1, &rows, &rotary)
+    };
+    let scores = plain(turned(1).matmul(turned(2).transpose()));
+    for query_pos in 5..n_pos {
+        let near = scores[query_pos * n_pos + query_pos - 5];
+        check_close("score", &[near], &scores[5 * n_pos..][..1], 1e-5);
+    }
+}
+
+#[test]
 fn no_query_gives_no_row() {
     let rows = QueryRows::new(4, Vec::new());
     let (q, kv) = (leaf(1, [1, 8], 1.0).inner().slice([0..0, 0..8]), leaf(2, [2, 4, 16], 1.0));
@@ -384,6 +414,10 @@ fn a_row_has_the_same_bits_whatever_the_batch_and_the_threads() {
             plain(<Cpu as Ops>::causal_attention_at(q, kv, bias(), &rows, &attend))
         });
     }
+    check_rows("rotary", &sizes, |n| {
+        let (rows, rotary) = (QueryRows::all(n, 5), Rotary::new(24, 16, 10_000.0, 5));
+        plain(<Cpu as Ops>::rotary(inner(1, [5 * n, 3 * d]), 4, &rows, &rotary))
+    });
     check_rows("lstm", &sizes, |n| {
         plain(<Cpu as Ops>::lstm(inner(1, [n, 9, 4 * d]), inner(2, [d, 4 * d])))
     });

@@ -7,5 +7,6 @@ pub(crate) mod lstm;
 pub(crate) mod math;
 pub(crate) mod norm;
 pub(crate) mod pointwise;
+pub(crate) mod rotary;
 pub(crate) mod rows;
 pub(crate) mod simd;
