@@ -63,7 +63,7 @@ impl Attend {
         let temperature = self.temperature;
         assert!(
             temperature > 0.0 && temperature.is_finite(),
-            "temperature {temperature} is not above 0"
+            "temperature {temperature} is not a finite number above 0"
         );
     }
 

@@ -168,7 +168,7 @@ pub fn causal_attention_at<B: Backend>(
     let (d, n_heads, device) = (d2 / 2, attend.n_heads, kv.device());
     let width = d + attend.n_stats();
     if rows.is_empty() {
-        return Tensor::zeros([0, width], &device);
+        return if attend.stats { Tensor::zeros([0, width], &device) } else { q };
     }
     let by_example = rows.by_example(batch);
     let n_most = by_example.iter().map(std::ops::Range::len).max().unwrap_or(0);

@@ -54,7 +54,7 @@ impl Rotary {
             n_rotated > 0 && n_rotated.is_multiple_of(2) && n_rotated <= d_head,
             "n_rotated {n_rotated} is not an even number in 2..={d_head}, which is d_head"
         );
-        assert!(base > 0.0 && base.is_finite(), "base {base} is not above 0");
+        assert!(base > 0.0 && base.is_finite(), "base {base} is not a finite number above 0");
         let speed = |pair: usize| libm::pow(base, -2.0 * pair as f64 / n_rotated as f64);
         let speeds: Vec<f64> = (0..n_rotated / 2).map(speed).collect();
         let of_angles = |of: fn(f64) -> f64| {
