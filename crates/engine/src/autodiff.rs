@@ -101,6 +101,21 @@ impl<B: Ops> Pull<B, 1> for Embed<B> {
 }
 
 #[derive(Clone, Debug)]
+struct EmbedAt<B: Backend> {
+    table: Embed<B>,
+    n_ctx: usize,
+    scale: f64,
+}
+
+impl<B: Ops> Pull<B, 2> for EmbedAt<B> {
+    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 2] {
+        let d_places = B::embed_at_backward(self.n_ctx, self.scale, float(d_y.clone()));
+        let [d_table] = self.table.pull(d_y);
+        [d_table, raw(d_places)]
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Linear<B: Backend> {
     x: Primitive<B>,
     weight: Primitive<B>,
@@ -244,6 +259,29 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         register!(B, Embed<B>, C, [table],
             tracked (run(table.primitive), Embed { tokens, d_vocab }),
             untracked run(table.primitive))
+    }
+
+    fn embed_at(
+        table: Tensor<Self, 2>,
+        places: Tensor<Self, 2>,
+        scale: f64,
+        tokens: Tensor<Self, 2, Int>,
+    ) -> Tensor<Self, 3> {
+        if !B::FUSED {
+            return reference::embed_at(table, places, scale, tokens);
+        }
+        let ([d_vocab, _], [n_ctx, _]) = (table.dims(), places.dims());
+        let (table, places, tokens) = (raw(table), raw(places), tokens.into_primitive());
+        let run = |table, places| {
+            let tokens = Tensor::from_primitive(tokens.clone());
+            raw(B::embed_at(float(table), float(places), scale, tokens))
+        };
+        register!(B, EmbedAt<B>, C, [table, places],
+            tracked {
+                let y = run(table.primitive, places.primitive);
+                (y, EmbedAt { table: Embed { tokens, d_vocab }, n_ctx, scale })
+            },
+            untracked run(table.primitive, places.primitive))
     }
 
     fn linear(

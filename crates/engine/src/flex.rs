@@ -73,6 +73,32 @@ impl Ops for Flex {
         tensor(kernel::rows::scatter_sum(d_y.storage(), d, &tokens, d_vocab), [d_vocab, d])
     }
 
+    fn embed_at(
+        table: Tensor<Self, 2>,
+        places: Tensor<Self, 2>,
+        scale: f64,
+        tokens: Tensor<Self, 2, Int>,
+    ) -> Tensor<Self, 3> {
+        let ([batch, n_pos], [d_vocab, d]) = (tokens.dims(), table.dims());
+        let [n_ctx, d_places] = places.dims();
+        assert!(
+            n_pos <= n_ctx && d_places == d,
+            "places: [{n_ctx}, {d_places}] do not fit [batch, {n_pos}, {d}]"
+        );
+        let tokens = indices("token", tokens, d_vocab);
+        let (table, places) = (dense(table), dense(places));
+        let rows = (tokens.as_slice(), n_pos);
+        let y = kernel::rows::gather_at(table.storage(), places.storage(), scale as f32, d, rows);
+        tensor(y, [batch, n_pos, d])
+    }
+
+    fn embed_at_backward(n_ctx: usize, scale: f64, d_y: Tensor<Self, 3>) -> Tensor<Self, 2> {
+        let [_, n_pos, d] = d_y.dims();
+        let d_y = dense(d_y);
+        let sums = kernel::rows::example_sums(d_y.storage(), scale as f32, d, n_pos, n_ctx);
+        tensor(sums, [n_ctx, d])
+    }
+
     fn linear(
         x: Tensor<Self, 2>,
         weight: Tensor<Self, 2>,

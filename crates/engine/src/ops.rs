@@ -80,6 +80,28 @@ pub trait Ops: Backend {
         no_backward_pass("embed")
     }
 
+    /// Rows of a table, one a token, plus `scale` times the vector of the place they stand at.
+    ///
+    /// # Shapes
+    ///
+    /// `table: [d_vocab, d]`, `places: [n_ctx, d]` with `n_ctx >= pos`, `tokens: [batch, pos]`
+    /// -> `[batch, pos, d]`
+    fn embed_at(
+        table: Tensor<Self, 2>,
+        places: Tensor<Self, 2>,
+        scale: f64,
+        tokens: Tensor<Self, 2, Int>,
+    ) -> Tensor<Self, 3> {
+        reference::embed_at(table, places, scale, tokens)
+    }
+
+    /// The gradient of [`embed_at`](Self::embed_at) by its `n_ctx` places; the one by its table is
+    /// that of [`embed`](Self::embed).
+    fn embed_at_backward(n_ctx: usize, scale: f64, d_y: Tensor<Self, 3>) -> Tensor<Self, 2> {
+        let _ = (n_ctx, scale, d_y);
+        no_backward_pass("embed_at")
+    }
+
     /// `x weight + bias`.
     ///
     /// # Shapes

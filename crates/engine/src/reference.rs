@@ -14,6 +14,17 @@ pub fn embed<B: Backend>(table: Tensor<B, 2>, tokens: Tensor<B, 2, Int>) -> Tens
     table.select(0, tokens.reshape([batch * seq_len])).reshape([batch, seq_len, d])
 }
 
+/// See [`crate::Ops::embed_at`].
+pub fn embed_at<B: Backend>(
+    table: Tensor<B, 2>,
+    places: Tensor<B, 2>,
+    scale: f64,
+    tokens: Tensor<B, 2, Int>,
+) -> Tensor<B, 3> {
+    let [_, n_pos] = tokens.dims();
+    embed(table, tokens) + places.narrow(0, 0, n_pos).mul_scalar(scale).unsqueeze::<3>()
+}
+
 /// See [`crate::Ops::linear`].
 pub fn linear<B: Backend>(
     x: Tensor<B, 2>,

@@ -88,6 +88,25 @@ fn embed_agrees() {
 }
 
 #[test]
+fn embed_at_agrees() {
+    for (d_vocab, d, batch, seq_len, n_ctx) in
+        [(5, 24, 3, 7, 7), (5, 1, 1, 1, 4), (300, 16, 2, 511, 512)]
+    {
+        let table = leaf(1, [d_vocab, d], 1.0);
+        let places = leaf(2, [n_ctx, d], 1.0);
+        let tokens = ints([batch, seq_len], d_vocab);
+        let run = |fused: bool| {
+            let (table, places, tokens) = (table.clone(), places.clone(), tokens.clone());
+            match fused {
+                true => <Ad as Ops>::embed_at(table, places, 0.3, tokens),
+                false => reference::embed_at(table, places, 0.3, tokens),
+            }
+        };
+        check("embed_at", &[table.clone(), places.clone()], run(true), run(false), 1e-5);
+    }
+}
+
+#[test]
 fn linear_agrees() {
     for (n_rows, d_in, d_out) in [(1, 1, 1), (1, 64, 5), (7, 24, 33), (1030, 16, 96)] {
         for with_bias in [false, true] {

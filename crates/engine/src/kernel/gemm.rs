@@ -17,7 +17,7 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::simd::{Four, Vector};
+use super::simd::{Four, Vector, multiversion};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Level, level};
 
@@ -80,12 +80,8 @@ impl<'a> Packed<'a> {
         let mut packed = vec![0.0; n.div_ceil(PANEL) * PANEL * k];
         for (panel_idx, panel) in packed.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
             let first = panel_idx * PANEL;
-            for j in 0..PANEL.min(n - first) {
-                let from = &data[(first + j) * row_stride..][..k];
-                for (to, &x) in panel.chunks_exact_mut(PANEL).zip(from) {
-                    to[j] = x;
-                }
-            }
+            let from = &data[first * row_stride..];
+            pack_transposed(from, row_stride, PANEL.min(n - first), panel);
         }
         Self { data: Cow::Owned(packed), panel_stride: k * PANEL, k, n }
     }
@@ -95,6 +91,38 @@ impl<'a> Packed<'a> {
     pub(crate) fn first(&self, k: usize, n: usize) -> Packed<'_> {
         assert!(k <= self.k && n <= self.n, "[{k}, {n}] of a packed [{}, {}]", self.k, self.n);
         Packed { data: Cow::Borrowed(&self.data), panel_stride: self.panel_stride, k, n }
+    }
+}
+
+multiversion! {
+    /// One panel of a transpose: entry `(i, j)` of `[k, PANEL]` is `data[j * row_stride + i]`.
+    fn pack_transposed(data: &[f32], row_stride: usize, width: usize, panel: &mut [f32])
+        = pack_transposed_body;
+}
+
+/// Squares of [`PANEL`] by [`PANEL`] at a time, so that both sides are touched by whole lines.
+#[inline(always)]
+fn pack_transposed_body<const FMA: bool>(
+    data: &[f32],
+    row_stride: usize,
+    width: usize,
+    panel: &mut [f32],
+) {
+    let k = panel.len() / PANEL;
+    for (block, panel) in panel.chunks_mut(PANEL * PANEL).enumerate() {
+        let n_rows = PANEL.min(k - block * PANEL);
+        let mut square = [[0.0_f32; PANEL]; PANEL];
+        for (j, row) in square.iter_mut().enumerate().take(width) {
+            let from = &data[j * row_stride + block * PANEL..][..n_rows];
+            if let Some(whole) = from.first_chunk::<PANEL>() {
+                *row = *whole;
+            } else {
+                row[..n_rows].copy_from_slice(from);
+            }
+        }
+        for (i, to) in panel.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+            *to = std::array::from_fn(|j| square[j][i]);
+        }
     }
 }
 

@@ -19,6 +19,49 @@ pub(crate) fn gather(table: &[f32], d: usize, indices: &[u32]) -> Vec<f32> {
     out
 }
 
+/// Row `tokens[i]` of `table` plus `scale` times row `i % n_pos` of `places` as row `i`.
+pub(crate) fn gather_at(
+    table: &[f32],
+    places: &[f32],
+    scale: f32,
+    d: usize,
+    (tokens, n_pos): (&[u32], usize),
+) -> Vec<f32> {
+    let mut out = vec![0.0; tokens.len() * d];
+    let examples = out.par_chunks_mut((n_pos * d).max(1)).zip(tokens.par_chunks(n_pos.max(1)));
+    examples.for_each(|(out, tokens)| {
+        let rows = out.chunks_exact_mut(d).zip(places.chunks_exact(d));
+        for ((out, place), &token) in rows.zip(tokens) {
+            let row = &table[token as usize * d..][..d];
+            for ((out, x), place) in out.iter_mut().zip(row).zip(place) {
+                *out = x + place * scale;
+            }
+        }
+    });
+    out
+}
+
+/// `scale` times the sum over examples of `x: [batch, pos, d]`, in their order: `[n_ctx, d]`.
+pub(crate) fn example_sums(
+    x: &[f32],
+    scale: f32,
+    d: usize,
+    n_pos: usize,
+    n_ctx: usize,
+) -> Vec<f32> {
+    const PLACES: usize = 16;
+    let mut sums = vec![0.0; n_ctx * d];
+    sums.par_chunks_mut((PLACES * d).max(1)).enumerate().for_each(|(chunk, sums)| {
+        let first = (chunk * PLACES).min(n_pos) * d;
+        let n = sums.len().min(n_pos * d - first);
+        for example in x.chunks_exact((n_pos * d).max(1)) {
+            add(&mut sums[..n], &example[first..first + n]);
+        }
+        sums.iter_mut().for_each(|sum| *sum *= scale);
+    });
+    sums
+}
+
 /// The sum of the rows of `x` that belong to each of `n_indices` indices.
 pub(crate) fn scatter_sum(x: &[f32], d: usize, indices: &[u32], n_indices: usize) -> Vec<f32> {
     // Few rows of a table are summed in segments side by side; many would cost too much memory.

@@ -86,16 +86,24 @@ impl<B: Ops> Transformer<B> {
     /// `tokens: [batch, pos]` -> `[batch, pos, d_model]`
     fn embed_tokens(&self, tokens: Tensor<B, 2, Int>, site: &mut Site<'_, B>) -> Tensor<B, 3> {
         let [_, n_pos] = tokens.dims();
-        let embed = site.pass("embed.hook_out", <B as Ops>::embed(self.embed.weight.val(), tokens));
-        let Some(pos) = &self.pos else { return embed };
+        let table = self.embed.weight.val();
+        let Some(pos) = &self.pos else {
+            return site.pass("embed.hook_out", <B as Ops>::embed(table, tokens));
+        };
         assert!(
             n_pos <= self.spec.n_ctx,
             "the sequence has {n_pos} places, the model knows n_ctx = {}",
             self.spec.n_ctx
         );
-        let pos = pos.weight.val().narrow(0, 0, n_pos).mul_scalar(self.spec.pos_factor());
-        site.read("pos_embed.hook_out", || pos.clone());
-        embed + pos.unsqueeze::<3>()
+        let (pos, scale) = (pos.weight.val(), self.spec.pos_factor());
+        let scaled = || pos.clone().narrow(0, 0, n_pos).mul_scalar(scale);
+        site.read("pos_embed.hook_out", scaled);
+        if site.replaces("embed.hook_out") {
+            let embed = site.pass("embed.hook_out", <B as Ops>::embed(table, tokens));
+            return embed + scaled().unsqueeze::<3>();
+        }
+        site.read("embed.hook_out", || <B as Ops>::embed(table.clone(), tokens.clone()));
+        <B as Ops>::embed_at(table, pos, scale, tokens)
     }
 }
 
