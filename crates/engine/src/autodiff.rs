@@ -33,8 +33,9 @@ fn raw<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Primitive<B> {
 
 /// The backward pass of one operation with `N` inputs, as plain tensors.
 trait Pull<B: Ops, const N: usize>: std::fmt::Debug + Send + Sync + Clone + 'static {
-    /// Gradients of the inputs, in order, from the gradient of the output.
-    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; N];
+    /// Gradients of the inputs, in order, from the gradient of the output; those that nobody wants
+    /// may be left out.
+    fn pull(self, d_y: Primitive<B>, wanted: [bool; N]) -> [Option<Primitive<B>>; N];
 }
 
 /// The one node all operations share: it only hands gradients over.
@@ -52,10 +53,11 @@ impl<B: Ops, P: Pull<B, N>, const N: usize> Backward<B, N> for Fused<P> {
 
     fn backward(self, node: Node<P, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let d_y = grads.consume::<B>(&node.node);
-        let pulled = node.state.pull(d_y);
+        let wanted = node.parents.each_ref().map(Option::is_some);
+        let pulled = node.state.pull(d_y, wanted);
         for (parent, grad) in node.parents.into_iter().zip(pulled) {
             if let Some(parent) = parent {
-                grads.register::<B>(parent.id, grad);
+                grads.register::<B>(parent.id, grad.expect("a wanted gradient is computed"));
             }
         }
     }
@@ -94,9 +96,9 @@ struct Embed<B: Backend> {
 }
 
 impl<B: Ops> Pull<B, 1> for Embed<B> {
-    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 1] {
+    fn pull(self, d_y: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
         let tokens = Tensor::from_primitive(self.tokens);
-        [raw(B::embed_backward(tokens, self.d_vocab, float(d_y)))]
+        [Some(raw(B::embed_backward(tokens, self.d_vocab, float(d_y))))]
     }
 }
 
@@ -108,10 +110,11 @@ struct EmbedAt<B: Backend> {
 }
 
 impl<B: Ops> Pull<B, 2> for EmbedAt<B> {
-    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 2] {
-        let d_places = B::embed_at_backward(self.n_ctx, self.scale, float(d_y.clone()));
-        let [d_table] = self.table.pull(d_y);
-        [d_table, raw(d_places)]
+    fn pull(self, d_y: Primitive<B>, wanted: [bool; 2]) -> [Option<Primitive<B>>; 2] {
+        let d_places = wanted[1]
+            .then(|| raw(B::embed_at_backward(self.n_ctx, self.scale, float(d_y.clone()))));
+        let [d_table] = if wanted[0] { self.table.pull(d_y, [true]) } else { [None] };
+        [d_table, d_places]
     }
 }
 
@@ -122,19 +125,20 @@ struct Linear<B: Backend> {
 }
 
 impl<B: Ops> Pull<B, 2> for Linear<B> {
-    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 2] {
+    fn pull(self, d_y: Primitive<B>, wanted: [bool; 2]) -> [Option<Primitive<B>>; 2] {
+        let [x, weight] = wanted;
+        let wanted = [x, weight, false];
         let (d_x, d_weight, _) =
-            B::linear_backward(float(self.x), float(self.weight), false, float(d_y));
-        [raw(d_x), raw(d_weight)]
+            B::linear_backward(float(self.x), float(self.weight), wanted, float(d_y));
+        [d_x.map(raw), d_weight.map(raw)]
     }
 }
 
 impl<B: Ops> Pull<B, 3> for Linear<B> {
-    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 3] {
+    fn pull(self, d_y: Primitive<B>, wanted: [bool; 3]) -> [Option<Primitive<B>>; 3] {
         let (d_x, d_weight, d_bias) =
-            B::linear_backward(float(self.x), float(self.weight), true, float(d_y));
-        let d_bias = d_bias.expect("a bias was asked for");
-        [raw(d_x), raw(d_weight), raw(d_bias)]
+            B::linear_backward(float(self.x), float(self.weight), wanted, float(d_y));
+        [d_x.map(raw), d_weight.map(raw), d_bias.map(raw)]
     }
 }
 
@@ -146,10 +150,10 @@ struct LayerNorm<B: Backend> {
 }
 
 impl<B: Ops> Pull<B, 3> for LayerNorm<B> {
-    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 3] {
+    fn pull(self, d_y: Primitive<B>, _: [bool; 3]) -> [Option<Primitive<B>>; 3] {
         let (d_x, d_gain, d_bias) =
             B::layer_norm_backward(float(self.x), float(self.gain), self.epsilon, float(d_y));
-        [raw(d_x), raw(d_gain), raw(d_bias)]
+        [Some(raw(d_x)), Some(raw(d_gain)), Some(raw(d_bias))]
     }
 }
 
@@ -160,8 +164,8 @@ struct GeluOf<B: Backend> {
 }
 
 impl<B: Ops> Pull<B, 1> for GeluOf<B> {
-    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 1] {
-        [raw(<B as Ops>::gelu_backward(float(self.x), self.form, float(d_y)))]
+    fn pull(self, d_y: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
+        [Some(raw(<B as Ops>::gelu_backward(float(self.x), self.form, float(d_y))))]
     }
 }
 
@@ -172,16 +176,16 @@ struct CausalAttention<B: Backend> {
 }
 
 impl<B: Ops> Pull<B, 1> for CausalAttention<B> {
-    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 1] {
+    fn pull(self, d_y: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
         let (d_qkv, _) = B::causal_attention_backward(self.saved, &self.attend, float(d_y));
-        [raw(d_qkv)]
+        [Some(raw(d_qkv))]
     }
 }
 
 impl<B: Ops> Pull<B, 2> for CausalAttention<B> {
-    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 2] {
+    fn pull(self, d_y: Primitive<B>, _: [bool; 2]) -> [Option<Primitive<B>>; 2] {
         let (d_qkv, d_bias) = B::causal_attention_backward(self.saved, &self.attend, float(d_y));
-        [raw(d_qkv), raw(d_bias.expect("a bias was given"))]
+        [Some(raw(d_qkv)), d_bias.map(raw)]
     }
 }
 
@@ -193,19 +197,19 @@ struct CausalAttentionAt<B: Backend> {
 }
 
 impl<B: Ops> Pull<B, 2> for CausalAttentionAt<B> {
-    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 2] {
+    fn pull(self, d_y: Primitive<B>, _: [bool; 2]) -> [Option<Primitive<B>>; 2] {
         let Self { saved, rows, attend } = self;
         let (d_q, d_kv, _) = B::causal_attention_at_backward(saved, &rows, &attend, float(d_y));
-        [raw(d_q), raw(d_kv)]
+        [Some(raw(d_q)), Some(raw(d_kv))]
     }
 }
 
 impl<B: Ops> Pull<B, 3> for CausalAttentionAt<B> {
-    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 3] {
+    fn pull(self, d_y: Primitive<B>, _: [bool; 3]) -> [Option<Primitive<B>>; 3] {
         let Self { saved, rows, attend } = self;
         let (d_q, d_kv, d_bias) =
             B::causal_attention_at_backward(saved, &rows, &attend, float(d_y));
-        [raw(d_q), raw(d_kv), raw(d_bias.expect("a bias was given"))]
+        [Some(raw(d_q)), Some(raw(d_kv)), d_bias.map(raw)]
     }
 }
 
@@ -218,8 +222,8 @@ struct Turned<B: Backend> {
 }
 
 impl<B: Ops> Pull<B, 1> for Turned<B> {
-    fn pull(self, d_y: Primitive<B>) -> [Primitive<B>; 1] {
-        [raw(B::rotary_backward(self.n_turned, &self.rows, &self.rotary, float(d_y)))]
+    fn pull(self, d_y: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
+        [Some(raw(B::rotary_backward(self.n_turned, &self.rows, &self.rotary, float(d_y))))]
     }
 }
 
@@ -229,9 +233,9 @@ struct Lstm<B: Backend> {
 }
 
 impl<B: Ops> Pull<B, 2> for Lstm<B> {
-    fn pull(self, d_h: Primitive<B>) -> [Primitive<B>; 2] {
+    fn pull(self, d_h: Primitive<B>, _: [bool; 2]) -> [Option<Primitive<B>>; 2] {
         let (d_gates_in, d_w_hh) = B::lstm_backward(self.saved, float(d_h));
-        [raw(d_gates_in), raw(d_w_hh)]
+        [Some(raw(d_gates_in)), Some(raw(d_w_hh))]
     }
 }
 
@@ -242,9 +246,9 @@ struct CrossEntropy<B: Backend> {
 }
 
 impl<B: Ops> Pull<B, 1> for CrossEntropy<B> {
-    fn pull(self, d_loss: Primitive<B>) -> [Primitive<B>; 1] {
+    fn pull(self, d_loss: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
         let targets = Tensor::from_primitive(self.targets);
-        [raw(B::cross_entropy_backward(float(self.logits), targets, float(d_loss)))]
+        [Some(raw(B::cross_entropy_backward(float(self.logits), targets, float(d_loss))))]
     }
 }
 

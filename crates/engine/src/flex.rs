@@ -118,17 +118,19 @@ impl Ops for Flex {
     fn linear_backward(
         x: Tensor<Self, 2>,
         weight: Tensor<Self, 2>,
-        with_bias: bool,
+        wanted: [bool; 3],
         d_y: Tensor<Self, 2>,
-    ) -> (Tensor<Self, 2>, Tensor<Self, 2>, Option<Tensor<Self, 1>>) {
+    ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 2>>, Option<Tensor<Self, 1>>) {
         let ([n_rows, d_in], [_, d_out]) = (x.dims(), weight.dims());
         let (x, weight, d_y) = (dense(x), dense(weight), dense(d_y));
-        let d_x = kernel::linear::d_x(d_y.storage(), weight.storage(), d_in, d_out);
-        let d_weight = kernel::linear::d_weight(x.storage(), d_y.storage(), d_in, d_out);
-        let d_bias = with_bias.then(|| kernel::rows::column_sums(d_y.storage(), d_out));
+        let (x, weight, d_y) = (x.storage(), weight.storage(), d_y.storage());
+        let [d_x, d_weight, d_bias] = wanted;
+        let d_x = d_x.then(|| kernel::linear::d_x(d_y, weight, d_in, d_out));
+        let d_weight = d_weight.then(|| kernel::linear::d_weight(x, d_y, d_in, d_out));
+        let d_bias = d_bias.then(|| kernel::rows::column_sums(d_y, d_out));
         (
-            tensor(d_x, [n_rows, d_in]),
-            tensor(d_weight, [d_in, d_out]),
+            d_x.map(|d_x| tensor(d_x, [n_rows, d_in])),
+            d_weight.map(|d_weight| tensor(d_weight, [d_in, d_out])),
             d_bias.map(|d_bias| tensor(d_bias, [d_out])),
         )
     }

@@ -115,14 +115,15 @@ pub trait Ops: Backend {
         reference::linear(x, weight, bias)
     }
 
-    /// The gradients of [`linear`](Self::linear) by `x`, `weight` and the bias, if there is one.
+    /// Those of the gradients of [`linear`](Self::linear) by `x`, `weight` and bias that are `wanted`.
+    #[expect(clippy::type_complexity, reason = "three gradients, each of which may be left out")]
     fn linear_backward(
         x: Tensor<Self, 2>,
         weight: Tensor<Self, 2>,
-        with_bias: bool,
+        wanted: [bool; 3],
         d_y: Tensor<Self, 2>,
-    ) -> (Tensor<Self, 2>, Tensor<Self, 2>, Option<Tensor<Self, 1>>) {
-        let _ = (x, weight, with_bias, d_y);
+    ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 2>>, Option<Tensor<Self, 1>>) {
+        let _ = (x, weight, wanted, d_y);
         no_backward_pass("linear")
     }
 
