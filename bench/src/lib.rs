@@ -10,6 +10,7 @@
 //! PyTorch's better form to ours, with its quartiles. Ours draws its data inside the clock, PyTorch
 //! outside of it. `docs/compare.md` has the table, `bench/history.jsonl` every measurement.
 
+mod birth;
 mod compare;
 mod process;
 mod worker;

@@ -12,6 +12,7 @@ use mnemoscope_lab::task::split;
 use mnemoscope_lab::train::Trainer;
 use serde_json::{Value, json};
 
+use crate::birth::Simplified;
 use crate::process::{cpu_secs, peak_bytes};
 use crate::say;
 use crate::workload::{ALL, Kind, Workload};
@@ -24,16 +25,29 @@ pub(crate) fn serve(args: &[String]) -> Result<(), String> {
     let n_threads = n_threads.parse().ok().ok_or("the number of threads is no number")?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build();
     let pool = pool.ok().ok_or("cannot start the threads")?;
-    let plan = plan(workload)?;
     pool.install(|| match workload.kind {
+        Kind::Birth => {
+            let mut model = Simplified::new();
+            answer(workload, Some(model.n_params()), || {
+                for _ in 0..workload.n_per_block {
+                    let loss_nats = model.step();
+                    if !loss_nats.is_finite() {
+                        return Err(format!("the loss is {loss_nats}"));
+                    }
+                }
+                Ok(())
+            })
+        }
         Kind::Train => {
+            let plan = plan(workload)?;
             let mut trainer = Trainer::<CpuAutodiff>::new(&plan, &cpu());
-            answer(workload, &plan, || {
+            answer(workload, plan.model.n_params(), || {
                 (0..workload.n_per_block)
                     .try_for_each(|_| trainer.step().map(drop).map_err(|error| error.to_string()))
             })
         }
         Kind::Evaluate => {
+            let plan = plan(workload)?;
             let init = Stream::root(plan.seeds.model).derive("model");
             let model = Model::<Cpu>::init(&plan.model, &init, &cpu());
             let exam = Exam {
@@ -43,7 +57,7 @@ pub(crate) fn serve(args: &[String]) -> Result<(), String> {
                 n_examples: workload.n_per_block,
                 max_glitches: 0,
             };
-            answer(workload, &plan, || {
+            answer(workload, plan.model.n_params(), || {
                 evaluate(&model, &exam, &cpu(), &mut |_| true)
                     .map(drop)
                     .map_err(|error| error.to_string())
@@ -61,14 +75,14 @@ fn plan(workload: &Workload) -> Result<Plan, String> {
 #[expect(clippy::disallowed_methods, reason = "a bench measures time")]
 fn answer(
     workload: &Workload,
-    plan: &Plan,
+    n_params: Option<u64>,
     mut block: impl FnMut() -> Result<(), String>,
 ) -> Result<(), String> {
     block()?;
     print(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "kernels": cpu_level(),
-        "n_params": plan.model.n_params(),
+        "n_params": n_params,
         "n_per_block": workload.n_per_block,
     }));
     for line in std::io::stdin().lock().lines() {

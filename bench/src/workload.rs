@@ -21,6 +21,8 @@ pub(crate) struct Workload {
 pub(crate) enum Kind {
     Train,
     Evaluate,
+    /// Training of [`Simplified`](crate::birth::Simplified), which has no spec.
+    Birth,
 }
 
 const MID: &str = "model = { preset = 'fflm-base', n_layers = 2, d_model = 128, n_heads = 4 }";
@@ -59,6 +61,14 @@ pub(crate) const ALL: &[Workload] = &[
         kind: Kind::Train,
         spec: LSTM,
         n_per_block: 40,
+        unit: "step",
+    },
+    Workload {
+        name: "birth",
+        about: "the simplified two-layer model with its feed-forward, d 128, T 256, batch 512, SGD",
+        kind: Kind::Birth,
+        spec: "",
+        n_per_block: 1,
         unit: "step",
     },
     Workload {

@@ -214,6 +214,19 @@ impl<B: Ops> Pull<B, 3> for CausalAttentionAt<B> {
 }
 
 #[derive(Clone, Debug)]
+struct CausalAttentionOf<B: Backend> {
+    saved: Saved<B>,
+    attend: Attend,
+}
+
+impl<B: Ops> Pull<B, 3> for CausalAttentionOf<B> {
+    fn pull(self, d_y: Primitive<B>, wanted: [bool; 3]) -> [Option<Primitive<B>>; 3] {
+        let grads = B::causal_attention_of_backward(self.saved, &self.attend, wanted, float(d_y));
+        grads.map(|grad| grad.map(raw))
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Turned<B: Backend> {
     n_turned: usize,
     rows: QueryRows,
@@ -399,6 +412,28 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
                 tracked run_saved(Some(bias.primitive)),
                 untracked run(Some(bias.primitive))),
         }
+    }
+
+    fn causal_attention_of(
+        q: Tensor<Self, 3>,
+        k: Tensor<Self, 3>,
+        v: Tensor<Self, 3>,
+        attend: &Attend,
+    ) -> Tensor<Self, 3> {
+        if !B::FUSED {
+            return reference::causal_attention_of(q, k, v, attend);
+        }
+        let (q, k, v) = (raw(q), raw(k), raw(v));
+        register!(B, CausalAttentionOf<B>, C, [q, k, v],
+        tracked {
+            let (q, k, v) = (float(q.primitive), float(k.primitive), float(v.primitive));
+            let (y, saved) = B::causal_attention_of_saved(q, k, v, attend);
+            (raw(y), CausalAttentionOf { saved, attend: *attend })
+        },
+        untracked {
+            let (q, k, v) = (float(q.primitive), float(k.primitive), float(v.primitive));
+            raw(B::causal_attention_of(q, k, v, attend))
+        })
     }
 
     fn rotary(

@@ -265,6 +265,49 @@ impl Ops for Flex {
         (tensor(d_q, [rows.len(), d]), tensor(d_kv, kv_shape), d_bias)
     }
 
+    fn causal_attention_of(
+        q: Tensor<Self, 3>,
+        k: Tensor<Self, 3>,
+        v: Tensor<Self, 3>,
+        attend: &Attend,
+    ) -> Tensor<Self, 3> {
+        let (y, _) = Self::causal_attention_of_saved(q, k, v, attend);
+        y
+    }
+
+    fn causal_attention_of_saved(
+        q: Tensor<Self, 3>,
+        k: Tensor<Self, 3>,
+        v: Tensor<Self, 3>,
+        attend: &Attend,
+    ) -> (Tensor<Self, 3>, Saved<Self>) {
+        let ([batch, seq_len, d], dims) = attention_dims(&q, 1, attend.n_heads);
+        assert_eq!([q.dims(); 2], [k.dims(), v.dims()], "q, k and v are not of one shape");
+        let [q, k, v] = [q, k, v].map(dense);
+        let qkv = [q.storage(), k.storage(), v.storage()];
+        let form = Form::new(dims, attend, None);
+        let (y, lse) = kernel::attention::Apart { qkv, form }.forward();
+        let y: Tensor<Self, 3> = tensor(y, [batch, seq_len, d + attend.n_stats()]);
+        let y_kept = y.clone().into_primitive().tensor();
+        (y, Saved(vec![q, k, v, y_kept, row(lse)]))
+    }
+
+    fn causal_attention_of_backward(
+        saved: Saved<Self>,
+        attend: &Attend,
+        wanted: [bool; 3],
+        d_y: Tensor<Self, 3>,
+    ) -> [Option<Tensor<Self, 3>>; 3] {
+        let [q, k, v, y, lse] = saved.take();
+        let q: Tensor<Self, 3> = wrap(q);
+        let (shape, (_, dims)) = (q.dims(), attention_dims(&q, 1, attend.n_heads));
+        let (q, d_y) = (dense(q), dense(d_y));
+        let (qkv, form) = ([&q, &k, &v].map(|part| part.storage()), Form::new(dims, attend, None));
+        let trace = kernel::attention::Trace { y: y.storage(), lse: lse.storage() };
+        let grads = kernel::attention::Apart { qkv, form }.backward(trace, d_y.storage(), wanted);
+        grads.map(|grad| grad.map(|grad| tensor(grad, shape)))
+    }
+
     fn rotary(
         x: Tensor<Self, 2>,
         n_turned: usize,

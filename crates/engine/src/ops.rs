@@ -266,6 +266,48 @@ pub trait Ops: Backend {
         no_backward_pass("causal_attention_at")
     }
 
+    /// [`causal_attention`](Self::causal_attention) of queries, keys and values that are tensors of
+    /// their own.
+    ///
+    /// For projections that are the identity, or frozen, or looked up: nothing has to be packed, and
+    /// the products that only serve the gradient of an operand without one are left out.
+    ///
+    /// # Shapes
+    ///
+    /// `q`, `k`, `v: [batch, pos, d]` -> `[batch, pos, d]`, or `[batch, pos, d + 3 n_heads]` with
+    /// statistics
+    fn causal_attention_of(
+        q: Tensor<Self, 3>,
+        k: Tensor<Self, 3>,
+        v: Tensor<Self, 3>,
+        attend: &Attend,
+    ) -> Tensor<Self, 3> {
+        reference::causal_attention_of(q, k, v, attend)
+    }
+
+    /// [`causal_attention_of`](Self::causal_attention_of), keeping what its backward pass needs.
+    fn causal_attention_of_saved(
+        q: Tensor<Self, 3>,
+        k: Tensor<Self, 3>,
+        v: Tensor<Self, 3>,
+        attend: &Attend,
+    ) -> (Tensor<Self, 3>, Saved<Self>) {
+        let _ = (q, k, v, attend);
+        no_backward_pass("causal_attention_of")
+    }
+
+    /// Those of the gradients of [`causal_attention_of`](Self::causal_attention_of) by `q`, `k` and
+    /// `v` that are `wanted`.
+    fn causal_attention_of_backward(
+        saved: Saved<Self>,
+        attend: &Attend,
+        wanted: [bool; 3],
+        d_y: Tensor<Self, 3>,
+    ) -> [Option<Tensor<Self, 3>>; 3] {
+        let _ = (saved, attend, wanted, d_y);
+        no_backward_pass("causal_attention_of")
+    }
+
     /// Heads turned by angles that grow with their place.
     ///
     /// Numbers `i` and `i + n_rotated / 2` of a head are a point in the plane, which is turned by

@@ -70,15 +70,34 @@ pub fn causal_attention<B: Backend>(
     attend: &Attend,
 ) -> Tensor<B, 3> {
     let [batch, seq_len, d3] = qkv.dims();
-    let (d, n_heads) = (d3 / 3, attend.n_heads);
-    let heads = |part: usize| {
-        let part = qkv.clone().slice([0..batch, 0..seq_len, part * d..(part + 1) * d]);
-        part.reshape([batch, seq_len, n_heads, d / n_heads]).swap_dims(1, 2)
-    };
+    let d = d3 / 3;
+    let part = |part: usize| qkv.clone().slice([0..batch, 0..seq_len, part * d..(part + 1) * d]);
+    attention_of_all([part(0), part(1), part(2)], bias, attend)
+}
+
+/// See [`crate::Ops::causal_attention_of`].
+pub fn causal_attention_of<B: Backend>(
+    q: Tensor<B, 3>,
+    k: Tensor<B, 3>,
+    v: Tensor<B, 3>,
+    attend: &Attend,
+) -> Tensor<B, 3> {
+    attention_of_all([q, k, v], None, attend)
+}
+
+/// Attention of every place, from queries, keys and values `[batch, pos, d]`.
+fn attention_of_all<B: Backend>(
+    qkv: [Tensor<B, 3>; 3],
+    bias: Option<Tensor<B, 2>>,
+    attend: &Attend,
+) -> Tensor<B, 3> {
+    let ([batch, seq_len, d], n_heads) = (qkv[0].dims(), attend.n_heads);
+    let [q, k, v] =
+        qkv.map(|part| part.reshape([batch, seq_len, n_heads, d / n_heads]).swap_dims(1, 2));
     let query_pos: Vec<u32> = (0..batch).flat_map(|_| 0..seq_len as u32).collect();
     let shape = [batch, n_heads, seq_len, seq_len];
     let pattern = Pattern { shape, query_pos: &query_pos, bias, attend };
-    pattern.attend(heads(0), heads(1), heads(2))
+    pattern.attend(q, k, v)
 }
 
 /// Where the queries of a batch stand, and what is asked of their rows of the pattern.

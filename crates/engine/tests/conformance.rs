@@ -277,6 +277,57 @@ fn causal_attention_at_agrees_in_every_way() {
 }
 
 #[test]
+fn causal_attention_of_agrees_whichever_gradients_are_wanted() {
+    for (batch, seq_len, n_heads, d_head) in [(2, 65, 3, 24), (3, 130, 1, 128), (1, 1, 1, 5)] {
+        for attend in [Attend::plain(n_heads), ways(n_heads)[4].0] {
+            for wanted in 1_u32..8 {
+                let names = ["d / dq", "d / dk", "d / dv"];
+                check_sides(2e-5, |fused| {
+                    let operand = |i: usize| {
+                        let all = leaf(i as u64, [batch, seq_len, n_heads * d_head], 2.0);
+                        if wanted >> i & 1 == 1 { all } else { all.detach() }
+                    };
+                    let qkv = [0, 1, 2].map(operand);
+                    let [q, k, v] = qkv.clone();
+                    let (y, grads) = pulled(match fused {
+                        true => <Ad as Ops>::causal_attention_of(q, k, v, &attend),
+                        false => reference::causal_attention_of(q, k, v, &attend),
+                    });
+                    let got = names.into_iter().zip(&qkv).filter_map(|(name, leaf)| {
+                        leaf.grad(&grads).map(|grad| (name, plain(grad)))
+                    });
+                    // With one key there is nothing to attend to: the gradients of q and k are 0.
+                    let got = got.filter(|(name, _)| seq_len > 1 || *name == "d / dv");
+                    std::iter::once(("causal_attention_of", y)).chain(got).collect()
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn operands_apart_and_packed_have_the_same_bits() {
+    let (batch, seq_len, n_heads, d) = (3, 70, 2, 48);
+    for (attend, _) in ways(n_heads) {
+        let parts = [1, 2, 3].map(|salt| leaf(salt, [batch, seq_len, d], 1.0));
+        let (y, grads) = {
+            let [q, k, v] = parts.clone();
+            pulled(<Ad as Ops>::causal_attention_of(q, k, v, &attend))
+        };
+        let packed = Tensor::cat(parts.each_ref().map(|part| part.clone().inner()).to_vec(), 2);
+        let packed = Tensor::<Ad, 3>::from_inner(packed).require_grad();
+        let (y_packed, grads_packed) =
+            pulled(<Ad as Ops>::causal_attention(packed.clone(), None, &attend));
+        check_same_bits("y", &y, &y_packed);
+        let d_packed = packed.grad(&grads_packed).unwrap();
+        for (i, part) in parts.iter().enumerate() {
+            let expected = plain(d_packed.clone().narrow(2, i * d, d));
+            check_same_bits("gradient", &plain(part.grad(&grads).unwrap()), &expected);
+        }
+    }
+}
+
+#[test]
 fn a_gradient_reaches_a_bias_alone() {
     check_sides(1e-5, |fused| {
         let qkv = Tensor::from_inner(inner(1, [2, 9, 24]));

@@ -5,23 +5,15 @@ use super::{Dims, Example, STRIP, Trace};
 use crate::kernel::gemm::{Lhs, Packed, Start, matmul};
 use crate::kernel::simd::{multiversion, sum_of_two};
 
-/// Where the gradients of one example go; like [`super::Part`], row `i` begins at
-/// `i * stride + offset`.
+/// Where the gradients of one example go. Rows lie behind each other.
 #[derive(Debug)]
-pub(super) struct Grads<'a> {
-    pub(super) q: PartMut<'a>,
-    /// Keys and values, which share their rows; `None` if they share them with the queries too.
-    pub(super) kv: Option<&'a mut [f32]>,
-    pub(super) kv_stride: usize,
-    pub(super) k_offset: usize,
-    pub(super) v_offset: usize,
-}
-
-/// A matrix inside a larger one, to be written.
-#[derive(Debug)]
-pub(super) struct PartMut<'a> {
-    pub(super) data: &'a mut [f32],
-    pub(super) stride: usize,
+pub(super) enum Grads<'a> {
+    /// Of a place: query, key, value.
+    Together(&'a mut [f32]),
+    /// Of a query, and of a place: key, value.
+    Chosen { q: &'a mut [f32], kv: &'a mut [f32] },
+    /// Of queries, keys and values, each by itself where it is wanted.
+    Apart([Option<&'a mut [f32]>; 3]),
 }
 
 /// The gradients of one example, written to `grads` from `d_y: [queries, width]`.
@@ -44,6 +36,7 @@ pub(super) fn backward(
     // The gradients of one head, dense; they are copied to their places at its end.
     let mut d_q = vec![0.0; n_queries * d_head];
     let (mut d_k, mut d_v) = (vec![0.0; n_keys * d_head], vec![0.0; n_keys * d_head]);
+    let [q_wanted, k_wanted, v_wanted] = grads.wanted();
     for head in 0..n_heads {
         let col = head * d_head;
         let (k_rows, v_rows) = (example.k.at(0, col), example.v.at(0, col));
@@ -68,16 +61,23 @@ pub(super) fn backward(
                 row.backward(strips, grad, &mut factors, d_bias);
             }
             let keys = k.first(n_seen, d_head);
-            let d_q = &mut d_q[first * d_head..];
-            matmul(Lhs::rows(&d_s, stride), n_rows, &keys, Start::Zero, d_q, d_head);
-            let q_rows = example.q.at(first, col);
-            let q_packed = Packed::rows(q_rows, example.q.stride, n_rows, d_head);
-            let d_s_t = Lhs::transposed(&d_s, stride);
-            matmul(d_s_t, n_seen, &q_packed, Start::Keep, &mut d_k, d_head);
-            let d_y_packed = Packed::rows(d_y_rows, width, n_rows, d_head);
-            matmul(Lhs::transposed(&p, stride), n_seen, &d_y_packed, Start::Keep, &mut d_v, d_head);
+            if q_wanted {
+                let d_q = &mut d_q[first * d_head..];
+                matmul(Lhs::rows(&d_s, stride), n_rows, &keys, Start::Zero, d_q, d_head);
+            }
+            if k_wanted {
+                let q_rows = example.q.at(first, col);
+                let q_packed = Packed::rows(q_rows, example.q.stride, n_rows, d_head);
+                let d_s_t = Lhs::transposed(&d_s, stride);
+                matmul(d_s_t, n_seen, &q_packed, Start::Keep, &mut d_k, d_head);
+            }
+            if v_wanted {
+                let d_y_packed = Packed::rows(d_y_rows, width, n_rows, d_head);
+                let p_t = Lhs::transposed(&p, stride);
+                matmul(p_t, n_seen, &d_y_packed, Start::Keep, &mut d_v, d_head);
+            }
         }
-        grads.place(col, d_head, [&d_q, &d_k, &d_v]);
+        grads.place(example.form.dims, head, [&d_q, &d_k, &d_v]);
     }
     d_bias
 }
@@ -109,12 +109,38 @@ impl<'a> Example<'a> {
 }
 
 impl Grads<'_> {
+    /// Whether the gradients of queries, keys and values are wanted.
+    fn wanted(&self) -> [bool; 3] {
+        match self {
+            Self::Together(_) | Self::Chosen { .. } => [true; 3],
+            Self::Apart(each) => each.each_ref().map(Option::is_some),
+        }
+    }
+
     /// Copies the dense gradients of one head to their places.
-    fn place(&mut self, col: usize, d_head: usize, [d_q, d_k, d_v]: [&[f32]; 3]) {
-        copy_rows(d_q, d_head, &mut self.q.data[col..], self.q.stride);
-        let kv = self.kv.as_deref_mut().unwrap_or(self.q.data);
-        copy_rows(d_k, d_head, &mut kv[self.k_offset + col..], self.kv_stride);
-        copy_rows(d_v, d_head, &mut kv[self.v_offset + col..], self.kv_stride);
+    fn place(&mut self, dims: Dims, head: usize, dense: [&[f32]; 3]) {
+        let (d, d_head) = (dims.d(), dims.d_head);
+        let col = head * d_head;
+        let [d_q, d_k, d_v] = dense;
+        match self {
+            Self::Together(qkv) => {
+                for (part, dense) in dense.into_iter().enumerate() {
+                    copy_rows(dense, d_head, &mut qkv[part * d + col..], 3 * d);
+                }
+            }
+            Self::Chosen { q, kv } => {
+                copy_rows(d_q, d_head, &mut q[col..], d);
+                copy_rows(d_k, d_head, &mut kv[col..], 2 * d);
+                copy_rows(d_v, d_head, &mut kv[d + col..], 2 * d);
+            }
+            Self::Apart(each) => {
+                for (dense, to) in dense.into_iter().zip(each) {
+                    if let Some(to) = to {
+                        copy_rows(dense, d_head, &mut to[col..], d);
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::backward::{Grads, PartMut, backward};
+use super::backward::{Grads, backward};
 use super::{Dims, Example, Form, Part, Trace, forward, reversed};
 use crate::kernel::rows::in_order;
 
@@ -56,18 +56,72 @@ pub(crate) fn backward_all(
             let width = form.width();
             let rows = idx * seq_len * width..(idx + 1) * seq_len * width;
             let lse = &trace.lse[idx * n_heads * seq_len..][..n_heads * seq_len];
-            let grads = Grads {
-                q: PartMut { data: d_qkv, stride: 3 * d },
-                kv: None,
-                kv_stride: 3 * d,
-                k_offset: d,
-                v_offset: 2 * d,
-            };
             let trace = Trace { y: &trace.y[rows.clone()], lse };
+            let grads = Grads::Together(d_qkv);
             backward(whole(qkv, idx, form, &all_pos), trace, &d_y[rows], grads)
         })
         .collect();
     (d_qkv, sum_of_bias(&d_bias, form))
+}
+
+/// All places, with queries, keys and values by themselves: `[batch, pos, d]` each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Apart<'a> {
+    pub(crate) qkv: [&'a [f32]; 3],
+    pub(crate) form: Form<'a>,
+}
+
+impl<'a> Apart<'a> {
+    /// Numbers of one example.
+    fn n(&self) -> usize {
+        self.form.dims.seq_len * self.form.dims.d()
+    }
+
+    fn example(&self, idx: usize, all_pos: &'a [u32]) -> Example<'a> {
+        let (d, n) = (self.form.dims.d(), self.n());
+        let part = |data: &'a [f32]| Part { data: &data[idx * n..][..n], stride: d, offset: 0 };
+        let [q, k, v] = self.qkv.map(part);
+        Example { idx, q, k, v, query_pos: all_pos, form: self.form }
+    }
+
+    /// `y: [batch, pos, width]`; `lse: [batch, head, pos]`.
+    pub(crate) fn forward(&self) -> (Vec<f32>, Vec<f32>) {
+        let (Dims { seq_len, n_heads, .. }, width) = (self.form.dims, self.form.width());
+        let all_pos: Vec<u32> = (0..seq_len as u32).collect();
+        let n_examples = self.qkv[0].len() / self.n().max(1);
+        let mut y = vec![0.0; n_examples * seq_len * width];
+        let mut lse = vec![0.0; n_examples * seq_len * n_heads];
+        y.par_chunks_mut((seq_len * width).max(1))
+            .zip(lse.par_chunks_mut((seq_len * n_heads).max(1)))
+            .enumerate()
+            .for_each(|(idx, (y, lse))| forward(self.example(idx, &all_pos), y, Some(lse)));
+        (y, lse)
+    }
+
+    /// The gradients of queries, keys and values that are wanted.
+    pub(crate) fn backward(
+        &self,
+        trace: Trace<'_>,
+        d_y: &[f32],
+        wanted: [bool; 3],
+    ) -> [Option<Vec<f32>>; 3] {
+        let (Dims { seq_len, n_heads, .. }, width) = (self.form.dims, self.form.width());
+        let all_pos: Vec<u32> = (0..seq_len as u32).collect();
+        let n = self.n().max(1);
+        let mut d_qkv = wanted.map(|wanted| wanted.then(|| vec![0.0; self.qkv[0].len()]));
+        // The gradients of an example, where they are wanted.
+        let mut rest = d_qkv.each_mut().map(|part| part.as_mut().map(|part| part.chunks_mut(n)));
+        let tasks: Vec<[Option<&mut [f32]>; 3]> = (0..self.qkv[0].len() / n)
+            .map(|_| rest.each_mut().map(|part| part.as_mut().and_then(Iterator::next)))
+            .collect();
+        tasks.into_par_iter().enumerate().for_each(|(idx, grads)| {
+            let rows = idx * seq_len * width..(idx + 1) * seq_len * width;
+            let lse = &trace.lse[idx * n_heads * seq_len..][..n_heads * seq_len];
+            let trace = Trace { y: &trace.y[rows.clone()], lse };
+            backward(self.example(idx, &all_pos), trace, &d_y[rows], Grads::Apart(grads));
+        });
+        d_qkv
+    }
 }
 
 /// Chosen queries: `q: [queries, d]`, `kv: [batch, pos, 2 d]`.
@@ -129,13 +183,7 @@ impl Chosen<'_> {
             .collect();
         let task = |(idx, (d_q, d_kv)): (usize, (_, _))| {
             let range = self.ranges[idx].clone();
-            let grads = Grads {
-                q: PartMut { data: d_q, stride: d },
-                kv: Some(d_kv),
-                kv_stride: 2 * d,
-                k_offset: 0,
-                v_offset: d,
-            };
+            let grads = Grads::Chosen { q: d_q, kv: d_kv };
             let lse = &trace.lse[range.start * n_heads..range.end * n_heads];
             let rows = range.start * self.form.width()..range.end * self.form.width();
             let trace = Trace { y: &trace.y[rows.clone()], lse };

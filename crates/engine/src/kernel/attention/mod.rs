@@ -23,7 +23,7 @@ use super::gemm::{Lhs, PANEL, Packed, Start, matmul};
 use crate::{Attend, Dropout};
 use row::Row;
 
-pub(crate) use batch::{Chosen, backward_all, forward_all};
+pub(crate) use batch::{Apart, Chosen, backward_all, forward_all};
 
 /// Query rows that are computed together.
 const STRIP: usize = 64;

@@ -1,0 +1,142 @@
+//! The workload `birth`: the simplified two-layer model of Bietti et al. 2023, section 4.2, with its
+//! linear feed-forward, straight on the engine's operations.
+//!
+//! It computes what `Simplified` of `pytorch/worker.py` computes, from the same kind of parameters,
+//! with the algebra that frozen matrices allow and without approximation:
+//!
+//! - what the first layer reads is a token's vector plus a place's, so its keys and values are two
+//!   small tables looked up at once;
+//! - a frozen value matrix and the output matrix behind it are one matrix, and the values of the
+//!   second layer are the residual stream itself;
+//! - the feed-forward is linear, so it and the unembedding are one matrix.
+
+use mnemoscope_lab::engine::burn::tensor::backend::AutodiffBackend;
+use mnemoscope_lab::engine::burn::tensor::{Int, Tensor, TensorData};
+use mnemoscope_lab::engine::device::{Cpu, CpuAutodiff, cpu};
+use mnemoscope_lab::engine::{Attend, Ops};
+use mnemoscope_lab::stats::stream::{Draws, Stream};
+
+type Matrix = Tensor<CpuAutodiff, 2>;
+
+const D_VOCAB: usize = 65;
+const D: usize = 128;
+const SEQ_LEN: usize = 256;
+const BATCH: usize = 512;
+
+/// `torch.optim.SGD`: learning rate, momentum, weight decay.
+const LR: f64 = 0.2;
+const MOMENTUM: f64 = 0.9;
+const WEIGHT_DECAY: f64 = 1e-4;
+
+/// The model, and the momentum of what it learns.
+pub(crate) struct Simplified {
+    frozen: Frozen,
+    /// The keys of both layers, the output of the second, the feed-forward: `[d, d]` each.
+    learned: [Matrix; 4],
+    momenta: [Option<Tensor<Cpu, 2>>; 4],
+    stream: Stream,
+    n_steps: u64,
+}
+
+/// What does not change; `[d_vocab, d]`, `[seq_len, d]`, `[d, d_vocab]` and `[d, d]`.
+struct Frozen {
+    embed: Matrix,
+    places: Matrix,
+    /// `embed` and `places` through the value and output matrices of the first layer.
+    embed_out: Matrix,
+    places_out: Matrix,
+    v2: Matrix,
+    unembed: Matrix,
+}
+
+impl Simplified {
+    /// Normal embeddings, and the uniform law of PyTorch's linear layers.
+    pub(crate) fn new() -> Self {
+        let stream = Stream::root(0).derive("birth");
+        let matrix = |name: &str, shape: [usize; 2], law: fn(&mut Draws) -> f64| {
+            let mut draws = stream.derive(name).at(0);
+            let numbers: Vec<f32> =
+                (0..shape[0] * shape[1]).map(|_| law(&mut draws) as f32).collect();
+            Matrix::from_data(TensorData::new(numbers, shape), &cpu())
+        };
+        let linear = |name: &str, d_out: usize| {
+            matrix(name, [D, d_out], |draws| (2.0 * draws.uniform() - 1.0) / (D as f64).sqrt())
+        };
+        let (embed, places) = (
+            matrix("embed", [D_VOCAB, D], Draws::normal),
+            matrix("places", [SEQ_LEN, D], Draws::normal),
+        );
+        let out = product(linear("v1", D), linear("o1", D));
+        let frozen = Frozen {
+            embed_out: product(embed.clone(), out.clone()),
+            places_out: product(places.clone(), out),
+            embed,
+            places,
+            v2: linear("v2", D),
+            unembed: linear("unembed", D_VOCAB),
+        };
+        let learned = ["k1", "k2", "o2", "ff"].map(|name| linear(name, D).require_grad());
+        Self { frozen, learned, momenta: [const { None }; 4], stream, n_steps: 0 }
+    }
+
+    /// Numbers that training changes.
+    pub(crate) fn n_params(&self) -> u64 {
+        (self.learned.len() * D * D) as u64
+    }
+
+    /// One step on fresh tokens; the loss before it, in nats.
+    pub(crate) fn step(&mut self) -> f32 {
+        let mut words = vec![0; BATCH * (SEQ_LEN + 1)];
+        self.stream.derive("tokens").at(self.n_steps).fill_u32(&mut words);
+        let token = |&word: &u32| ((u64::from(word) * D_VOCAB as u64) >> 32) as i32;
+        let rows = || words.chunks_exact(SEQ_LEN + 1);
+        let tokens: Vec<i32> = rows().flat_map(|row| row[..SEQ_LEN].iter().map(token)).collect();
+        let targets: Vec<i32> = rows().flat_map(|row| row[1..].iter().map(token)).collect();
+        let tokens = Tensor::from_data(TensorData::new(tokens, [BATCH, SEQ_LEN]), &cpu());
+        let targets = Tensor::from_data(TensorData::new(targets, [BATCH * SEQ_LEN]), &cpu());
+        let loss = CpuAutodiff::cross_entropy(self.logits(tokens), targets);
+        let loss_nats = loss.to_data().as_slice::<f32>().expect("losses are single precision")[0];
+        self.descend(loss.backward());
+        self.n_steps += 1;
+        loss_nats
+    }
+
+    /// `[batch * pos, d_vocab]`
+    fn logits(&self, tokens: Tensor<CpuAutodiff, 2, Int>) -> Matrix {
+        let Frozen { embed, places, embed_out, places_out, v2, unembed } = &self.frozen;
+        let [k1, k2, o2, ff] = &self.learned;
+        let look_up = |table: &Matrix, places: &Matrix| {
+            CpuAutodiff::embed_at(table.clone(), places.clone(), 1.0, tokens.clone())
+        };
+        let attend = Attend::plain(1);
+        let x = look_up(embed, places);
+        let keys =
+            look_up(&product(embed.clone(), k1.clone()), &product(places.clone(), k1.clone()));
+        let values = look_up(embed_out, places_out);
+        let x = x.clone() + CpuAutodiff::causal_attention_of(x, keys, values, &attend);
+        let flat = |x: Tensor<CpuAutodiff, 3>| x.reshape([BATCH * SEQ_LEN, D]);
+        let keys = product(flat(x.clone()), k2.clone()).reshape([BATCH, SEQ_LEN, D]);
+        let mixed = CpuAutodiff::causal_attention_of(x.clone(), keys, x.clone(), &attend);
+        let x = flat(x) + product(flat(mixed), product(v2.clone(), o2.clone()));
+        product(x, unembed.clone() + product(ff.clone(), unembed.clone()))
+    }
+
+    /// A step of SGD with momentum, as `torch.optim.SGD` takes it.
+    fn descend(&mut self, mut grads: <CpuAutodiff as AutodiffBackend>::Gradients) {
+        for (param, momentum) in self.learned.iter_mut().zip(&mut self.momenta) {
+            let grad = param.grad_remove(&mut grads).expect("every matrix has a gradient");
+            let here = param.clone().inner();
+            let grad = grad + here.clone() * WEIGHT_DECAY;
+            let moved = match momentum.take() {
+                Some(before) => before * MOMENTUM + grad,
+                None => grad,
+            };
+            *param = Matrix::from_inner(here - moved.clone() * LR).require_grad();
+            *momentum = Some(moved);
+        }
+    }
+}
+
+fn product(x: Matrix, weight: Matrix) -> Matrix {
+    <CpuAutodiff as Ops>::linear(x, weight, None)
+}
