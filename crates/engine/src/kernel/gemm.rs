@@ -13,16 +13,12 @@
 
 #![expect(unsafe_code, reason = "the inner loop reads packed panels without bounds checks")]
 
-use std::borrow::Cow;
-
 use rayon::prelude::*;
 
-use super::simd::{Four, Vector, multiversion};
+use super::packed::{PANEL, Packed};
+use super::simd::{Four, Vector};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Level, level};
-
-/// Columns of a packed panel.
-pub(crate) const PANEL: usize = 16;
 
 /// Terms of one uninterrupted chain of multiply-adds.
 pub(crate) const CHAIN: usize = 128;
@@ -45,84 +41,10 @@ impl<'a> Lhs<'a> {
     pub(crate) fn transposed(data: &'a [f32], row_stride: usize) -> Self {
         Self { data, row_stride: 1, col_stride: row_stride }
     }
-}
 
-/// A right operand in panels, or the first `k` rows and `n` columns of one.
-#[derive(Clone)]
-pub(crate) struct Packed<'a> {
-    data: Cow<'a, [f32]>,
-    panel_stride: usize,
-    k: usize,
-    n: usize,
-}
-
-impl<'a> Packed<'a> {
-    /// Packs `[k, n]` with entry `(i, j)` at `data[i * row_stride + j]`.
-    pub(crate) fn rows(data: &[f32], row_stride: usize, k: usize, n: usize) -> Self {
-        let mut packed = vec![0.0; n.div_ceil(PANEL) * PANEL * k];
-        for (panel_idx, panel) in packed.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
-            let first = panel_idx * PANEL;
-            let width = PANEL.min(n - first);
-            for (i, row) in panel.chunks_exact_mut(PANEL).enumerate() {
-                let from = &data[i * row_stride + first..][..width];
-                if width == PANEL {
-                    row.copy_from_slice(&from[..PANEL]);
-                } else {
-                    row[..width].copy_from_slice(from);
-                }
-            }
-        }
-        Self { data: Cow::Owned(packed), panel_stride: k * PANEL, k, n }
-    }
-
-    /// Packs the transpose of a matrix: entry `(i, j)` of `[k, n]` is `data[j * row_stride + i]`.
-    pub(crate) fn transposed(data: &[f32], row_stride: usize, k: usize, n: usize) -> Self {
-        let mut packed = vec![0.0; n.div_ceil(PANEL) * PANEL * k];
-        for (panel_idx, panel) in packed.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
-            let first = panel_idx * PANEL;
-            let from = &data[first * row_stride..];
-            pack_transposed(from, row_stride, PANEL.min(n - first), panel);
-        }
-        Self { data: Cow::Owned(packed), panel_stride: k * PANEL, k, n }
-    }
-
-    /// The first `k` rows of the first `n` columns, without copying.
-    #[track_caller]
-    pub(crate) fn first(&self, k: usize, n: usize) -> Packed<'_> {
-        assert!(k <= self.k && n <= self.n, "[{k}, {n}] of a packed [{}, {}]", self.k, self.n);
-        Packed { data: Cow::Borrowed(&self.data), panel_stride: self.panel_stride, k, n }
-    }
-}
-
-multiversion! {
-    /// One panel of a transpose: entry `(i, j)` of `[k, PANEL]` is `data[j * row_stride + i]`.
-    fn pack_transposed(data: &[f32], row_stride: usize, width: usize, panel: &mut [f32])
-        = pack_transposed_body;
-}
-
-/// Squares of [`PANEL`] by [`PANEL`] at a time, so that both sides are touched by whole lines.
-#[inline(always)]
-fn pack_transposed_body<const FMA: bool>(
-    data: &[f32],
-    row_stride: usize,
-    width: usize,
-    panel: &mut [f32],
-) {
-    let k = panel.len() / PANEL;
-    for (block, panel) in panel.chunks_mut(PANEL * PANEL).enumerate() {
-        let n_rows = PANEL.min(k - block * PANEL);
-        let mut square = [[0.0_f32; PANEL]; PANEL];
-        for (j, row) in square.iter_mut().enumerate().take(width) {
-            let from = &data[j * row_stride + block * PANEL..][..n_rows];
-            if let Some(whole) = from.first_chunk::<PANEL>() {
-                *row = *whole;
-            } else {
-                row[..n_rows].copy_from_slice(from);
-            }
-        }
-        for (i, to) in panel.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-            *to = std::array::from_fn(|j| square[j][i]);
-        }
+    /// Without its first `n_rows` rows.
+    pub(crate) fn skip(self, n_rows: usize) -> Self {
+        Self { data: &self.data[n_rows * self.row_stride..], ..self }
     }
 }
 

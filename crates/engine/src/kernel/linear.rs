@@ -1,6 +1,7 @@
 //! The linear layer and its gradients, as products of [`super::gemm`].
 
-use super::gemm::{Packed, Span, matmul_rows, weight_grad};
+use super::gemm::{Span, matmul_rows, weight_grad};
+use super::packed::Packed;
 
 /// Rows of one partial sum of a weight's gradient. The cut depends on the number of rows only.
 const SEGMENT: usize = 1024;

@@ -7,8 +7,9 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{Lhs, Packed, Span, Start, matmul, weight_grad};
+use super::gemm::{Lhs, Span, Start, matmul, weight_grad};
 use super::math::{sigmoid, tanh};
+use super::packed::Packed;
 use super::simd::{fma, multiversion};
 
 /// `[batch, pos, d]`.

@@ -1,8 +1,9 @@
 //! The gradients of one example.
 
 use super::row::RowGrad;
-use super::{Dims, Example, STRIP, Trace};
-use crate::kernel::gemm::{Lhs, Packed, Start, matmul};
+use super::{Dims, Example, STRIP, Strip, Trace};
+use crate::kernel::gemm::{Lhs, Start, matmul};
+use crate::kernel::packed::Packed;
 use crate::kernel::simd::{multiversion, sum_of_two};
 
 /// Where the gradients of one example go. Rows lie behind each other.
@@ -45,41 +46,58 @@ pub(super) fn backward(
         let v_t = Packed::transposed(v_rows, example.v.stride, d_head, n_keys);
         d_k.fill(0.0);
         d_v.fill(0.0);
-        for (first, n_rows, n_seen) in example.strips() {
-            example.scores(head, (first, n_rows, n_seen), &k_t, &mut p);
+        for strip in example.strips() {
+            let first = strip.first;
             let d_y_rows = &d_y[first * width + col..];
-            let v_t = v_t.first(d_head, n_seen);
-            matmul(Lhs::rows(d_y_rows, width), n_rows, &v_t, Start::Zero, &mut d_s, stride);
-            for row in 0..n_rows {
-                let span = row * stride..row * stride + n_seen;
-                let (row, grad) = example.row_grad(head, first + row, trace, d_y);
-                let d_bias = match form.bias {
-                    Some(_) => &mut d_bias[(head + 1) * seq_len - row.n_own..][..row.n_own],
-                    None => &mut [],
-                };
-                let strips = (&mut p[span.clone()], &mut d_s[span]);
-                row.backward(strips, grad, &mut factors, d_bias);
+            let q = Lhs::rows(example.q.at(first, col), example.q.stride);
+            example.products(strip, q, &k_t, &mut p);
+            example.products(strip, Lhs::rows(d_y_rows, width), &v_t, &mut d_s);
+            for block in strip.blocks() {
+                for row in block.first..block.first + block.n_rows {
+                    let span = row * stride..row * stride + block.width();
+                    let (row, grad) = example.row_grad(head, first + row, trace, d_y);
+                    let d_bias = match form.bias {
+                        Some(_) => &mut d_bias[(head + 1) * seq_len - row.n_own..][..row.n_own],
+                        None => &mut [],
+                    };
+                    let strips = (&mut p[span.clone()], &mut d_s[span]);
+                    row.backward(strips, grad, &mut factors, d_bias);
+                }
+                if q_wanted {
+                    let d_s = Lhs::rows(&d_s[block.first * stride..], stride);
+                    let (k, d_q) =
+                        (k.first(block.n_keys, d_head), &mut d_q[(first + block.first) * d_head..]);
+                    matmul(d_s, block.n_rows, &k, Start::Zero, d_q, d_head);
+                }
             }
-            let keys = k.first(n_seen, d_head);
-            if q_wanted {
-                let d_q = &mut d_q[first * d_head..];
-                matmul(Lhs::rows(&d_s, stride), n_rows, &keys, Start::Zero, d_q, d_head);
-            }
+            let n_rows = strip.n_rows();
             if k_wanted {
-                let q_rows = example.q.at(first, col);
-                let q_packed = Packed::rows(q_rows, example.q.stride, n_rows, d_head);
-                let d_s_t = Lhs::transposed(&d_s, stride);
-                matmul(d_s_t, n_seen, &q_packed, Start::Keep, &mut d_k, d_head);
+                let q = Packed::rows(example.q.at(first, col), example.q.stride, n_rows, d_head);
+                add_to_keys(strip, (&d_s, stride), &q, &mut d_k);
             }
             if v_wanted {
-                let d_y_packed = Packed::rows(d_y_rows, width, n_rows, d_head);
-                let p_t = Lhs::transposed(&p, stride);
-                matmul(p_t, n_seen, &d_y_packed, Start::Keep, &mut d_v, d_head);
+                let d_y = Packed::rows(d_y_rows, width, n_rows, d_head);
+                add_to_keys(strip, (&p, stride), &d_y, &mut d_v);
             }
         }
         grads.place(example.form.dims, head, [&d_q, &d_k, &d_v]);
     }
     d_bias
+}
+
+/// Adds to every key the rows that see it, `[n_rows, d_head]`, each times its entry of the strip.
+fn add_to_keys(
+    strip: Strip<'_>,
+    (entries, stride): (&[f32], usize),
+    rows: &Packed<'_>,
+    d_keys: &mut [f32],
+) {
+    let d_head = rows.n_cols();
+    for (keys, first_row) in strip.key_blocks() {
+        let entries = Lhs::transposed(&entries[first_row * stride + keys.start..], stride);
+        let d_keys = &mut d_keys[keys.start * d_head..];
+        matmul(entries, keys.len(), &rows.from_row(first_row), Start::Keep, d_keys, d_head);
+    }
 }
 
 impl<'a> Example<'a> {

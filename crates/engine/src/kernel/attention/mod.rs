@@ -19,7 +19,10 @@ mod backward;
 mod batch;
 mod row;
 
-use super::gemm::{Lhs, PANEL, Packed, Start, matmul};
+use std::ops::Range;
+
+use super::gemm::{Lhs, Start, matmul};
+use super::packed::{PANEL, Packed};
 use crate::{Attend, Dropout};
 use row::Row;
 
@@ -27,6 +30,10 @@ pub(crate) use batch::{Apart, Chosen, backward_all, forward_all};
 
 /// Query rows that are computed together.
 const STRIP: usize = 64;
+
+/// Query rows that meet the same keys, and keys that meet the same query rows: what lies further from
+/// the diagonal is not computed.
+const BLOCK: usize = PANEL;
 
 /// `[batch, pos, width]` of the operands of attention over all places.
 #[derive(Clone, Copy, Debug)]
@@ -117,11 +124,11 @@ impl<'a> Example<'a> {
         self.query_pos.last().map_or(0, |&pos| pos as usize + 1)
     }
 
-    /// The strips of query rows: first row, rows, keys seen by the last.
-    fn strips(&self) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
-        (0..self.query_pos.len()).step_by(STRIP).map(|first| {
-            let n_rows = STRIP.min(self.query_pos.len() - first);
-            (first, n_rows, self.query_pos[first + n_rows - 1] as usize + 1)
+    fn strips(&self) -> impl Iterator<Item = Strip<'a>> + use<'a> {
+        let query_pos = self.query_pos;
+        (0..query_pos.len()).step_by(STRIP).map(move |first| {
+            let n_rows = STRIP.min(query_pos.len() - first);
+            Strip { first, query_pos: &query_pos[first..first + n_rows] }
         })
     }
 
@@ -130,12 +137,19 @@ impl<'a> Example<'a> {
         self.n_keys().next_multiple_of(PANEL) + PANEL
     }
 
-    /// A strip of `q k^T`, unscaled.
-    fn scores(&self, head: usize, strip: (usize, usize, usize), k_t: &Packed<'_>, out: &mut [f32]) {
-        let (first, n_rows, n_keys) = strip;
-        let d_head = self.form.dims.d_head;
-        let q = Lhs::rows(self.q.at(first, head * d_head), self.q.stride);
-        matmul(q, n_rows, &k_t.first(d_head, n_keys), Start::Zero, out, self.strip_stride());
+    /// A strip of products of rows with keys or values, unscaled; only what the rows see is written.
+    ///
+    /// # Arguments
+    ///
+    /// - `rows`: from the first row of the strip on, at the columns of the head.
+    /// - `keys`: `[d_head, n_keys]`
+    fn products(&self, strip: Strip<'_>, rows: Lhs<'_>, keys: &Packed<'_>, out: &mut [f32]) {
+        let (d_head, stride) = (self.form.dims.d_head, self.strip_stride());
+        for block in strip.blocks() {
+            let (rows, out) = (rows.skip(block.first), &mut out[block.first * stride..]);
+            let keys = keys.first(d_head, block.n_keys);
+            matmul(rows, block.n_rows, &keys, Start::Zero, out, stride);
+        }
     }
 
     /// What one query does with its scores.
@@ -158,6 +172,56 @@ impl<'a> Example<'a> {
     }
 }
 
+/// Query rows that are computed together.
+#[derive(Clone, Copy, Debug)]
+struct Strip<'a> {
+    /// The first of them among the queries of the example.
+    first: usize,
+    query_pos: &'a [u32],
+}
+
+/// Rows of a strip, and the keys seen by the last of them.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    /// The first of them in the strip.
+    first: usize,
+    n_rows: usize,
+    n_keys: usize,
+}
+
+impl Block {
+    /// How much of a row is written: up to a whole panel, so that a block of keys can be read.
+    fn width(self) -> usize {
+        self.n_keys.next_multiple_of(BLOCK)
+    }
+}
+
+impl<'a> Strip<'a> {
+    fn n_rows(self) -> usize {
+        self.query_pos.len()
+    }
+
+    fn blocks(self) -> impl Iterator<Item = Block> + use<'a> {
+        self.query_pos.chunks(BLOCK).enumerate().map(|(i, pos)| {
+            let n_keys = pos[pos.len() - 1] as usize + 1;
+            Block { first: i * BLOCK, n_rows: pos.len(), n_keys }
+        })
+    }
+
+    /// Blocks of keys, and for each the first row that sees one of them. The first block holds the
+    /// keys that every row sees.
+    fn key_blocks(self) -> impl Iterator<Item = (Range<usize>, usize)> + use<'a> {
+        let query_pos = self.query_pos;
+        let n_keys = query_pos[query_pos.len() - 1] as usize + 1;
+        let n_common = (query_pos[0] as usize + 1) / BLOCK * BLOCK;
+        let near = (n_common..n_keys).step_by(BLOCK).map(move |key| {
+            let first_row = query_pos.partition_point(|&pos| (pos as usize) < key);
+            (key..n_keys.min(key + BLOCK), first_row)
+        });
+        std::iter::once((0..n_common, 0)).filter(|(keys, _)| !keys.is_empty()).chain(near)
+    }
+}
+
 /// `y: [queries, width]` of one example, and `lse: [head, queries]` where it is wanted.
 fn forward(example: Example<'_>, y: &mut [f32], mut lse: Option<&mut [f32]>) {
     let Example { form, query_pos, .. } = example;
@@ -169,27 +233,33 @@ fn forward(example: Example<'_>, y: &mut [f32], mut lse: Option<&mut [f32]>) {
         let col = head * d_head;
         let k_t = Packed::transposed(example.k.at(0, col), example.k.stride, d_head, n_keys);
         let v = Packed::rows(example.v.at(0, col), example.v.stride, n_keys, d_head);
-        for (first, n_rows, n_seen) in example.strips() {
-            example.scores(head, (first, n_rows, n_seen), &k_t, &mut strip);
-            let mut sums = [0.0; STRIP];
-            for (row, scores) in strip.chunks_mut(stride).take(n_rows).enumerate() {
-                let query_idx = first + row;
-                let result =
-                    example.row(head, query_idx).forward(&mut scores[..n_seen], &mut factors);
-                sums[row] = result.sum;
-                if let Some(lse) = &mut lse {
-                    lse[head * query_pos.len() + query_idx] = result.lse;
+        for strip_of in example.strips() {
+            let first = strip_of.first;
+            let q = Lhs::rows(example.q.at(first, col), example.q.stride);
+            example.products(strip_of, q, &k_t, &mut strip);
+            let out = &mut y[first * width..];
+            for block in strip_of.blocks() {
+                let mut sums = [0.0; BLOCK];
+                let strip = &mut strip[block.first * stride..];
+                for (row, sum) in sums.iter_mut().enumerate().take(block.n_rows) {
+                    let query_idx = first + block.first + row;
+                    let scores = &mut strip[row * stride..][..block.n_keys];
+                    let result = example.row(head, query_idx).forward(scores, &mut factors);
+                    *sum = result.sum;
+                    if let Some(lse) = &mut lse {
+                        lse[head * query_pos.len() + query_idx] = result.lse;
+                    }
+                    for (stat, value) in result.stats.into_iter().flatten().enumerate() {
+                        out[(block.first + row) * width + form.stat_col(stat, head)] = value;
+                    }
                 }
-                for (stat, value) in result.stats.into_iter().flatten().enumerate() {
-                    y[query_idx * width + form.stat_col(stat, head)] = value;
+                let out = &mut out[block.first * width + col..];
+                let (p, v) = (Lhs::rows(strip, stride), v.first(block.n_keys, d_head));
+                matmul(p, block.n_rows, &v, Start::Zero, out, width);
+                for (row, sum) in sums.iter().enumerate().take(block.n_rows) {
+                    let scale = sum.recip();
+                    out[row * width..][..d_head].iter_mut().for_each(|y| *y *= scale);
                 }
-            }
-            let out = &mut y[first * width + col..];
-            let p = Lhs::rows(&strip, stride);
-            matmul(p, n_rows, &v.first(n_seen, d_head), Start::Zero, out, width);
-            for (row, sum) in sums.iter().enumerate().take(n_rows) {
-                let scale = sum.recip();
-                out[row * width..][..d_head].iter_mut().for_each(|y| *y *= scale);
             }
         }
     }

@@ -1,0 +1,192 @@
+//! The right operand of a product, in the order in which its inner loop reads it.
+
+#![expect(unsafe_code, reason = "squares are transposed in vector registers")]
+
+use std::borrow::Cow;
+
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Level, level};
+
+/// Columns of a packed panel.
+pub(crate) const PANEL: usize = 16;
+
+/// A right operand in panels, or the first `k` rows and `n` columns of one.
+#[derive(Clone)]
+pub(crate) struct Packed<'a> {
+    pub(super) data: Cow<'a, [f32]>,
+    pub(super) panel_stride: usize,
+    pub(super) k: usize,
+    pub(super) n: usize,
+}
+
+impl<'a> Packed<'a> {
+    /// Packs `[k, n]` with entry `(i, j)` at `data[i * row_stride + j]`.
+    pub(crate) fn rows(data: &[f32], row_stride: usize, k: usize, n: usize) -> Self {
+        let mut packed = vec![0.0; n.div_ceil(PANEL) * PANEL * k];
+        for (panel_idx, panel) in packed.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
+            let first = panel_idx * PANEL;
+            let width = PANEL.min(n - first);
+            for (i, row) in panel.chunks_exact_mut(PANEL).enumerate() {
+                let from = &data[i * row_stride + first..][..width];
+                if width == PANEL {
+                    row.copy_from_slice(&from[..PANEL]);
+                } else {
+                    row[..width].copy_from_slice(from);
+                }
+            }
+        }
+        Self { data: Cow::Owned(packed), panel_stride: k * PANEL, k, n }
+    }
+
+    /// Packs the transpose of a matrix: entry `(i, j)` of `[k, n]` is `data[j * row_stride + i]`.
+    pub(crate) fn transposed(data: &[f32], row_stride: usize, k: usize, n: usize) -> Self {
+        let mut packed = vec![0.0; n.div_ceil(PANEL) * PANEL * k];
+        for (panel_idx, panel) in packed.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
+            let first = panel_idx * PANEL;
+            let from = &data[first * row_stride..];
+            pack_transposed(from, row_stride, PANEL.min(n - first), panel);
+        }
+        Self { data: Cow::Owned(packed), panel_stride: k * PANEL, k, n }
+    }
+
+    /// The first `k` rows of the first `n` columns, without copying.
+    #[track_caller]
+    pub(crate) fn first(&self, k: usize, n: usize) -> Packed<'_> {
+        assert!(k <= self.k && n <= self.n, "[{k}, {n}] of a packed [{}, {}]", self.k, self.n);
+        Packed { data: Cow::Borrowed(&self.data), panel_stride: self.panel_stride, k, n }
+    }
+
+    /// All columns of the rows from `row` on, without copying.
+    #[track_caller]
+    pub(crate) fn from_row(&self, row: usize) -> Packed<'_> {
+        assert!(row <= self.k, "from row {row} of a packed [{}, {}]", self.k, self.n);
+        let data = Cow::Borrowed(&self.data[row * PANEL..]);
+        Packed { data, panel_stride: self.panel_stride, k: self.k - row, n: self.n }
+    }
+
+    /// Columns.
+    pub(crate) fn n_cols(&self) -> usize {
+        self.n
+    }
+}
+
+/// One panel of a transpose: entry `(i, j)` of `[k, PANEL]` is `data[j * row_stride + i]`.
+fn pack_transposed(data: &[f32], row_stride: usize, width: usize, panel: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if level() == Level::Avx512 {
+        // SAFETY: the CPU was asked by `level`.
+        return unsafe { pack_transposed_avx512(data, row_stride, width, panel) };
+    }
+    pack_squares(data, row_stride, width, panel, transpose);
+}
+
+/// A square of a panel.
+type Square = [[f32; PANEL]; PANEL];
+
+/// Squares of [`PANEL`] by [`PANEL`] at a time, so that both sides are touched by whole lines.
+#[inline(always)]
+fn pack_squares(
+    data: &[f32],
+    row_stride: usize,
+    width: usize,
+    panel: &mut [f32],
+    transpose: impl Fn(&mut Square),
+) {
+    let k = panel.len() / PANEL;
+    for (block, panel) in panel.chunks_mut(PANEL * PANEL).enumerate() {
+        let n_rows = PANEL.min(k - block * PANEL);
+        let mut square = [[0.0; PANEL]; PANEL];
+        for (j, row) in square.iter_mut().enumerate().take(width) {
+            let from = &data[j * row_stride + block * PANEL..][..n_rows];
+            if let Some(whole) = from.first_chunk() {
+                *row = *whole;
+            } else {
+                row[..n_rows].copy_from_slice(from);
+            }
+        }
+        transpose(&mut square);
+        for (to, row) in panel.as_chunks_mut().0.iter_mut().zip(&square) {
+            *to = *row;
+        }
+    }
+}
+
+fn transpose(square: &mut Square) {
+    let before = *square;
+    *square = std::array::from_fn(|i| std::array::from_fn(|j| before[j][i]));
+}
+
+/// [`pack_transposed`] in registers: quadrants of 8, 4, 2 and 1 change places across the diagonal.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn pack_transposed_avx512(data: &[f32], row_stride: usize, width: usize, panel: &mut [f32]) {
+    use std::arch::x86_64::{
+        __m512, _mm512_loadu_epi32, _mm512_loadu_ps, _mm512_permutex2var_ps, _mm512_storeu_ps,
+    };
+    // SAFETY: an array of sixteen numbers is what is loaded.
+    let exchanges = EXCHANGES
+        .each_ref()
+        .map(|both| both.each_ref().map(|lanes| unsafe { _mm512_loadu_epi32(lanes.as_ptr()) }));
+    pack_squares(data, row_stride, width, panel, |square| {
+        // SAFETY: a row of a square is sixteen numbers.
+        let mut rows: [__m512; PANEL] =
+            square.each_ref().map(|row| unsafe { _mm512_loadu_ps(row.as_ptr()) });
+        for (half, [left, right]) in [8, 4, 2, 1].into_iter().zip(exchanges) {
+            for i in (0..PANEL).filter(|i| i & half == 0) {
+                let (upper, lower) = (rows[i], rows[i + half]);
+                rows[i] = _mm512_permutex2var_ps(upper, left, lower);
+                rows[i + half] = _mm512_permutex2var_ps(upper, right, lower);
+            }
+        }
+        for (row, to) in rows.into_iter().zip(square) {
+            // SAFETY: a row of a square is sixteen numbers.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), row) };
+        }
+    });
+}
+
+/// For quadrants of 8, 4, 2 and 1: which numbers of an upper and a lower row, counted on from the
+/// upper, make the two rows after the exchange.
+#[cfg(target_arch = "x86_64")]
+const EXCHANGES: [[[i32; PANEL]; 2]; 4] = {
+    let mut all = [[[0; PANEL]; 2]; 4];
+    let mut round = 0;
+    while round < 4 {
+        let half = 8 >> round;
+        let mut lane = 0;
+        while lane < PANEL {
+            let is_left = lane & half == 0;
+            let (lane_of, lower) = (lane as i32, PANEL as i32);
+            let half = half as i32;
+            all[round][0][lane] = if is_left { lane_of } else { lower + lane_of - half };
+            all[round][1][lane] = if is_left { lane_of + half } else { lower + lane_of };
+            lane += 1;
+        }
+        round += 1;
+    }
+    all
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::simd::{Level, at_level};
+    use crate::testing::{check_same_bits, numbers};
+
+    #[test]
+    fn every_level_packs_a_transpose_alike() {
+        for (k, n) in [(1, 1), (16, 16), (24, 40), (128, 257), (7, 3)] {
+            let (row_stride, data) = (k + 3, numbers(1, n * (k + 3)));
+            let entry = |i: usize, j: usize| if j < n { data[j * row_stride + i] } else { 0.0 };
+            let panels = n.div_ceil(PANEL);
+            let at = |at: usize| entry(at / PANEL % k, at / (PANEL * k) * PANEL + at % PANEL);
+            let expected: Vec<f32> = (0..panels * PANEL * k).map(at).collect();
+            for level in [Level::Portable, Level::Avx2, Level::Avx512] {
+                let pack = || Packed::transposed(&data, row_stride, k, n).data.into_owned();
+                if let Some(packed) = at_level(level, pack) {
+                    check_same_bits("transpose", &packed, &expected);
+                }
+            }
+        }
+    }
+}
