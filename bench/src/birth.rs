@@ -8,7 +8,8 @@
 //!   small tables looked up at once;
 //! - a frozen value matrix and the output matrix behind it are one matrix, and the values of the
 //!   second layer are the residual stream itself;
-//! - the feed-forward is linear, so it and the unembedding are one matrix.
+//! - the feed-forward is linear, so it and the unembedding are one matrix, and the output matrix of
+//!   the second layer is multiplied into it as well: the stream behind that layer is never made.
 
 use mnemoscope_lab::engine::burn::tensor::backend::AutodiffBackend;
 use mnemoscope_lab::engine::burn::tensor::{Int, Tensor, TensorData};
@@ -117,8 +118,9 @@ impl Simplified {
         let flat = |x: Tensor<CpuAutodiff, 3>| x.reshape([BATCH * SEQ_LEN, D]);
         let keys = product(flat(x.clone()), k2.clone()).reshape([BATCH, SEQ_LEN, D]);
         let mixed = CpuAutodiff::causal_attention_of(x.clone(), keys, x.clone(), &attend);
-        let x = flat(x) + product(flat(mixed), product(v2.clone(), o2.clone()));
-        product(x, unembed.clone() + product(ff.clone(), unembed.clone()))
+        let output = unembed.clone() + product(ff.clone(), unembed.clone());
+        let mixed_output = product(product(v2.clone(), o2.clone()), output.clone());
+        product(flat(x), output) + product(flat(mixed), mixed_output)
     }
 
     /// A step of SGD with momentum, as `torch.optim.SGD` takes it.

@@ -64,6 +64,14 @@ impl<'a> Packed<'a> {
         Packed { data, panel_stride: self.panel_stride, k: self.k - row, n: self.n }
     }
 
+    /// All rows of the columns from `col` on, a multiple of [`PANEL`], without copying.
+    #[track_caller]
+    pub(crate) fn from_col(&self, col: usize) -> Packed<'_> {
+        assert!(col <= self.n && col.is_multiple_of(PANEL), "from column {col} of {}", self.n);
+        let data = Cow::Borrowed(&self.data[col / PANEL * self.panel_stride..]);
+        Packed { data, panel_stride: self.panel_stride, k: self.k, n: self.n - col }
+    }
+
     /// Columns.
     pub(crate) fn n_cols(&self) -> usize {
         self.n

@@ -52,23 +52,18 @@ pub(super) fn backward(
             let q = Lhs::rows(example.q.at(first, col), example.q.stride);
             example.products(strip, q, &k_t, &mut p);
             example.products(strip, Lhs::rows(d_y_rows, width), &v_t, &mut d_s);
-            for block in strip.blocks() {
-                for row in block.first..block.first + block.n_rows {
-                    let span = row * stride..row * stride + block.width();
-                    let (row, grad) = example.row_grad(head, first + row, trace, d_y);
-                    let d_bias = match form.bias {
-                        Some(_) => &mut d_bias[(head + 1) * seq_len - row.n_own..][..row.n_own],
-                        None => &mut [],
-                    };
-                    let strips = (&mut p[span.clone()], &mut d_s[span]);
-                    row.backward(strips, grad, &mut factors, d_bias);
-                }
-                if q_wanted {
-                    let d_s = Lhs::rows(&d_s[block.first * stride..], stride);
-                    let (k, d_q) =
-                        (k.first(block.n_keys, d_head), &mut d_q[(first + block.first) * d_head..]);
-                    matmul(d_s, block.n_rows, &k, Start::Zero, d_q, d_head);
-                }
+            for row in 0..strip.n_rows() {
+                let span = row * stride..row * stride + strip.width(row);
+                let (row, grad) = example.row_grad(head, first + row, trace, d_y);
+                let d_bias = match form.bias {
+                    Some(_) => &mut d_bias[(head + 1) * seq_len - row.n_own..][..row.n_own],
+                    None => &mut [],
+                };
+                let strips = (&mut p[span.clone()], &mut d_s[span]);
+                row.backward(strips, grad, &mut factors, d_bias);
+            }
+            if q_wanted {
+                example.mix(strip, &d_s, &k, (&mut d_q[first * d_head..], d_head));
             }
             let n_rows = strip.n_rows();
             if k_wanted {

@@ -21,7 +21,7 @@ mod row;
 
 use std::ops::Range;
 
-use super::gemm::{Lhs, Start, matmul};
+use super::gemm::{CHAIN, Lhs, Start, matmul};
 use super::packed::{PANEL, Packed};
 use crate::{Attend, Dropout};
 use row::Row;
@@ -145,10 +145,35 @@ impl<'a> Example<'a> {
     /// - `keys`: `[d_head, n_keys]`
     fn products(&self, strip: Strip<'_>, rows: Lhs<'_>, keys: &Packed<'_>, out: &mut [f32]) {
         let (d_head, stride) = (self.form.dims.d_head, self.strip_stride());
-        for block in strip.blocks() {
-            let (rows, out) = (rows.skip(block.first), &mut out[block.first * stride..]);
-            let keys = keys.first(d_head, block.n_keys);
-            matmul(rows, block.n_rows, &keys, Start::Zero, out, stride);
+        for part in strip.parts(PANEL) {
+            let keys = keys.first(d_head, part.keys.end);
+            let (rows, first) = (rows.skip(part.first), part.first * stride + part.keys.start);
+            let keys = keys.from_col(part.keys.start);
+            matmul(rows, part.n_rows, &keys, Start::Zero, &mut out[first..], stride);
+        }
+    }
+
+    /// For each row of a strip the sum of keys or values, each times its entry of the strip.
+    ///
+    /// # Arguments
+    ///
+    /// - `keys`: `[n_keys, d_head]`
+    /// - `out`: from the first row of the strip on, at the columns of the head.
+    fn mix(
+        &self,
+        strip: Strip<'_>,
+        entries: &[f32],
+        keys: &Packed<'_>,
+        (out, out_stride): (&mut [f32], usize),
+    ) {
+        let stride = self.strip_stride();
+        // Parts begin where a chain begins, so that a row has the same bits in any strip.
+        for part in strip.parts(CHAIN) {
+            let start = if part.keys.start == 0 { Start::Zero } else { Start::Keep };
+            let entries = Lhs::rows(&entries[part.first * stride + part.keys.start..], stride);
+            let keys = keys.first(part.keys.end, self.form.dims.d_head);
+            let (keys, out) = (keys.from_row(part.keys.start), &mut out[part.first * out_stride..]);
+            matmul(entries, part.n_rows, &keys, start, out, out_stride);
         }
     }
 
@@ -180,20 +205,13 @@ struct Strip<'a> {
     query_pos: &'a [u32],
 }
 
-/// Rows of a strip, and the keys seen by the last of them.
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    /// The first of them in the strip.
+/// Rows of a strip and keys that meet.
+#[derive(Clone, Debug)]
+struct Meeting {
+    /// The first of the rows in the strip.
     first: usize,
     n_rows: usize,
-    n_keys: usize,
-}
-
-impl Block {
-    /// How much of a row is written: up to a whole panel, so that a block of keys can be read.
-    fn width(self) -> usize {
-        self.n_keys.next_multiple_of(BLOCK)
-    }
+    keys: Range<usize>,
 }
 
 impl<'a> Strip<'a> {
@@ -201,19 +219,38 @@ impl<'a> Strip<'a> {
         self.query_pos.len()
     }
 
-    fn blocks(self) -> impl Iterator<Item = Block> + use<'a> {
-        self.query_pos.chunks(BLOCK).enumerate().map(|(i, pos)| {
+    /// Keys that a row of the strip sees.
+    fn n_keys(self) -> usize {
+        self.query_pos[self.query_pos.len() - 1] as usize + 1
+    }
+
+    /// Keys that every row of the strip sees, rounded down to a multiple of `align`.
+    fn n_common(self, align: usize) -> usize {
+        (self.query_pos[0] as usize + 1) / align * align
+    }
+
+    /// How much of a row is written: up to a whole block, so that a block of keys can be read.
+    fn width(self, row: usize) -> usize {
+        let last = (row / BLOCK * BLOCK + BLOCK).min(self.n_rows()) - 1;
+        (self.query_pos[last] as usize + 1).next_multiple_of(BLOCK)
+    }
+
+    /// All rows with the keys that each of them sees, then blocks of rows with those that the last of
+    /// the block sees.
+    fn parts(self, align: usize) -> impl Iterator<Item = Meeting> + use<'a> {
+        let n_common = self.n_common(align);
+        let all = Meeting { first: 0, n_rows: self.n_rows(), keys: 0..n_common };
+        let blocks = self.query_pos.chunks(BLOCK).enumerate().map(move |(i, pos)| {
             let n_keys = pos[pos.len() - 1] as usize + 1;
-            Block { first: i * BLOCK, n_rows: pos.len(), n_keys }
-        })
+            Meeting { first: i * BLOCK, n_rows: pos.len(), keys: n_common..n_keys }
+        });
+        std::iter::once(all).chain(blocks).filter(|part| !part.keys.is_empty())
     }
 
     /// Blocks of keys, and for each the first row that sees one of them. The first block holds the
     /// keys that every row sees.
     fn key_blocks(self) -> impl Iterator<Item = (Range<usize>, usize)> + use<'a> {
-        let query_pos = self.query_pos;
-        let n_keys = query_pos[query_pos.len() - 1] as usize + 1;
-        let n_common = (query_pos[0] as usize + 1) / BLOCK * BLOCK;
+        let (query_pos, n_keys, n_common) = (self.query_pos, self.n_keys(), self.n_common(BLOCK));
         let near = (n_common..n_keys).step_by(BLOCK).map(move |key| {
             let first_row = query_pos.partition_point(|&pos| (pos as usize) < key);
             (key..n_keys.min(key + BLOCK), first_row)
@@ -237,29 +274,24 @@ fn forward(example: Example<'_>, y: &mut [f32], mut lse: Option<&mut [f32]>) {
             let first = strip_of.first;
             let q = Lhs::rows(example.q.at(first, col), example.q.stride);
             example.products(strip_of, q, &k_t, &mut strip);
-            let out = &mut y[first * width..];
-            for block in strip_of.blocks() {
-                let mut sums = [0.0; BLOCK];
-                let strip = &mut strip[block.first * stride..];
-                for (row, sum) in sums.iter_mut().enumerate().take(block.n_rows) {
-                    let query_idx = first + block.first + row;
-                    let scores = &mut strip[row * stride..][..block.n_keys];
-                    let result = example.row(head, query_idx).forward(scores, &mut factors);
-                    *sum = result.sum;
-                    if let Some(lse) = &mut lse {
-                        lse[head * query_pos.len() + query_idx] = result.lse;
-                    }
-                    for (stat, value) in result.stats.into_iter().flatten().enumerate() {
-                        out[(block.first + row) * width + form.stat_col(stat, head)] = value;
-                    }
+            let y = &mut y[first * width..];
+            let mut sums = [0.0; STRIP];
+            for (row, scores) in strip.chunks_mut(stride).take(strip_of.n_rows()).enumerate() {
+                let query_idx = first + row;
+                let scores = &mut scores[..strip_of.width(row)];
+                let result = example.row(head, query_idx).forward(scores, &mut factors);
+                sums[row] = result.sum;
+                if let Some(lse) = &mut lse {
+                    lse[head * query_pos.len() + query_idx] = result.lse;
                 }
-                let out = &mut out[block.first * width + col..];
-                let (p, v) = (Lhs::rows(strip, stride), v.first(block.n_keys, d_head));
-                matmul(p, block.n_rows, &v, Start::Zero, out, width);
-                for (row, sum) in sums.iter().enumerate().take(block.n_rows) {
-                    let scale = sum.recip();
-                    out[row * width..][..d_head].iter_mut().for_each(|y| *y *= scale);
+                for (stat, value) in result.stats.into_iter().flatten().enumerate() {
+                    y[row * width + form.stat_col(stat, head)] = value;
                 }
+            }
+            example.mix(strip_of, &strip, &v, (&mut y[col..], width));
+            for (y, sum) in y.chunks_mut(width).zip(sums).take(strip_of.n_rows()) {
+                let scale = sum.recip();
+                y[col..col + d_head].iter_mut().for_each(|y| *y *= scale);
             }
         }
     }
