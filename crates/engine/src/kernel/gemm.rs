@@ -13,6 +13,8 @@
 
 #![expect(unsafe_code, reason = "the inner loop reads packed panels without bounds checks")]
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::packed::{PANEL, Packed};
@@ -73,9 +75,12 @@ pub(crate) fn matmul(
     if n_rows == 0 || n == 0 {
         return;
     }
+    if k == 0 {
+        return begin(start, n_rows, n, out, out_stride);
+    }
     // The inner loop goes by pointers: everything it may touch is checked here.
     let last = |rows: usize, stride: usize| (rows - 1) * stride;
-    assert!(k == 0 || lhs.data.len() > last(n_rows, lhs.row_stride) + last(k, lhs.col_stride));
+    assert!(lhs.data.len() > last(n_rows, lhs.row_stride) + last(k, lhs.col_stride));
     assert!(out.len() >= last(n_rows, out_stride) + n && (n_rows == 1 || out_stride >= n));
     assert!(rhs.data.len() >= last(n.div_ceil(PANEL), rhs.panel_stride) + k * PANEL);
     if let Start::Bias(bias) = start {
@@ -103,6 +108,17 @@ pub(crate) fn matmul(
     }
     // SAFETY: the bounds were checked above, and `Four` needs nothing of the CPU.
     unsafe { run::<Four, 4>(&job, start, 2, 1) }
+}
+
+/// A product without an inner index: what it is added to.
+fn begin(start: Start<'_>, n_rows: usize, n: usize, out: &mut [f32], out_stride: usize) {
+    for row in out.chunks_mut(out_stride).take(n_rows) {
+        match start {
+            Start::Zero => row[..n].fill(0.0),
+            Start::Keep => {}
+            Start::Bias(bias) => row[..n].copy_from_slice(&bias[..n]),
+        }
+    }
 }
 
 /// [`matmul`] over all threads of the pool, for rows that lie densely behind each other.
@@ -263,22 +279,32 @@ impl Tile<'_> {
 
     /// # Safety
     ///
-    /// `MR` rows and `NP` panels must lie within the operands, and `NV * V::LANES` be [`PANEL`].
+    /// `MR` rows and `NP` panels must lie within the operands, which have an inner index, and
+    /// `NV * V::LANES` be [`PANEL`].
     #[inline(always)]
     unsafe fn compute<V: Vector, const NV: usize, const MR: usize, const NP: usize>(&self) {
         let (row_stride, col_stride) = (self.job.row_stride, self.job.col_stride);
         let panel_stride = self.job.panel_stride;
         // SAFETY: the caller promises that rows, panels and chain lie within the operands.
         unsafe {
-            let mut acc = [[[V::splat(0.0); NV]; NP]; MR];
             let (mut lhs, mut rhs) = (self.lhs, self.rhs);
-            for _ in 0..self.k_len {
-                let mut b = [[V::splat(0.0); NV]; NP];
-                for (p, b) in b.iter_mut().enumerate() {
-                    for (v, b) in b.iter_mut().enumerate() {
-                        *b = V::load(rhs.add(p * panel_stride + v * V::LANES));
+            // The first step makes the sums. From an array of zeros the compiler would make a call
+            // that clears memory for every tile.
+            let mut first = [[[const { MaybeUninit::<V>::uninit() }; NV]; NP]; MR];
+            let b = Self::columns::<V, NV, NP>(rhs, panel_stride);
+            for (r, acc) in first.iter_mut().enumerate() {
+                let a = V::splat(*lhs.add(r * row_stride));
+                for (acc, b) in acc.iter_mut().zip(&b) {
+                    for (acc, &b) in acc.iter_mut().zip(b) {
+                        acc.write(a.fma(b, V::splat(0.0)));
                     }
                 }
+            }
+            let mut acc = (&raw const first).cast::<[[[V; NV]; NP]; MR]>().read();
+            for _ in 1..self.k_len {
+                lhs = lhs.wrapping_add(col_stride);
+                rhs = rhs.wrapping_add(PANEL);
+                let b = Self::columns::<V, NV, NP>(rhs, panel_stride);
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let a = V::splat(*lhs.add(r * row_stride));
                     for (acc, b) in acc.iter_mut().zip(&b) {
@@ -287,8 +313,6 @@ impl Tile<'_> {
                         }
                     }
                 }
-                lhs = lhs.wrapping_add(col_stride);
-                rhs = rhs.wrapping_add(PANEL);
             }
             for (r, acc) in acc.iter().enumerate() {
                 let out = self.out.add(r * self.job.out_stride);
@@ -301,6 +325,28 @@ impl Tile<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// One row of the panels.
+    ///
+    /// # Safety
+    ///
+    /// `NP` panels must lie `panel_stride` apart from `rhs` on.
+    #[inline(always)]
+    unsafe fn columns<V: Vector, const NV: usize, const NP: usize>(
+        rhs: *const f32,
+        panel_stride: usize,
+    ) -> [[V; NV]; NP] {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let mut b = [[V::splat(0.0); NV]; NP];
+            for (p, b) in b.iter_mut().enumerate() {
+                for (v, b) in b.iter_mut().enumerate() {
+                    *b = V::load(rhs.add(p * panel_stride + v * V::LANES));
+                }
+            }
+            b
         }
     }
 
@@ -439,7 +485,9 @@ mod tests {
 
     #[test]
     fn products_of_odd_shapes_agree_with_the_definition() {
-        for (m, k, n) in [(1, 1, 1), (5, 3, 17), (6, 128, 64), (7, 129, 65), (13, 300, 5)] {
+        for (m, k, n) in
+            [(1, 1, 1), (3, 0, 2), (5, 3, 17), (6, 128, 64), (7, 129, 65), (13, 300, 5)]
+        {
             let (x, w) = (numbers(1, m * k), numbers(2, k * n));
             let expected = product(&x, &w, m, k, n);
             let mut out = vec![f32::NAN; m * n];

@@ -129,21 +129,25 @@ fn transpose(square: &mut Square) {
 #[target_feature(enable = "avx512f")]
 fn pack_transposed_avx512(data: &[f32], row_stride: usize, width: usize, panel: &mut [f32]) {
     use std::arch::x86_64::{
-        __m512, _mm512_loadu_epi32, _mm512_loadu_ps, _mm512_permutex2var_ps, _mm512_storeu_ps,
+        _mm512_loadu_epi32, _mm512_loadu_ps, _mm512_permutex2var_ps, _mm512_setzero_ps,
+        _mm512_storeu_ps,
     };
-    // SAFETY: an array of sixteen numbers is what is loaded.
-    let exchanges = EXCHANGES
-        .each_ref()
-        .map(|both| both.each_ref().map(|lanes| unsafe { _mm512_loadu_epi32(lanes.as_ptr()) }));
     pack_squares(data, row_stride, width, panel, |square| {
-        // SAFETY: a row of a square is sixteen numbers.
-        let mut rows: [__m512; PANEL] =
-            square.each_ref().map(|row| unsafe { _mm512_loadu_ps(row.as_ptr()) });
-        for (half, [left, right]) in [8, 4, 2, 1].into_iter().zip(exchanges) {
-            for i in (0..PANEL).filter(|i| i & half == 0) {
-                let (upper, lower) = (rows[i], rows[i + half]);
-                rows[i] = _mm512_permutex2var_ps(upper, left, lower);
-                rows[i + half] = _mm512_permutex2var_ps(upper, right, lower);
+        let mut rows = [_mm512_setzero_ps(); PANEL];
+        for (row, from) in rows.iter_mut().zip(&*square) {
+            // SAFETY: a row of a square is sixteen numbers.
+            *row = unsafe { _mm512_loadu_ps(from.as_ptr()) };
+        }
+        for (half, [left, right]) in [8, 4, 2, 1].into_iter().zip(&EXCHANGES) {
+            // SAFETY: these are sixteen numbers each.
+            let (left, right) =
+                unsafe { (_mm512_loadu_epi32(left.as_ptr()), _mm512_loadu_epi32(right.as_ptr())) };
+            for i in 0..PANEL {
+                if i & half == 0 {
+                    let (upper, lower) = (rows[i], rows[i + half]);
+                    rows[i] = _mm512_permutex2var_ps(upper, left, lower);
+                    rows[i + half] = _mm512_permutex2var_ps(upper, right, lower);
+                }
             }
         }
         for (row, to) in rows.into_iter().zip(square) {
