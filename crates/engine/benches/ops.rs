@@ -194,6 +194,10 @@ fn rows(ladder: &Ladder) {
             false => reference::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5),
         },
     );
+    ladder.rungs(&format!("rms_norm/[{ROWS},{d}]"), Work::Bytes(bytes), 2.5, |fused| match fused {
+        true => <Ad as Ops>::rms_norm(x.clone(), gain.clone(), 1e-5),
+        false => reference::rms_norm(x.clone(), gain.clone(), 1e-5),
+    });
     let wide = leaf(1, [ROWS, 4 * d], 2.0);
     for form in [Gelu::Erf, Gelu::Tanh] {
         let name = format!("gelu_{form:?}/[{ROWS},{}]", 4 * d).to_lowercase();

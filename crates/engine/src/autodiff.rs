@@ -158,6 +158,21 @@ impl<B: Ops> Pull<B, 3> for LayerNorm<B> {
 }
 
 #[derive(Clone, Debug)]
+struct RmsNorm<B: Backend> {
+    x: Primitive<B>,
+    gain: Primitive<B>,
+    epsilon: f64,
+}
+
+impl<B: Ops> Pull<B, 2> for RmsNorm<B> {
+    fn pull(self, d_y: Primitive<B>, _: [bool; 2]) -> [Option<Primitive<B>>; 2] {
+        let (d_x, d_gain) =
+            B::rms_norm_backward(float(self.x), float(self.gain), self.epsilon, float(d_y));
+        [Some(raw(d_x)), Some(raw(d_gain))]
+    }
+}
+
+#[derive(Clone, Debug)]
 struct GeluOf<B: Backend> {
     x: Primitive<B>,
     form: Gelu,
@@ -344,6 +359,20 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
                 LayerNorm { x: x.primitive, gain: gain.primitive, epsilon }
             ),
             untracked run(x.primitive, gain.primitive, bias.primitive))
+    }
+
+    fn rms_norm(x: Tensor<Self, 2>, gain: Tensor<Self, 1>, epsilon: f64) -> Tensor<Self, 2> {
+        if !B::FUSED {
+            return reference::rms_norm(x, gain, epsilon);
+        }
+        let (x, gain) = (raw(x), raw(gain));
+        let run = |x, gain| raw(<B as Ops>::rms_norm(float(x), float(gain), epsilon));
+        register!(B, RmsNorm<B>, C, [x, gain],
+            tracked (
+                run(x.primitive.clone(), gain.primitive.clone()),
+                RmsNorm { x: x.primitive, gain: gain.primitive, epsilon }
+            ),
+            untracked run(x.primitive, gain.primitive))
     }
 
     fn gelu(x: Tensor<Self, 2>, form: Gelu) -> Tensor<Self, 2> {

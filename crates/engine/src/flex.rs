@@ -144,7 +144,8 @@ impl Ops for Flex {
         let shape = x.dims();
         assert_eq!([shape[1]; 2], [gain.dims()[0], bias.dims()[0]], "gain and bias are not [d]");
         let (x, gain, bias) = (dense(x), dense(gain), dense(bias));
-        let y = kernel::norm::forward(x.storage(), gain.storage(), bias.storage(), epsilon as f32);
+        let bias = Some(bias.storage());
+        let y = kernel::norm::forward(x.storage(), gain.storage(), bias, epsilon as f32);
         tensor(y, shape)
     }
 
@@ -156,9 +157,29 @@ impl Ops for Flex {
     ) -> (Tensor<Self, 2>, Tensor<Self, 1>, Tensor<Self, 1>) {
         let (shape, [d]) = (x.dims(), gain.dims());
         let (x, gain, d_y) = (dense(x), dense(gain), dense(d_y));
-        let (d_x, d_gain, d_bias) =
-            kernel::norm::backward(x.storage(), gain.storage(), epsilon as f32, d_y.storage());
+        let (x, gain, d_y) = (x.storage(), gain.storage(), d_y.storage());
+        let (d_x, d_gain, d_bias) = kernel::norm::layer_norm_backward(x, gain, epsilon as f32, d_y);
         (tensor(d_x, shape), tensor(d_gain, [d]), tensor(d_bias, [d]))
+    }
+
+    fn rms_norm(x: Tensor<Self, 2>, gain: Tensor<Self, 1>, epsilon: f64) -> Tensor<Self, 2> {
+        let shape = x.dims();
+        assert_eq!(shape[1], gain.dims()[0], "gain is not [d]");
+        let (x, gain) = (dense(x), dense(gain));
+        tensor(kernel::norm::forward(x.storage(), gain.storage(), None, epsilon as f32), shape)
+    }
+
+    fn rms_norm_backward(
+        x: Tensor<Self, 2>,
+        gain: Tensor<Self, 1>,
+        epsilon: f64,
+        d_y: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 1>) {
+        let (shape, [d]) = (x.dims(), gain.dims());
+        let (x, gain, d_y) = (dense(x), dense(gain), dense(d_y));
+        let (x, gain, d_y) = (x.storage(), gain.storage(), d_y.storage());
+        let (d_x, d_gain) = kernel::norm::rms_norm_backward(x, gain, epsilon as f32, d_y);
+        (tensor(d_x, shape), tensor(d_gain, [d]))
     }
 
     fn gelu(x: Tensor<Self, 2>, form: Gelu) -> Tensor<Self, 2> {

@@ -45,9 +45,10 @@ impl<B: Backend> Saved<B> {
 /// because Burn derives the gradients of the primitives; one that sets [`FUSED`](Self::FUSED) brings
 /// its own `*_backward` methods, all of them.
 ///
-/// Of [`linear`](Self::linear), [`layer_norm`](Self::layer_norm), [`rotary`](Self::rotary),
-/// [`causal_attention`](Self::causal_attention), [`causal_attention_at`](Self::causal_attention_at)
-/// and [`lstm`](Self::lstm) the CPU kernels promise that a row (an example, for the last three) has
+/// Of [`linear`](Self::linear), [`layer_norm`](Self::layer_norm), [`rms_norm`](Self::rms_norm),
+/// [`rotary`](Self::rotary), [`causal_attention`](Self::causal_attention),
+/// [`causal_attention_at`](Self::causal_attention_at) and [`lstm`](Self::lstm)
+/// the CPU kernels promise that a row (an example, for the last three) has
 /// the same bits whatever the number of other rows and of threads. With dropout, an example is what it
 /// is at its index in the batch.
 ///
@@ -156,6 +157,48 @@ pub trait Ops: Backend {
     ) -> (Tensor<Self, 2>, Tensor<Self, 1>, Tensor<Self, 1>) {
         let _ = (x, gain, epsilon, d_y);
         no_backward_pass("layer_norm")
+    }
+
+    /// Each row scaled to a mean square of 1, then `* gain`.
+    ///
+    /// `x / sqrt(mean(x^2) + epsilon) * gain`: layer normalisation without the mean and the bias.
+    ///
+    /// # Shapes
+    ///
+    /// `x: [rows, d]`, `gain: [d]` -> `[rows, d]`
+    ///
+    /// # Panics
+    ///
+    /// If the gain is of another width than `x`.
+    ///
+    /// # Source
+    ///
+    /// Zhang and Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019, arXiv:1910.07467.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::{Ops, burn::tensor::Tensor, device::{Cpu, cpu}};
+    ///
+    /// let x = Tensor::<Cpu, 2>::from_data([[7.0, -1.0]], &cpu());
+    /// let gain = Tensor::<Cpu, 1>::from_data([5.0, 10.0], &cpu());
+    /// // The mean square is (49 + 1) / 2 = 25.
+    /// let y = <Cpu as Ops>::rms_norm(x, gain, 0.0).into_data().to_vec::<f32>().unwrap();
+    /// assert!((y[0] - 7.0).abs() < 1e-5 && (y[1] + 2.0).abs() < 1e-5);
+    /// ```
+    fn rms_norm(x: Tensor<Self, 2>, gain: Tensor<Self, 1>, epsilon: f64) -> Tensor<Self, 2> {
+        reference::rms_norm(x, gain, epsilon)
+    }
+
+    /// The gradients of [`rms_norm`](Self::rms_norm) by `x` and `gain`.
+    fn rms_norm_backward(
+        x: Tensor<Self, 2>,
+        gain: Tensor<Self, 1>,
+        epsilon: f64,
+        d_y: Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 1>) {
+        let _ = (x, gain, epsilon, d_y);
+        no_backward_pass("rms_norm")
     }
 
     /// The Gaussian error linear unit of every entry.

@@ -51,6 +51,12 @@ pub fn layer_norm<B: Backend>(
     normal * gain.unsqueeze::<2>() + bias.unsqueeze::<2>()
 }
 
+/// See [`crate::Ops::rms_norm`].
+pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, gain: Tensor<B, 1>, epsilon: f64) -> Tensor<B, 2> {
+    let mean_square = x.clone().powi_scalar(2).mean_dim(1);
+    x / (mean_square + epsilon).sqrt() * gain.unsqueeze::<2>()
+}
+
 /// See [`crate::Ops::gelu`].
 pub fn gelu<B: Backend>(x: Tensor<B, 2>, form: Gelu) -> Tensor<B, 2> {
     let gate = match form {

@@ -135,6 +135,21 @@ fn layer_norm_agrees() {
 }
 
 #[test]
+fn rms_norm_agrees() {
+    for (n_rows, d) in [(1, 16), (7, 24), (300, 128)] {
+        check_sides(1e-5, |fused| {
+            let (x, gain) = (leaf(1, [n_rows, d], 3.0), leaf(2, [d], 1.0));
+            let (y, grads) = pulled(match fused {
+                true => <Ad as Ops>::rms_norm(x.clone(), gain.clone(), 1e-5),
+                false => reference::rms_norm(x.clone(), gain.clone(), 1e-5),
+            });
+            let (d_x, d_gain) = (x.grad(&grads).unwrap(), gain.grad(&grads).unwrap());
+            vec![("y", y), ("d_x", plain(d_x)), ("d_gain", plain(d_gain))]
+        });
+    }
+}
+
+#[test]
 fn gelu_agrees() {
     for form in [Gelu::Erf, Gelu::Tanh] {
         for shape in [[2, 4], [3, 37], [200, 64]] {
@@ -452,6 +467,9 @@ fn a_row_has_the_same_bits_whatever_the_batch_and_the_threads() {
     });
     check_rows("layer_norm", &sizes, |n| {
         plain(<Cpu as Ops>::layer_norm(inner(1, [n, d]), inner(2, [d]), inner(3, [d]), 1e-5))
+    });
+    check_rows("rms_norm", &sizes, |n| {
+        plain(<Cpu as Ops>::rms_norm(inner(1, [n, d]), inner(2, [d]), 1e-5))
     });
     check_rows("gelu", &sizes, |n| plain(<Cpu as Ops>::gelu(inner(1, [n, d]), Gelu::Erf)));
     check_rows("causal_attention", &sizes, |n| {
