@@ -15,7 +15,7 @@
 use std::time::Instant;
 
 use mnemoscope_engine::{
-    Attend, Gelu, Ops, QueryRows,
+    Activation, Attend, Gate, Gelu, Ops, QueryRows,
     burn::tensor::{Int, Tensor},
     device::{Cpu, CpuAutodiff, cpu, cpu_level},
     memory,
@@ -131,6 +131,32 @@ fn products(ladder: &Ladder) {
                 false => reference::linear(x.clone(), w.clone(), Some(b.clone())),
             },
         );
+    }
+}
+
+/// The first layer of an MLP with its activation.
+fn activated(ladder: &Ladder) {
+    let (d_in, d_out) = (128, 512);
+    let acts = [
+        ("relu", Activation::Relu),
+        ("gelu_erf", Activation::Gelu(Gelu::Erf)),
+        ("gelu_tanh", Activation::Gelu(Gelu::Tanh)),
+        ("geglu_erf", Activation::Gated(Gate::Gelu(Gelu::Erf))),
+        ("swiglu", Activation::Gated(Gate::Silu)),
+    ];
+    for (act_name, act) in acts {
+        let d_product = act.d_product(d_out);
+        let (x, w, b) = (
+            leaf(1, [ROWS, d_in], 1.0),
+            leaf(2, [d_in, d_product], 0.1),
+            leaf(3, [d_product], 1.0),
+        );
+        let flops = 2.0 * (ROWS * d_in * d_product) as f64;
+        let name = format!("linear_act_{act_name}/[{ROWS},{d_in},{d_out}]");
+        ladder.rungs(&name, Work::Flops(flops), 3.0, |fused| match fused {
+            true => <Ad as Ops>::linear_act(x.clone(), w.clone(), Some(b.clone()), act),
+            false => reference::linear_act(x.clone(), w.clone(), Some(b.clone()), act),
+        });
     }
 }
 
@@ -274,6 +300,7 @@ fn main() {
         ladder.peak_gflops
     );
     products(&ladder);
+    activated(&ladder);
     sequences(&ladder);
     rows(&ladder);
     updates(&ladder);

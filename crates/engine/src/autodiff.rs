@@ -16,7 +16,7 @@ use burn_autodiff::{
     ops::{Backward, Ops as Node, OpsKind},
 };
 
-use crate::{Attend, Gelu, Ops, QueryRows, Rotary, Saved, reference};
+use crate::{Activation, Attend, Gelu, Ops, QueryRows, Rotary, Saved, reference};
 
 type Primitive<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
 type IntPrimitive<B> = <B as burn::tensor::backend::BackendTypes>::IntTensorPrimitive;
@@ -138,6 +138,28 @@ impl<B: Ops> Pull<B, 3> for Linear<B> {
     fn pull(self, d_y: Primitive<B>, wanted: [bool; 3]) -> [Option<Primitive<B>>; 3] {
         let (d_x, d_weight, d_bias) =
             B::linear_backward(float(self.x), float(self.weight), wanted, float(d_y));
+        [d_x.map(raw), d_weight.map(raw), d_bias.map(raw)]
+    }
+}
+
+#[derive(Clone, Debug)]
+struct LinearAct<B: Backend> {
+    saved: Saved<B>,
+    act: Activation,
+}
+
+impl<B: Ops> Pull<B, 2> for LinearAct<B> {
+    fn pull(self, d_y: Primitive<B>, [x, weight]: [bool; 2]) -> [Option<Primitive<B>>; 2] {
+        let wanted = [x, weight, false];
+        let (d_x, d_weight, _) = B::linear_act_backward(self.saved, self.act, wanted, float(d_y));
+        [d_x.map(raw), d_weight.map(raw)]
+    }
+}
+
+impl<B: Ops> Pull<B, 3> for LinearAct<B> {
+    fn pull(self, d_y: Primitive<B>, wanted: [bool; 3]) -> [Option<Primitive<B>>; 3] {
+        let (d_x, d_weight, d_bias) =
+            B::linear_act_backward(self.saved, self.act, wanted, float(d_y));
         [d_x.map(raw), d_weight.map(raw), d_bias.map(raw)]
     }
 }
@@ -336,6 +358,36 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
                 untracked run(None)),
             Some(bias) => register!(B, Linear<B>, C, [x, weight, bias],
                 tracked (run(Some(bias.primitive)), state()),
+                untracked run(Some(bias.primitive))),
+        }
+    }
+
+    fn linear_act(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+        act: Activation,
+    ) -> Tensor<Self, 2> {
+        if !B::FUSED {
+            return reference::linear_act(x, weight, bias, act);
+        }
+        let (x, weight) = (raw(x), raw(weight));
+        let operands = || (float(x.primitive.clone()), float(weight.primitive.clone()));
+        let run = |bias: Option<Primitive<B>>| {
+            let (x, weight) = operands();
+            raw(B::linear_act(x, weight, bias.map(float), act))
+        };
+        let run_saved = |bias: Option<Primitive<B>>| {
+            let (x, weight) = operands();
+            let (y, saved) = B::linear_act_saved(x, weight, bias.map(float), act);
+            (raw(y), LinearAct { saved, act })
+        };
+        match bias.map(raw) {
+            None => register!(B, LinearAct<B>, C, [x, weight],
+                tracked run_saved(None),
+                untracked run(None)),
+            Some(bias) => register!(B, LinearAct<B>, C, [x, weight, bias],
+                tracked run_saved(Some(bias.primitive)),
                 untracked run(Some(bias.primitive))),
         }
     }

@@ -4,7 +4,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexTensor};
 
 use crate::{
-    Attend, Gelu, Ops, QueryRows, Rotary, Saved,
+    Activation, Attend, Gelu, Ops, QueryRows, Rotary, Saved,
     kernel::{self, attention::Form, lstm::Dims},
     optim::AdamWStep,
 };
@@ -104,13 +104,8 @@ impl Ops for Flex {
         weight: Tensor<Self, 2>,
         bias: Option<Tensor<Self, 1>>,
     ) -> Tensor<Self, 2> {
-        let ([n_rows, d_x], [d_in, d_out]) = (x.dims(), weight.dims());
-        assert_eq!(d_x, d_in, "x: [rows, {d_x}] does not fit weight: [{d_in}, {d_out}]");
-        let (x, weight, bias) = (dense(x), dense(weight), bias.map(dense));
-        let bias = bias.as_ref().map(|bias| bias.storage::<f32>());
-        if let Some(bias) = bias {
-            assert_eq!(bias.len(), d_out, "bias: [{}] of d_out {d_out}", bias.len());
-        }
+        let ([n_rows, d_in, d_out], [x, weight], bias) = linear_operands(x, weight, bias);
+        let bias = bias.as_ref().map(|bias| bias.storage());
         let y = kernel::linear::forward(x.storage(), weight.storage(), bias, d_in, d_out);
         tensor(y, [n_rows, d_out])
     }
@@ -133,6 +128,54 @@ impl Ops for Flex {
             d_weight.map(|d_weight| tensor(d_weight, [d_in, d_out])),
             d_bias.map(|d_bias| tensor(d_bias, [d_out])),
         )
+    }
+
+    fn linear_act(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+        act: Activation,
+    ) -> Tensor<Self, 2> {
+        let ([n_rows, d_in, d_product], [x, weight], bias) = linear_operands(x, weight, bias);
+        let bias = bias.as_ref().map(|bias| bias.storage());
+        let dims = [d_in, d_product];
+        let y = kernel::linear::forward_act(x.storage(), weight.storage(), bias, dims, act);
+        tensor(y, [n_rows, act.d_out(d_product)])
+    }
+
+    fn linear_act_saved(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+        act: Activation,
+    ) -> (Tensor<Self, 2>, Saved<Self>) {
+        let ([n_rows, d_in, d_product], [x, weight], bias) = linear_operands(x, weight, bias);
+        let bias = bias.as_ref().map(|bias| bias.storage());
+        let dims = [d_in, d_product];
+        let (product, y) =
+            kernel::linear::forward_act_saved(x.storage(), weight.storage(), bias, dims, act);
+        let saved = Saved(vec![x, weight, primitive(product, [n_rows, d_product])]);
+        (tensor(y, [n_rows, act.d_out(d_product)]), saved)
+    }
+
+    fn linear_act_backward(
+        saved: Saved<Self>,
+        act: Activation,
+        wanted: [bool; 3],
+        d_y: Tensor<Self, 2>,
+    ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 2>>, Option<Tensor<Self, 1>>) {
+        let [x, weight, product] = saved.take();
+        let [n_rows, d_out] = d_y.dims();
+        let (product, mut d_y) = (product.storage(), dense(d_y));
+        let d_product = if act.gated() {
+            let d = kernel::activation::backward_gated(product, act, d_y.storage(), d_out);
+            primitive(d, [n_rows, 2 * d_out])
+        } else {
+            // In place if the graph gave its tensor up; otherwise this copies.
+            kernel::activation::backward(product, act, d_y.storage_mut());
+            d_y
+        };
+        <Self as Ops>::linear_backward(wrap(x), wrap(weight), wanted, wrap(d_product))
     }
 
     fn layer_norm(
@@ -184,12 +227,14 @@ impl Ops for Flex {
 
     fn gelu(x: Tensor<Self, 2>, form: Gelu) -> Tensor<Self, 2> {
         let shape = x.dims();
-        tensor(kernel::pointwise::gelu(dense(x).storage(), form), shape)
+        tensor(kernel::activation::forward(dense(x).storage(), Activation::Gelu(form)), shape)
     }
 
     fn gelu_backward(x: Tensor<Self, 2>, form: Gelu, d_y: Tensor<Self, 2>) -> Tensor<Self, 2> {
-        let (shape, x, d_y) = (x.dims(), dense(x), dense(d_y));
-        tensor(kernel::pointwise::gelu_backward(x.storage(), form, d_y.storage()), shape)
+        // In place if the graph gave its tensor up; otherwise this copies.
+        let (x, mut d) = (dense(x), dense(d_y));
+        kernel::activation::backward(x.storage(), Activation::Gelu(form), d.storage_mut());
+        wrap(d)
     }
 
     fn causal_attention(
@@ -426,6 +471,26 @@ impl Ops for Flex {
         );
         (wrap(gates), tensor(d_w_hh, [d, 4 * d]))
     }
+}
+
+/// `[rows, d_in, d_out]`, `x` and weight, and the bias of a linear layer, dense.
+///
+/// # Panics
+///
+/// If they do not fit each other.
+#[track_caller]
+fn linear_operands(
+    x: Tensor<Flex, 2>,
+    weight: Tensor<Flex, 2>,
+    bias: Option<Tensor<Flex, 1>>,
+) -> ([usize; 3], [FlexTensor; 2], Option<FlexTensor>) {
+    let ([n_rows, d_x], [d_in, d_out]) = (x.dims(), weight.dims());
+    assert_eq!(d_x, d_in, "x: [rows, {d_x}] does not fit weight: [{d_in}, {d_out}]");
+    if let Some(bias) = &bias {
+        let [d_bias] = bias.dims();
+        assert_eq!(d_bias, d_out, "bias: [{d_bias}] does not fit weight: [{d_in}, {d_out}]");
+    }
+    ([n_rows, d_in, d_out], [dense(x), dense(weight)], bias.map(dense))
 }
 
 /// The sizes of an LSTM.

@@ -35,6 +35,7 @@ pub mod memory;
 pub mod optim;
 pub mod testing;
 
+mod activation;
 mod attend;
 mod autodiff;
 mod dropout;
@@ -45,8 +46,9 @@ pub mod reference;
 mod rotary;
 mod rows;
 
+pub use activation::{Activation, Gate, Gelu};
 pub use attend::{Attend, RowStats};
 pub use dropout::Dropout;
-pub use ops::{AutodiffOps, Gelu, Ops, Saved};
+pub use ops::{AutodiffOps, Ops, Saved};
 pub use rotary::Rotary;
 pub use rows::QueryRows;

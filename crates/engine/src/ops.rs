@@ -2,18 +2,7 @@
 
 use burn::tensor::{Int, Tensor, backend::AutodiffBackend, backend::Backend};
 
-use crate::{Attend, QueryRows, Rotary, optim::AdamWStep, reference};
-
-/// Which form of the Gaussian error linear unit.
-///
-/// The two differ by up to 5e-4; a model trained with one must be evaluated with the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gelu {
-    /// `x / 2 * (1 + erf(x / sqrt(2)))`: PyTorch's default, and x-transformers'.
-    Erf,
-    /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`: GPT-2's.
-    Tanh,
-}
+use crate::{Activation, Attend, Gelu, QueryRows, Rotary, optim::AdamWStep, reference};
 
 /// What a forward pass leaves for its backward pass; each backend chooses what that is.
 #[derive(Clone, Debug)]
@@ -45,10 +34,10 @@ impl<B: Backend> Saved<B> {
 /// because Burn derives the gradients of the primitives; one that sets [`FUSED`](Self::FUSED) brings
 /// its own `*_backward` methods, all of them.
 ///
-/// Of [`linear`](Self::linear), [`layer_norm`](Self::layer_norm), [`rms_norm`](Self::rms_norm),
-/// [`rotary`](Self::rotary), [`causal_attention`](Self::causal_attention),
-/// [`causal_attention_at`](Self::causal_attention_at) and [`lstm`](Self::lstm)
-/// the CPU kernels promise that a row (an example, for the last three) has
+/// Of [`linear`](Self::linear), [`linear_act`](Self::linear_act), [`layer_norm`](Self::layer_norm),
+/// [`rms_norm`](Self::rms_norm), [`rotary`](Self::rotary),
+/// [`causal_attention`](Self::causal_attention), [`causal_attention_at`](Self::causal_attention_at)
+/// and [`lstm`](Self::lstm) the CPU kernels promise that a row (an example, for the last three) has
 /// the same bits whatever the number of other rows and of threads. With dropout, an example is what it
 /// is at its index in the batch.
 ///
@@ -126,6 +115,69 @@ pub trait Ops: Backend {
     ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 2>>, Option<Tensor<Self, 1>>) {
         let _ = (x, weight, wanted, d_y);
         no_backward_pass("linear")
+    }
+
+    /// `act(x weight + bias)`: a linear layer and the activation behind it.
+    ///
+    /// Each row has the bits of [`linear`](Self::linear) followed by the activation; the product
+    /// between the two does not travel through memory.
+    ///
+    /// # Shapes
+    ///
+    /// `x: [rows, d_in]`, `weight: [d_in, d_product]`, `bias: [d_product]` -> `[rows, d_out]`, with
+    /// `d_product` as in [`Activation::d_product`]: `2 d_out` of a gated unit, first the values, then
+    /// the gates; else `d_out`.
+    ///
+    /// # Panics
+    ///
+    /// If the shapes do not fit, or the product of a gated unit does not have two halves.
+    ///
+    /// # Source
+    ///
+    /// See [`Activation`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::{Activation, Gate, Ops, burn::tensor::Tensor, device::{Cpu, cpu}};
+    ///
+    /// // One number becomes a value of 3 and a gate of 2: ReGLU gives 3 max(2, 0).
+    /// let x = Tensor::<Cpu, 2>::from_data([[1.0]], &cpu());
+    /// let weight = Tensor::<Cpu, 2>::from_data([[3.0, 2.0]], &cpu());
+    /// let y = <Cpu as Ops>::linear_act(x, weight, None, Activation::Gated(Gate::Relu));
+    /// assert_eq!(y.into_data().to_vec::<f32>().unwrap(), [6.0]);
+    /// ```
+    fn linear_act(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+        act: Activation,
+    ) -> Tensor<Self, 2> {
+        reference::linear_act(x, weight, bias, act)
+    }
+
+    /// [`linear_act`](Self::linear_act), keeping what its backward pass needs.
+    fn linear_act_saved(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+        act: Activation,
+    ) -> (Tensor<Self, 2>, Saved<Self>) {
+        let _ = (x, weight, bias, act);
+        no_backward_pass("linear_act")
+    }
+
+    /// Those of the gradients of [`linear_act`](Self::linear_act) by `x`, `weight` and bias that are
+    /// `wanted`.
+    #[expect(clippy::type_complexity, reason = "three gradients, each of which may be left out")]
+    fn linear_act_backward(
+        saved: Saved<Self>,
+        act: Activation,
+        wanted: [bool; 3],
+        d_y: Tensor<Self, 2>,
+    ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 2>>, Option<Tensor<Self, 1>>) {
+        let _ = (saved, act, wanted, d_y);
+        no_backward_pass("linear_act")
     }
 
     /// Each row shifted to mean 0 and scaled to variance 1, then `* gain + bias`.

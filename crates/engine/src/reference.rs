@@ -5,7 +5,7 @@
 
 use burn::tensor::{Bool, ElementConversion, Int, Tensor, activation, backend::Backend};
 
-use crate::{Attend, Dropout, Gelu, QueryRows, Rotary, optim::AdamWStep};
+use crate::{Activation, Attend, Dropout, Gate, Gelu, QueryRows, Rotary, optim::AdamWStep};
 
 /// See [`crate::Ops::embed`].
 pub fn embed<B: Backend>(table: Tensor<B, 2>, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
@@ -35,6 +35,35 @@ pub fn linear<B: Backend>(
     match bias {
         Some(bias) => y + bias.unsqueeze::<2>(),
         None => y,
+    }
+}
+
+/// See [`crate::Ops::linear_act`].
+pub fn linear_act<B: Backend>(
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+    act: Activation,
+) -> Tensor<B, 2> {
+    let product = linear(x, weight, bias);
+    let d_out = act.d_out(product.dims()[1]);
+    match act {
+        Activation::Relu => activation::relu(product),
+        Activation::Gelu(form) => gelu(product, form),
+        Activation::Gated(gate) => {
+            let value = product.clone().narrow(1, 0, d_out);
+            value * gated(product.narrow(1, d_out, d_out), gate)
+        }
+    }
+}
+
+/// The function of a gate.
+fn gated<B: Backend>(x: Tensor<B, 2>, gate: Gate) -> Tensor<B, 2> {
+    match gate {
+        Gate::Sigmoid => activation::sigmoid(x),
+        Gate::Relu => activation::relu(x),
+        Gate::Gelu(form) => gelu(x, form),
+        Gate::Silu => activation::silu(x),
     }
 }
 

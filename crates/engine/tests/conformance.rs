@@ -8,7 +8,7 @@
 use std::slice::from_ref;
 
 use mnemoscope_engine::{
-    Attend, Dropout, Gelu, Ops, QueryRows, Rotary,
+    Activation, Attend, Dropout, Gate, Gelu, Ops, QueryRows, Rotary,
     burn::tensor::{Int, Tensor, backend::AutodiffBackend},
     device::{Cpu, CpuAutodiff, cpu},
     optim::{AdamWStep, adamw_step},
@@ -120,6 +120,107 @@ fn linear_agrees() {
             check_two("linear", leaves, run, 1e-5);
         }
     }
+}
+
+const ACTIVATIONS: [Activation; 8] = [
+    Activation::Relu,
+    Activation::Gelu(Gelu::Erf),
+    Activation::Gelu(Gelu::Tanh),
+    Activation::Gated(Gate::Sigmoid),
+    Activation::Gated(Gate::Relu),
+    Activation::Gated(Gate::Gelu(Gelu::Erf)),
+    Activation::Gated(Gate::Gelu(Gelu::Tanh)),
+    Activation::Gated(Gate::Silu),
+];
+
+/// `y`, `d_x`, `d_weight` and perhaps `d_bias` of a layer of this shape from leaves of its own.
+fn layer_sides(
+    [n_rows, d_in, d_product]: [usize; 3],
+    with_bias: bool,
+    layer: impl Fn(Tensor<Ad, 2>, Tensor<Ad, 2>, Option<Tensor<Ad, 1>>) -> Tensor<Ad, 2>,
+) -> Vec<(&'static str, Vec<f32>)> {
+    let (x, weight) = (leaf(1, [n_rows, d_in], 2.0), leaf(2, [d_in, d_product], 1.0));
+    let bias = with_bias.then(|| leaf(3, [d_product], 1.0));
+    let (y, grads) = pulled(layer(x.clone(), weight.clone(), bias.clone()));
+    let d_x = ("d_x", plain(x.grad(&grads).unwrap()));
+    let d_weight = ("d_weight", plain(weight.grad(&grads).unwrap()));
+    let d_bias = bias.map(|bias| ("d_bias", plain(bias.grad(&grads).unwrap())));
+    [("y", y), d_x, d_weight].into_iter().chain(d_bias).collect()
+}
+
+#[test]
+fn linear_act_agrees() {
+    for act in ACTIVATIONS {
+        for (n_rows, d_in, d_out) in [(1, 1, 1), (7, 24, 33), (1030, 16, 48)] {
+            for with_bias in [false, true] {
+                check_sides(1e-5, |fused| {
+                    let dims = [n_rows, d_in, act.d_product(d_out)];
+                    layer_sides(dims, with_bias, |x, weight, bias| match fused {
+                        true => <Ad as Ops>::linear_act(x, weight, bias, act),
+                        false => reference::linear_act(x, weight, bias, act),
+                    })
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn an_epilogue_has_the_bits_of_linear_and_gelu() {
+    for form in [Gelu::Erf, Gelu::Tanh] {
+        let act = Activation::Gelu(form);
+        let dims = [211, 24, 70];
+        let fused = layer_sides(dims, true, |x, w, b| <Ad as Ops>::linear_act(x, w, b, act));
+        let apart = layer_sides(dims, true, |x, weight, bias| {
+            <Ad as Ops>::gelu(<Ad as Ops>::linear(x, weight, bias), form)
+        });
+        for ((name, fused), (_, apart)) in fused.iter().zip(&apart) {
+            check_same_bits(name, fused, apart);
+        }
+        // Without gradients the product is not kept, which is another path.
+        let (x, weight, bias) =
+            (leaf(1, [211, 24], 2.0), leaf(2, [24, 70], 1.0), leaf(3, [70], 1.0));
+        let y = <Cpu as Ops>::linear_act(x.inner(), weight.inner(), Some(bias.inner()), act);
+        check_same_bits("y without gradients", &plain(y), &fused[0].1);
+    }
+}
+
+#[test]
+fn a_gradient_reaches_one_input_of_linear_act_alone() {
+    let act = Activation::Gated(Gate::Silu);
+    for alone in 0..3 {
+        check_sides(1e-5, |fused| {
+            let (mut x, mut weight): (Tensor<Ad, 2>, Tensor<Ad, 2>) =
+                (Tensor::from_inner(inner(1, [9, 6])), Tensor::from_inner(inner(2, [6, 8])));
+            let mut bias: Tensor<Ad, 1> = Tensor::from_inner(inner(3, [8]));
+            match alone {
+                0 => x = x.require_grad(),
+                1 => weight = weight.require_grad(),
+                _ => bias = bias.require_grad(),
+            }
+            let operands = (x.clone(), weight.clone(), Some(bias.clone()));
+            let (y, grads) = pulled(match (fused, operands) {
+                (true, (x, weight, bias)) => <Ad as Ops>::linear_act(x, weight, bias, act),
+                (false, (x, weight, bias)) => reference::linear_act(x, weight, bias, act),
+            });
+            let grad = match alone {
+                0 => plain(x.grad(&grads).unwrap()),
+                1 => plain(weight.grad(&grads).unwrap()),
+                _ => plain(bias.grad(&grads).unwrap()),
+            };
+            vec![("y", y), ("gradient", grad)]
+        });
+    }
+}
+
+#[test]
+fn a_gated_product_without_two_halves_is_refused() {
+    let refused = std::panic::catch_unwind(|| {
+        let act = Activation::Gated(Gate::Silu);
+        <Cpu as Ops>::linear_act(inner(1, [2, 3]), inner(2, [3, 5]), None, act)
+    });
+    let message = *refused.unwrap_err().downcast::<String>().unwrap();
+    assert_eq!(message, "weight: [d_in, 5] is not [d_in, 2 d_out], a value and a gate");
 }
 
 #[test]
@@ -471,6 +572,13 @@ fn a_row_has_the_same_bits_whatever_the_batch_and_the_threads() {
     check_rows("rms_norm", &sizes, |n| {
         plain(<Cpu as Ops>::rms_norm(inner(1, [n, d]), inner(2, [d]), 1e-5))
     });
+    for act in ACTIVATIONS {
+        check_rows("linear_act", &[1, 7, 97, 211], |n| {
+            let d_product = act.d_product(33);
+            let (weight, bias) = (inner(2, [d, d_product]), inner(3, [d_product]));
+            plain(<Cpu as Ops>::linear_act(inner(1, [n, d]), weight, Some(bias), act))
+        });
+    }
     check_rows("gelu", &sizes, |n| plain(<Cpu as Ops>::gelu(inner(1, [n, d]), Gelu::Erf)));
     check_rows("causal_attention", &sizes, |n| {
         plain(<Cpu as Ops>::causal_attention(
@@ -534,6 +642,27 @@ fn gradients_have_the_same_bits_for_any_number_of_threads() {
         let of = |leaf: &Tensor<Ad, 2>| plain(leaf.grad(&grads).unwrap());
         let of_row = |leaf: &Tensor<Ad, 1>| plain(leaf.grad(&grads).unwrap());
         [of(&table), of(&weight), of(&w_hh), of_row(&gain), of_row(&bias)].concat()
+    };
+    let all = step();
+    for n_threads in [1, 2, 4] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+        check_same_bits("gradients", &pool.install(step), &all);
+    }
+}
+
+#[test]
+fn gradients_of_layers_have_the_same_bits_for_any_number_of_threads() {
+    let (n_rows, d) = (3000, 24);
+    let step = || {
+        let mut all = Vec::new();
+        for act in ACTIVATIONS {
+            let sides = layer_sides([n_rows, d, act.d_product(d)], true, |x, weight, bias| {
+                let y = <Ad as Ops>::linear_act(x, weight, bias, act);
+                <Ad as Ops>::rms_norm(y, leaf(4, [d], 1.0), 1e-5)
+            });
+            all.extend(sides.into_iter().map(|(_, numbers)| numbers));
+        }
+        all.concat()
     };
     let all = step();
     for n_threads in [1, 2, 4] {

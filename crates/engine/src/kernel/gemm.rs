@@ -121,6 +121,9 @@ fn begin(start: Start<'_>, n_rows: usize, n: usize, out: &mut [f32], out_stride:
     }
 }
 
+/// Rows of one task: a multiple of the tile, and so few that both sides stay in the cache.
+pub(crate) const ROWS: usize = 96;
+
 /// [`matmul`] over all threads of the pool, for rows that lie densely behind each other.
 #[track_caller]
 pub(crate) fn matmul_rows(
@@ -130,14 +133,24 @@ pub(crate) fn matmul_rows(
     bias: Option<&[f32]>,
     out: &mut [f32],
 ) {
-    /// A multiple of the tile, small enough that its rows of both sides stay in the cache.
-    const ROWS: usize = 96;
-    let n = rhs.n;
-    out.par_chunks_mut((ROWS * n).max(1)).enumerate().for_each(|(chunk_idx, out)| {
-        let lhs = Lhs::rows(&lhs[chunk_idx * ROWS * row_stride..], row_stride);
-        let start = bias.map_or(Start::Zero, Start::Bias);
-        matmul(lhs, out.len() / n, rhs, start, out, n);
+    out.par_chunks_mut((ROWS * rhs.n).max(1)).enumerate().for_each(|(chunk_idx, out)| {
+        matmul_chunk(lhs, row_stride, chunk_idx, rhs, bias, out);
     });
+}
+
+/// The chunk of [`ROWS`] rows of [`matmul_rows`] with this index, on this thread.
+#[track_caller]
+pub(crate) fn matmul_chunk(
+    lhs: &[f32],
+    row_stride: usize,
+    chunk_idx: usize,
+    rhs: &Packed<'_>,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    let lhs = Lhs::rows(&lhs[chunk_idx * ROWS * row_stride..], row_stride);
+    let start = bias.map_or(Start::Zero, Start::Bias);
+    matmul(lhs, out.len() / rhs.n, rhs, start, out, rhs.n);
 }
 
 /// A product with its bounds checked.

@@ -1,5 +1,6 @@
 //! CPU kernels: plain functions on slices.
 
+pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod gemm;
 pub(crate) mod linear;

@@ -1,96 +1,13 @@
-//! Operations that treat each number, or each small row, by itself: GELU, cross entropy, AdamW.
+//! Operations that treat each number, or each small row, by itself: cross entropy, AdamW.
 
 use rayon::prelude::*;
 
-use super::math::{erf, exp};
+use super::math::exp;
 use super::simd::{fma, multiversion};
-use crate::{Gelu, optim::AdamWStep};
+use crate::optim::AdamWStep;
 
 /// Numbers of one task.
 const CHUNK: usize = 1 << 14;
-
-/// `sqrt(2 / pi)` and the cubic coefficient of the tanh form.
-const ROOT_2_PI: f32 = 0.797_884_6;
-const CUBIC: f32 = 0.044_715;
-
-/// The Gaussian error linear unit of every number.
-pub(crate) fn gelu(x: &[f32], form: Gelu) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
-    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| match form {
-        Gelu::Erf => gelu_erf(x, y),
-        Gelu::Tanh => gelu_tanh(x, y),
-    });
-    y
-}
-
-/// The gradient of `x`.
-pub(crate) fn gelu_backward(x: &[f32], form: Gelu, d_y: &[f32]) -> Vec<f32> {
-    let mut d_x = d_y.to_vec();
-    d_x.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(d_x, x)| match form {
-        Gelu::Erf => gelu_erf_backward(x, d_x),
-        Gelu::Tanh => gelu_tanh_backward(x, d_x),
-    });
-    d_x
-}
-
-multiversion! {
-    fn gelu_erf(x: &[f32], y: &mut [f32]) = gelu_erf_body;
-}
-
-#[inline(always)]
-fn gelu_erf_body<const FMA: bool>(x: &[f32], y: &mut [f32]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = x * fma::<FMA>(erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2), 0.5, 0.5);
-    }
-}
-
-multiversion! {
-    fn gelu_tanh(x: &[f32], y: &mut [f32]) = gelu_tanh_body;
-}
-
-#[inline(always)]
-fn gelu_tanh_body<const FMA: bool>(x: &[f32], y: &mut [f32]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = x / (1.0 + exp::<FMA>(exponent::<FMA>(x)));
-    }
-}
-
-/// `-2 u` with `u` the argument of the tanh, for `(1 + tanh u) / 2 = 1 / (1 + e^-2u)`.
-///
-/// The right side keeps its relative precision where the left side is almost 0.
-#[inline(always)]
-fn exponent<const FMA: bool>(x: f32) -> f32 {
-    -2.0 * ROOT_2_PI * fma::<FMA>(CUBIC * x, x * x, x)
-}
-
-multiversion! {
-    fn gelu_erf_backward(x: &[f32], d: &mut [f32]) = gelu_erf_backward_body;
-}
-
-#[inline(always)]
-fn gelu_erf_backward_body<const FMA: bool>(x: &[f32], d: &mut [f32]) {
-    /// `1 / sqrt(2 pi)`.
-    const DENSITY: f32 = 0.398_942_3;
-    for (d, &x) in d.iter_mut().zip(x) {
-        let below = fma::<FMA>(erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2), 0.5, 0.5);
-        let density = DENSITY * exp::<FMA>(-0.5 * x * x);
-        *d *= fma::<FMA>(x, density, below);
-    }
-}
-
-multiversion! {
-    fn gelu_tanh_backward(x: &[f32], d: &mut [f32]) = gelu_tanh_backward_body;
-}
-
-#[inline(always)]
-fn gelu_tanh_backward_body<const FMA: bool>(x: &[f32], d: &mut [f32]) {
-    for (d, &x) in d.iter_mut().zip(x) {
-        let e = exp::<FMA>(exponent::<FMA>(x));
-        let below = 1.0 / (1.0 + e);
-        let slope = 2.0 * ROOT_2_PI * fma::<FMA>(3.0 * CUBIC * x, x, 1.0);
-        *d *= fma::<FMA>(x * slope, below * (e * below), below);
-    }
-}
 
 /// The mean over rows of `-ln softmax(logits)[target]`, added in `f64` in the order of the rows.
 pub(crate) fn cross_entropy(logits: &[f32], targets: &[u32], d_vocab: usize) -> f32 {
@@ -226,43 +143,6 @@ pub(crate) fn sum_squares(x: &[f32]) -> f64 {
 mod tests {
     use super::*;
     use crate::testing::{check_close, check_grad, numbers};
-
-    /// The formula in `f64`, and its derivative.
-    fn scalar_gelu(x: f64, form: Gelu) -> (f64, f64) {
-        let root = (2.0 / std::f64::consts::PI).sqrt();
-        match form {
-            Gelu::Erf => {
-                let below = 0.5 * (1.0 + libm::erf(x / 2.0_f64.sqrt()));
-                let density = (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
-                (x * below, below + x * density)
-            }
-            Gelu::Tanh => {
-                let t = (root * (x + 0.044_715 * x.powi(3))).tanh();
-                let slope = root * (1.0 + 3.0 * 0.044_715 * x * x);
-                (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)
-            }
-        }
-    }
-
-    #[test]
-    fn gelu_agrees_with_its_formula_and_the_formula_with_its_derivative() {
-        let x: Vec<f32> = numbers(1, 2000).iter().map(|x| x * 8.0).collect();
-        let d_y = numbers(2, x.len());
-        for form in [Gelu::Erf, Gelu::Tanh] {
-            let wide: Vec<f64> = x[..50].iter().map(|&x| f64::from(x)).collect();
-            check_grad(
-                &wide,
-                |x| x.iter().map(|&x| scalar_gelu(x, form).0).collect(),
-                |x, d_y| x.iter().zip(d_y).map(|(&x, d)| scalar_gelu(x, form).1 * d).collect(),
-            );
-            let truth = |i: usize| scalar_gelu(f64::from(x[i]), form);
-            let expected: Vec<f32> = (0..x.len()).map(|i| truth(i).0 as f32).collect();
-            check_close("y", &gelu(&x, form), &expected, 1e-6);
-            let slope = |i: usize| (truth(i).1 * f64::from(d_y[i])) as f32;
-            let expected: Vec<f32> = (0..x.len()).map(slope).collect();
-            check_close("d_x", &gelu_backward(&x, form, &d_y), &expected, 2e-6);
-        }
-    }
 
     fn scalar_loss(logits: &[f64], targets: &[u32], d_vocab: usize) -> f64 {
         let rows = logits.chunks_exact(d_vocab).zip(targets);
