@@ -239,17 +239,19 @@ fn rows(ladder: &Ladder) {
             false => reference::embed(table.clone(), tokens.clone()),
         }
     });
-    let (logits, targets) = (leaf(1, [ROWS, 5], 4.0), ints([ROWS], 5));
-    let bytes = (ROWS * 5 * 4) as f64;
-    ladder.rungs(
-        &format!("cross_entropy/[{ROWS},5]"),
-        Work::Bytes(bytes),
-        3.0,
-        |fused| match fused {
-            true => <Ad as Ops>::cross_entropy(logits.clone(), targets.clone()),
-            false => reference::cross_entropy(logits.clone(), targets.clone()),
-        },
-    );
+    for (n_rows, d_vocab) in [(ROWS, 5), (131_072, 65)] {
+        let logits = leaf(1, [n_rows, d_vocab], 4.0);
+        let targets = ints([n_rows], d_vocab as i32);
+        ladder.rungs(
+            &format!("cross_entropy/[{n_rows},{d_vocab}]"),
+            Work::Bytes((n_rows * d_vocab * 4) as f64),
+            3.0,
+            |fused| match fused {
+                true => <Ad as Ops>::cross_entropy(logits.clone(), targets.clone()),
+                false => reference::cross_entropy(logits.clone(), targets.clone()),
+            },
+        );
+    }
 }
 
 fn updates(ladder: &Ladder) {

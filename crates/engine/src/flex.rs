@@ -403,12 +403,11 @@ impl Ops for Flex {
         targets: Tensor<Self, 1, Int>,
         d_loss: Tensor<Self, 1>,
     ) -> Tensor<Self, 2> {
-        let shape = logits.dims();
         let (targets, d_vocab) = targets_of(&logits, targets);
-        let (logits, d_loss) = (dense(logits), dense(d_loss).storage::<f32>()[0]);
-        let d_logits =
-            kernel::pointwise::cross_entropy_backward(logits.storage(), &targets, d_vocab, d_loss);
-        tensor(d_logits, shape)
+        // In place if the graph gave its tensor up; otherwise this copies.
+        let (mut d, d_loss) = (dense(logits), dense(d_loss).storage::<f32>()[0]);
+        kernel::pointwise::cross_entropy_backward(d.storage_mut(), &targets, d_vocab, d_loss);
+        wrap(d)
     }
 
     fn adamw<const D: usize>(

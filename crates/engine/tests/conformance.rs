@@ -531,7 +531,7 @@ fn lstm_agrees() {
 
 #[test]
 fn cross_entropy_agrees() {
-    for (n_rows, d_vocab) in [(1, 2), (17, 5), (1000, 300)] {
+    for (n_rows, d_vocab) in [(1, 2), (17, 5), (1030, 65), (1000, 300), (3, 5000)] {
         let logits = leaf(1, [n_rows, d_vocab], 8.0);
         let targets = ints([n_rows], d_vocab);
         let (got, expected) = (
@@ -661,6 +661,12 @@ fn gradients_of_layers_have_the_same_bits_for_any_number_of_threads() {
                 <Ad as Ops>::rms_norm(y, leaf(4, [d], 1.0), 1e-5)
             });
             all.extend(sides.into_iter().map(|(_, numbers)| numbers));
+        }
+        for d_vocab in [5, 65] {
+            let logits = leaf(1, [n_rows, d_vocab], 8.0);
+            let loss = <Ad as Ops>::cross_entropy(logits.clone(), ints([n_rows], d_vocab));
+            let (loss, grads) = pulled(loss);
+            all.extend([loss, plain(logits.grad(&grads).unwrap())]);
         }
         all.concat()
     };
