@@ -7,7 +7,8 @@ use std::cell::Cell;
 use mnemoscope_engine::burn::tensor::backend::Backend;
 use mnemoscope_engine::burn::tensor::{Int, Tensor, TensorData};
 use mnemoscope_engine::device::{Cpu, CpuAutodiff, cpu};
-use mnemoscope_engine::{Ops, QueryRows};
+use mnemoscope_engine::testing::check_same_bits;
+use mnemoscope_engine::{Gelu, Ops, QueryRows};
 use mnemoscope_model::hook::{Hooks, NoHooks, Patch, Record, Value, canonical, points};
 use mnemoscope_model::optim::{AdamW, AdamWState, grad_norm, read_grads};
 use mnemoscope_model::params::Array;
@@ -190,6 +191,21 @@ fn a_pattern_is_a_distribution_over_the_past_and_explains_the_fused_result() {
                 let mixed: f32 = (0..N_POS).map(|key| row[key] * v.data[at(key)]).sum();
                 assert!((mixed - z.data[at(query)]).abs() < 1e-5, "layer {layer}");
             }
+        }
+    }
+}
+
+#[test]
+fn what_a_hook_reads_before_the_gelu_explains_what_comes_after_it_to_the_bit() {
+    let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 0), (2, 7)]);
+    for (spec, form) in [(&specs()[0], Gelu::Erf), (&specs()[2], Gelu::Tanh)] {
+        for layer in 0..2 {
+            let read = |point: &str| value(spec, &format!("blocks.{layer}.mlp.{point}"), &queries);
+            let (pre, post) = (read("hook_pre"), read("hook_post"));
+            let rows = [1, pre.data.len()];
+            let pre = Tensor::<Cpu, 2>::from_data(TensorData::new(pre.data, rows), &cpu());
+            let expected = <Cpu as Ops>::gelu(pre, form).into_data().into_vec::<f32>().unwrap();
+            check_same_bits(&format!("layer {layer}"), &post.data, &expected);
         }
     }
 }

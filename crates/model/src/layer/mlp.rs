@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use mnemoscope_engine::{self as engine, Ops};
+use mnemoscope_engine::{self as engine, Activation, Ops};
 
 use super::Linear;
 use crate::hook::Site;
@@ -36,13 +36,13 @@ impl<B: Ops> Mlp<B> {
         site: &mut Site<'_, B>,
         view: impl Fn(Tensor<B, 2>) -> Tensor<B, D>,
     ) -> Tensor<B, 2> {
-        let pre = self.up.apply(rows);
-        site.read("hook_pre", || view(pre.clone()));
         let form = match gelu {
             Gelu::Erf => engine::Gelu::Erf,
             Gelu::Tanh => engine::Gelu::Tanh,
         };
-        let post = <B as Ops>::gelu(pre, form);
+        // The fused layer does not give its product away: who reads it has it computed once more.
+        site.read("hook_pre", || view(self.up.apply(rows.clone())));
+        let post = self.up.apply_act(rows, Activation::Gelu(form));
         site.read("hook_post", || view(post.clone()));
         self.down.apply(post)
     }

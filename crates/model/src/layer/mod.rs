@@ -9,7 +9,7 @@ pub(crate) use mlp::Mlp;
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
-use mnemoscope_engine::{Ops, QueryRows};
+use mnemoscope_engine::{Activation, Ops, QueryRows};
 
 use crate::params::Source;
 
@@ -41,6 +41,11 @@ impl<B: Ops> Linear<B> {
     /// `x: [rows, d_in]` -> `[rows, d_out]`
     pub(crate) fn apply(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         <B as Ops>::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    }
+
+    /// [`apply`](Self::apply) and an activation, in one pass.
+    pub(crate) fn apply_act(&self, x: Tensor<B, 2>, act: Activation) -> Tensor<B, 2> {
+        <B as Ops>::linear_act(x, self.weight.val(), self.bias.as_ref().map(Param::val), act)
     }
 }
 
