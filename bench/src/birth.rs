@@ -114,13 +114,14 @@ impl Simplified {
         let keys =
             look_up(&product(embed.clone(), k1.clone()), &product(places.clone(), k1.clone()));
         let values = look_up(embed_out, places_out);
-        let x = x.clone() + CpuAutodiff::causal_attention_of(x, keys, values, &attend);
+        let mixed = CpuAutodiff::causal_attention_of(x.clone(), keys, values, &attend);
+        let x = CpuAutodiff::add(x, mixed);
         let flat = |x: Tensor<CpuAutodiff, 3>| x.reshape([BATCH * SEQ_LEN, D]);
         let keys = product(flat(x.clone()), k2.clone()).reshape([BATCH, SEQ_LEN, D]);
         let mixed = CpuAutodiff::causal_attention_of(x.clone(), keys, x.clone(), &attend);
         let output = unembed.clone() + product(ff.clone(), unembed.clone());
         let mixed_output = product(product(v2.clone(), o2.clone()), output.clone());
-        product(flat(x), output) + product(flat(mixed), mixed_output)
+        CpuAutodiff::add(product(flat(x), output), product(flat(mixed), mixed_output))
     }
 
     /// A step of SGD with momentum, as `torch.optim.SGD` takes it.

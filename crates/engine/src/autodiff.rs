@@ -119,6 +119,15 @@ impl<B: Ops> Pull<B, 2> for EmbedAt<B> {
 }
 
 #[derive(Clone, Debug)]
+struct Add;
+
+impl<B: Ops> Pull<B, 2> for Add {
+    fn pull(self, d_y: Primitive<B>, wanted: [bool; 2]) -> [Option<Primitive<B>>; 2] {
+        wanted.map(|wanted| wanted.then(|| d_y.clone()))
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Linear<B: Backend> {
     x: Primitive<B>,
     weight: Primitive<B>,
@@ -336,6 +345,17 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
                 (y, EmbedAt { table: Embed { tokens, d_vocab }, n_ctx, scale })
             },
             untracked run(table.primitive, places.primitive))
+    }
+
+    fn add<const D: usize>(x: Tensor<Self, D>, y: Tensor<Self, D>) -> Tensor<Self, D> {
+        if !B::FUSED {
+            return reference::add(x, y);
+        }
+        let (x, y) = (raw(x), raw(y));
+        let run = |x, y| raw(<B as Ops>::add(float::<B, D>(x), float(y)));
+        register!(B, Add, C, [x, y],
+            tracked (run(x.primitive, y.primitive), Add),
+            untracked run(x.primitive, y.primitive))
     }
 
     fn linear(

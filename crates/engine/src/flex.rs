@@ -99,6 +99,21 @@ impl Ops for Flex {
         tensor(sums, [n_ctx, d])
     }
 
+    fn add<const D: usize>(x: Tensor<Self, D>, y: Tensor<Self, D>) -> Tensor<Self, D> {
+        let shape = x.dims();
+        assert_eq!(shape, y.dims(), "x and y are not of one shape");
+        let (mut x, mut y) = (dense(x), dense(y));
+        if x.is_unique() {
+            kernel::rows::add_to(x.storage_mut(), y.storage());
+            wrap(x)
+        } else if y.is_unique() {
+            kernel::rows::add_to(y.storage_mut(), x.storage());
+            wrap(y)
+        } else {
+            tensor(kernel::rows::sum(x.storage(), y.storage()), shape)
+        }
+    }
+
     fn linear(
         x: Tensor<Self, 2>,
         weight: Tensor<Self, 2>,

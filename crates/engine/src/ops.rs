@@ -92,6 +92,15 @@ pub trait Ops: Backend {
         no_backward_pass("embed_at")
     }
 
+    /// `x + y`, which closes a residual branch.
+    ///
+    /// # Shapes
+    ///
+    /// `x` and `y` of one shape, which is that of the result
+    fn add<const D: usize>(x: Tensor<Self, D>, y: Tensor<Self, D>) -> Tensor<Self, D> {
+        reference::add(x, y)
+    }
+
     /// `x weight + bias`.
     ///
     /// # Shapes

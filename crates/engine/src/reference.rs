@@ -98,6 +98,11 @@ pub fn gelu<B: Backend>(x: Tensor<B, 2>, form: Gelu) -> Tensor<B, 2> {
     x * 0.5 * (gate + 1.0)
 }
 
+/// See [`crate::Ops::add`].
+pub fn add<B: Backend, const D: usize>(x: Tensor<B, D>, y: Tensor<B, D>) -> Tensor<B, D> {
+    x + y
+}
+
 /// See [`crate::Ops::causal_attention`].
 pub fn causal_attention<B: Backend>(
     qkv: Tensor<B, 3>,

@@ -107,6 +107,31 @@ fn embed_at_agrees() {
 }
 
 #[test]
+fn add_agrees_whoever_else_holds_its_operands() {
+    for shape in [[3, 7, 5], [1, 1, 1], [2, 300, 64]] {
+        let (x, y) = (leaf(1, shape, 1.0), leaf(2, shape, 1.0));
+        let (got, expected) =
+            (<Ad as Ops>::add(x.clone(), y.clone()), reference::add(x.clone(), y.clone()));
+        check("add", &[x.clone(), y.clone()], got, expected, 1e-6);
+        let n = shape.iter().product();
+        let sum: Vec<f32> = numbers(1, n).iter().zip(numbers(2, n)).map(|(x, y)| x + y).collect();
+        let (x, y) = (|| inner(1, shape), || inner(2, shape));
+        let (held, held_too) = (x(), y());
+        let add = <Cpu as Ops>::add;
+        for got in [
+            add(x(), y()),
+            add(held.clone(), y()),
+            add(x(), held_too.clone()),
+            add(held.clone(), held_too.clone()),
+        ] {
+            check_same_bits("add", &plain(got), &sum);
+        }
+        check_same_bits("held", &plain(held), &numbers(1, n));
+        check_same_bits("held", &plain(held_too), &numbers(2, n));
+    }
+}
+
+#[test]
 fn linear_agrees() {
     for (n_rows, d_in, d_out) in [(1, 1, 1), (1, 64, 5), (7, 24, 33), (1030, 16, 96)] {
         for with_bias in [false, true] {

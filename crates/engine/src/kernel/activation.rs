@@ -5,6 +5,7 @@
 
 use rayon::prelude::*;
 
+use super::fresh::Fresh;
 use super::math::{erf, exp};
 use super::simd::{fma, multiversion};
 use crate::{Activation, Gate, Gelu};
@@ -18,9 +19,9 @@ const CUBIC: f32 = 0.044_715;
 
 /// `act` of every number, for one that is not gated.
 pub(crate) fn forward(x: &[f32], act: Activation) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
+    let mut y = Fresh::new(x.len());
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| apply(act, x, y));
-    y
+    y.finish()
 }
 
 /// From the gradient of `act` of every number to that of `x`, in place; not for gated ones.
@@ -37,12 +38,12 @@ pub(crate) fn backward_gated(
 ) -> Vec<f32> {
     let n_rows = (CHUNK / d_out.max(1)).max(1);
     let size = (n_rows * d_out).max(1);
-    let mut d_product = vec![0.0; product.len()];
+    let mut d_product = Fresh::new(product.len());
     d_product
         .par_chunks_mut(2 * size)
         .zip(product.par_chunks(2 * size).zip(d_y.par_chunks(size)))
         .for_each(|(d_product, (product, d_y))| pull_gated(act, product, d_y, d_out, d_product));
-    d_product
+    d_product.finish()
 }
 
 multiversion! {

@@ -17,6 +17,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+use super::fresh::Fresh;
 use super::packed::{PANEL, Packed};
 use super::simd::{Four, Vector};
 #[cfg(target_arch = "x86_64")]
@@ -131,11 +132,13 @@ pub(crate) fn matmul_rows(
     row_stride: usize,
     rhs: &Packed<'_>,
     bias: Option<&[f32]>,
-    out: &mut [f32],
-) {
-    out.par_chunks_mut((ROWS * rhs.n).max(1)).enumerate().for_each(|(chunk_idx, out)| {
+    n_rows: usize,
+) -> Vec<f32> {
+    let mut out = Fresh::new(n_rows * rhs.n);
+    out.par_chunks_mut(ROWS * rhs.n).enumerate().for_each(|(chunk_idx, out)| {
         matmul_chunk(lhs, row_stride, chunk_idx, rhs, bias, out);
     });
+    out.finish()
 }
 
 /// The chunk of [`ROWS`] rows of [`matmul_rows`] with this index, on this thread.
@@ -523,17 +526,14 @@ mod tests {
         let (m, k, n) = (211, 200, 70);
         let (x, w, bias) = (numbers(1, m * k), numbers(2, k * n), numbers(3, n));
         let packed = Packed::rows(&w, n, k, n);
-        let mut all = vec![0.0; m * n];
-        matmul_rows(&x, k, &packed, Some(&bias), &mut all);
+        let all = matmul_rows(&x, k, &packed, Some(&bias), m);
         for n_threads in [1, 2, 4] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
-            let mut again = vec![0.0; m * n];
-            pool.install(|| matmul_rows(&x, k, &packed, Some(&bias), &mut again));
+            let again = pool.install(|| matmul_rows(&x, k, &packed, Some(&bias), m));
             check_same_bits("threads", &again, &all);
         }
         for n_rows in [1, 2, 7, 64] {
-            let mut some = vec![0.0; n_rows * n];
-            matmul_rows(&x[3 * k..], k, &packed, Some(&bias), &mut some);
+            let some = matmul_rows(&x[3 * k..], k, &packed, Some(&bias), n_rows);
             check_same_bits("rows", &some, &all[3 * n..(3 + n_rows) * n]);
         }
         let avx2 = at_level(Level::Avx2, || {

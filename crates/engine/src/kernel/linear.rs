@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use super::activation::{apply, apply_gated, apply_in_place};
+use super::fresh::Fresh;
 use super::gemm::{ROWS, Span, matmul_chunk, matmul_rows, weight_grad};
 use super::packed::Packed;
 use crate::Activation;
@@ -24,9 +25,7 @@ pub(crate) fn forward(
 ) -> Vec<f32> {
     let n_rows = x.len() / d_in.max(1);
     let packed = Packed::rows(weight, d_out, d_in, d_out);
-    let mut y = vec![0.0; n_rows * d_out];
-    matmul_rows(x, d_in, &packed, bias, &mut y);
-    y
+    matmul_rows(x, d_in, &packed, bias, n_rows)
 }
 
 /// `act(x weight + bias)`, without keeping the product: `[rows, d_out]`.
@@ -39,8 +38,8 @@ pub(crate) fn forward_act(
 ) -> Vec<f32> {
     let (n_rows, d_out) = (x.len() / d_in.max(1), act.d_out(d_product));
     let packed = Packed::rows(weight, d_product, d_in, d_product);
-    let mut y = vec![0.0; n_rows * d_out];
-    let chunks = y.par_chunks_mut((ROWS * d_out).max(1)).enumerate();
+    let mut y = Fresh::new(n_rows * d_out);
+    let chunks = y.par_chunks_mut(ROWS * d_out).enumerate();
     if act.gated() {
         chunks.for_each_init(Vec::new, |product, (chunk_idx, y)| {
             product.resize(2 * y.len(), 0.0);
@@ -53,7 +52,7 @@ pub(crate) fn forward_act(
             apply_in_place(act, y);
         });
     }
-    y
+    y.finish()
 }
 
 /// [`forward_act`], and before it the product: `[rows, d_product]`.
@@ -66,10 +65,10 @@ pub(crate) fn forward_act_saved(
 ) -> (Vec<f32>, Vec<f32>) {
     let (n_rows, d_out) = (x.len() / d_in.max(1), act.d_out(d_product));
     let packed = Packed::rows(weight, d_product, d_in, d_product);
-    let (mut product, mut y) = (vec![0.0; n_rows * d_product], vec![0.0; n_rows * d_out]);
+    let (mut product, mut y) = (Fresh::new(n_rows * d_product), Fresh::new(n_rows * d_out));
     product
-        .par_chunks_mut((ROWS * d_product).max(1))
-        .zip(y.par_chunks_mut((ROWS * d_out).max(1)))
+        .par_chunks_mut(ROWS * d_product)
+        .zip(y.par_chunks_mut(ROWS * d_out))
         .enumerate()
         .for_each(|(chunk_idx, (product, y))| {
             matmul_chunk(x, d_in, chunk_idx, &packed, bias, product);
@@ -79,16 +78,14 @@ pub(crate) fn forward_act_saved(
                 apply(act, product, y);
             }
         });
-    (product, y)
+    (product.finish(), y.finish())
 }
 
 /// `d_y weight^T`: `[rows, d_in]`.
 pub(crate) fn d_x(d_y: &[f32], weight: &[f32], d_in: usize, d_out: usize) -> Vec<f32> {
     let n_rows = d_y.len() / d_out.max(1);
     let packed = Packed::transposed(weight, d_out, d_out, d_in);
-    let mut d_x = vec![0.0; n_rows * d_in];
-    matmul_rows(d_y, d_out, &packed, None, &mut d_x);
-    d_x
+    matmul_rows(d_y, d_out, &packed, None, n_rows)
 }
 
 /// `x^T d_y`: `[d_in, d_out]`.

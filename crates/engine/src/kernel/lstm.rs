@@ -7,6 +7,7 @@
 
 use rayon::prelude::*;
 
+use super::fresh::Fresh;
 use super::gemm::{Lhs, Span, Start, matmul, weight_grad};
 use super::math::{sigmoid, tanh};
 use super::packed::Packed;
@@ -31,9 +32,9 @@ impl Dims {
 pub(crate) fn forward(gates_in: &[f32], w_hh: &[f32], dims: Dims) -> Vec<f32> {
     let Dims { batch, seq_len, d } = dims;
     let packed = Packed::rows(w_hh, 4 * d, d, 4 * d);
-    let mut h = vec![0.0; batch * seq_len * d];
+    let mut h = Fresh::new(batch * seq_len * d);
     let group = dims.group();
-    let h_groups = h.par_chunks_mut((group * seq_len * d).max(1));
+    let h_groups = h.par_chunks_mut(group * seq_len * d);
     let in_groups = gates_in.par_chunks((group * seq_len * 4 * d).max(1));
     h_groups.zip(in_groups).for_each(|(h, gates_in)| {
         let n_rows = h.len() / (seq_len * d);
@@ -53,18 +54,17 @@ pub(crate) fn forward(gates_in: &[f32], w_hh: &[f32], dims: Dims) -> Vec<f32> {
             }
         }
     });
-    h
+    h.finish()
 }
 
 /// `h` and `c`, both `[batch, pos, d]`; `gates` goes from the gates' inputs to their activations.
 pub(crate) fn forward_saved(gates: &mut [f32], w_hh: &[f32], dims: Dims) -> (Vec<f32>, Vec<f32>) {
     let Dims { batch, seq_len, d } = dims;
     let packed = Packed::rows(w_hh, 4 * d, d, 4 * d);
-    let mut h = vec![0.0; batch * seq_len * d];
-    let mut c = vec![0.0; batch * seq_len * d];
+    let (mut h, mut c) = (Fresh::new(batch * seq_len * d), Fresh::new(batch * seq_len * d));
     let group = dims.group();
-    let h_groups = h.par_chunks_mut((group * seq_len * d).max(1));
-    let c_groups = c.par_chunks_mut((group * seq_len * d).max(1));
+    let h_groups = h.par_chunks_mut(group * seq_len * d);
+    let c_groups = c.par_chunks_mut(group * seq_len * d);
     let gate_groups = gates.par_chunks_mut((group * seq_len * 4 * d).max(1));
     h_groups.zip(c_groups).zip(gate_groups).for_each(|((h, c), gates)| {
         let n_rows = h.len() / (seq_len * d);
@@ -84,7 +84,7 @@ pub(crate) fn forward_saved(gates: &mut [f32], w_hh: &[f32], dims: Dims) -> (Vec
             }
         }
     });
-    (h, c)
+    (h.finish(), c.finish())
 }
 
 /// What the forward pass computed, both `[batch, pos, d]`.

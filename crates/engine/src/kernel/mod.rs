@@ -2,6 +2,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+pub(crate) mod fresh;
 pub(crate) mod gemm;
 pub(crate) mod linear;
 pub(crate) mod lstm;

@@ -5,6 +5,7 @@
 
 use rayon::prelude::*;
 
+use super::fresh::Fresh;
 use super::rows::in_order;
 use super::simd::{fma, multiversion, sum_of, sum_of_two};
 
@@ -15,12 +16,12 @@ const ROWS: usize = 128;
 /// `x / sqrt(mean of x^2 + epsilon) * gain`.
 pub(crate) fn forward(x: &[f32], gain: &[f32], bias: Option<&[f32]>, epsilon: f32) -> Vec<f32> {
     let d = gain.len();
-    let mut y = vec![0.0; x.len()];
+    let mut y = Fresh::new(x.len());
     let size = (ROWS * d).max(1);
     y.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(y, x)| {
         forward_rows(x, gain, bias, epsilon, y);
     });
-    y
+    y.finish()
 }
 
 /// The gradients of `x`, gain and bias of layer normalisation.
@@ -49,7 +50,7 @@ pub(crate) fn rms_norm_backward(
 fn backward(rows: Rows<'_>) -> (Vec<f32>, Vec<f32>) {
     let d = rows.gain.len();
     let n_sums = if rows.centered { 2 * d } else { d };
-    let mut d_x = vec![0.0; rows.x.len()];
+    let mut d_x = Fresh::new(rows.x.len());
     let size = (ROWS * d).max(1);
     let parts: Vec<Vec<f32>> = d_x
         .par_chunks_mut(size)
@@ -61,7 +62,7 @@ fn backward(rows: Rows<'_>) -> (Vec<f32>, Vec<f32>) {
             sums
         })
         .collect();
-    (d_x, in_order(&parts, n_sums))
+    (d_x.finish(), in_order(&parts, n_sums))
 }
 
 multiversion! {

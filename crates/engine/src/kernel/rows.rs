@@ -2,21 +2,21 @@
 
 use rayon::prelude::*;
 
+use super::fresh::Fresh;
+
 /// Rows of one partial sum. The cut depends on the number of rows only.
 const SEGMENT: usize = 1024;
 
 /// Row `indices[i]` of `table` as row `i`.
 pub(crate) fn gather(table: &[f32], d: usize, indices: &[u32]) -> Vec<f32> {
     const ROWS: usize = 256;
-    let mut out = vec![0.0; indices.len() * d];
-    out.par_chunks_mut((ROWS * d).max(1)).zip(indices.par_chunks(ROWS)).for_each(
-        |(out, indices)| {
-            for (out, &index) in out.chunks_exact_mut(d).zip(indices) {
-                out.copy_from_slice(&table[index as usize * d..][..d]);
-            }
-        },
-    );
-    out
+    let mut out = Fresh::new(indices.len() * d);
+    out.par_chunks_mut(ROWS * d).zip(indices.par_chunks(ROWS)).for_each(|(out, indices)| {
+        for (out, &index) in out.chunks_exact_mut(d).zip(indices) {
+            out.copy_from_slice(&table[index as usize * d..][..d]);
+        }
+    });
+    out.finish()
 }
 
 /// Row `tokens[i]` of `table` plus `scale` times row `i % n_pos` of `places` as row `i`.
@@ -27,8 +27,8 @@ pub(crate) fn gather_at(
     d: usize,
     (tokens, n_pos): (&[u32], usize),
 ) -> Vec<f32> {
-    let mut out = vec![0.0; tokens.len() * d];
-    let examples = out.par_chunks_mut((n_pos * d).max(1)).zip(tokens.par_chunks(n_pos.max(1)));
+    let mut out = Fresh::new(tokens.len() * d);
+    let examples = out.par_chunks_mut(n_pos * d).zip(tokens.par_chunks(n_pos.max(1)));
     examples.for_each(|(out, tokens)| {
         let rows = out.chunks_exact_mut(d).zip(places.chunks_exact(d));
         for ((out, place), &token) in rows.zip(tokens) {
@@ -38,7 +38,27 @@ pub(crate) fn gather_at(
             }
         }
     });
-    out
+    out.finish()
+}
+
+/// Numbers of one task.
+const CHUNK: usize = 1 << 14;
+
+/// Adds `y` to `x`, number by number.
+pub(crate) fn add_to(x: &mut [f32], y: &[f32]) {
+    x.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).for_each(|(x, y)| add(x, y));
+}
+
+/// `x + y`, number by number.
+pub(crate) fn sum(x: &[f32], y: &[f32]) -> Vec<f32> {
+    let mut out = Fresh::new(x.len());
+    let operands = x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK));
+    out.par_chunks_mut(CHUNK).zip(operands).for_each(|(out, (x, y))| {
+        for (out, (x, y)) in out.iter_mut().zip(x.iter().zip(y)) {
+            *out = x + y;
+        }
+    });
+    out.finish()
 }
 
 /// `scale` times the sum over examples of `x: [batch, pos, d]`, in their order: `[n_ctx, d]`.

@@ -176,11 +176,11 @@ impl<B: Ops> Block<B> {
             x.reshape([n_rows, d])
         };
         let attn_out = rows(site.pass("attn.hook_out", view(attn_out)));
-        let resid = rows(site.pass("hook_resid_mid", view(resid + attn_out)));
+        let resid = rows(site.pass("hook_resid_mid", view(B::add(resid, attn_out))));
         let normed = self.ln_2.apply(resid.clone(), spec.layer_norm_epsilon);
         site.read("ln2.hook_out", || view(normed.clone()));
         let mlp_out = self.mlp.forward(normed, spec.gelu, &mut site.within("mlp."), &view);
         let mlp_out = rows(site.pass("mlp.hook_out", view(mlp_out)));
-        site.pass("hook_out", view(resid + mlp_out))
+        site.pass("hook_out", view(B::add(resid, mlp_out)))
     }
 }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::backward::{Grads, backward};
 use super::{Dims, Example, Form, Part, Trace, forward, reversed};
+use crate::kernel::fresh::{Chunk, Fresh};
 use crate::kernel::rows::in_order;
 
 /// Example `idx` of `[batch, pos, 3 d]`.
@@ -26,9 +27,9 @@ pub(crate) fn forward_all(qkv: &[f32], form: Form<'_>, save: bool) -> (Vec<f32>,
     let (d, Dims { seq_len, n_heads, .. }) = (form.dims.d(), form.dims);
     let all_pos: Vec<u32> = (0..seq_len as u32).collect();
     let n_places = qkv.len() / (3 * d).max(1);
-    let mut y = vec![0.0; n_places * form.width()];
+    let mut y = Fresh::new(n_places * form.width());
     let mut lse = vec![0.0; if save { n_places * n_heads } else { 0 }];
-    let y_examples = y.par_chunks_mut((seq_len * form.width()).max(1)).enumerate();
+    let y_examples = y.par_chunks_mut(seq_len * form.width()).enumerate();
     if save {
         let lse_examples = lse.par_chunks_mut(n_heads * seq_len);
         y_examples.zip(lse_examples).for_each(|((idx, y), lse)| {
@@ -37,7 +38,7 @@ pub(crate) fn forward_all(qkv: &[f32], form: Form<'_>, save: bool) -> (Vec<f32>,
     } else {
         y_examples.for_each(|(idx, y)| forward(whole(qkv, idx, form, &all_pos), y, None));
     }
-    (y, lse)
+    (y.finish(), lse)
 }
 
 /// The gradients of `qkv` of all places, and of the bias if there is one.
@@ -49,8 +50,8 @@ pub(crate) fn backward_all(
 ) -> (Vec<f32>, Option<Vec<f32>>) {
     let (d, Dims { seq_len, n_heads, .. }) = (form.dims.d(), form.dims);
     let all_pos: Vec<u32> = (0..seq_len as u32).collect();
-    let mut d_qkv = vec![0.0; qkv.len()];
-    let d_examples = d_qkv.par_chunks_mut((seq_len * 3 * d).max(1)).enumerate();
+    let mut d_qkv = Fresh::new(qkv.len());
+    let d_examples = d_qkv.par_chunks_mut(seq_len * 3 * d).enumerate();
     let d_bias: Vec<Vec<f32>> = d_examples
         .map(|(idx, d_qkv)| {
             let width = form.width();
@@ -61,7 +62,7 @@ pub(crate) fn backward_all(
             backward(whole(qkv, idx, form, &all_pos), trace, &d_y[rows], grads)
         })
         .collect();
-    (d_qkv, sum_of_bias(&d_bias, form))
+    (d_qkv.finish(), sum_of_bias(&d_bias, form))
 }
 
 /// All places, with queries, keys and values by themselves: `[batch, pos, d]` each.
@@ -89,13 +90,13 @@ impl<'a> Apart<'a> {
         let (Dims { seq_len, n_heads, .. }, width) = (self.form.dims, self.form.width());
         let all_pos: Vec<u32> = (0..seq_len as u32).collect();
         let n_examples = self.qkv[0].len() / self.n().max(1);
-        let mut y = vec![0.0; n_examples * seq_len * width];
+        let mut y = Fresh::new(n_examples * seq_len * width);
         let mut lse = vec![0.0; n_examples * seq_len * n_heads];
-        y.par_chunks_mut((seq_len * width).max(1))
+        y.par_chunks_mut(seq_len * width)
             .zip(lse.par_chunks_mut((seq_len * n_heads).max(1)))
             .enumerate()
             .for_each(|(idx, (y, lse))| forward(self.example(idx, &all_pos), y, Some(lse)));
-        (y, lse)
+        (y.finish(), lse)
     }
 
     /// The gradients of queries, keys and values that are wanted.
@@ -108,19 +109,21 @@ impl<'a> Apart<'a> {
         let (Dims { seq_len, n_heads, .. }, width) = (self.form.dims, self.form.width());
         let all_pos: Vec<u32> = (0..seq_len as u32).collect();
         let n = self.n().max(1);
-        let mut d_qkv = wanted.map(|wanted| wanted.then(|| vec![0.0; self.qkv[0].len()]));
+        let mut d_qkv = wanted.map(|wanted| wanted.then(|| Fresh::new(self.qkv[0].len())));
         // The gradients of an example, where they are wanted.
         let mut rest = d_qkv.each_mut().map(|part| part.as_mut().map(|part| part.chunks_mut(n)));
-        let tasks: Vec<[Option<&mut [f32]>; 3]> = (0..self.qkv[0].len() / n)
+        let tasks: Vec<[Option<Chunk<'_>>; 3]> = (0..self.qkv[0].len() / n)
             .map(|_| rest.each_mut().map(|part| part.as_mut().and_then(Iterator::next)))
             .collect();
+        drop(rest);
         tasks.into_par_iter().enumerate().for_each(|(idx, grads)| {
             let rows = idx * seq_len * width..(idx + 1) * seq_len * width;
             let lse = &trace.lse[idx * n_heads * seq_len..][..n_heads * seq_len];
             let trace = Trace { y: &trace.y[rows.clone()], lse };
-            backward(self.example(idx, &all_pos), trace, &d_y[rows], Grads::Apart(grads));
+            let grads = Grads::Apart(grads.map(|grad| grad.map(Chunk::cleared)));
+            backward(self.example(idx, &all_pos), trace, &d_y[rows], grads);
         });
-        d_qkv
+        d_qkv.map(|part| part.map(Fresh::finish))
     }
 }
 

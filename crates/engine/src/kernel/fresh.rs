@@ -1,0 +1,102 @@
+//! Numbers that a kernel is about to write.
+
+#![expect(unsafe_code, reason = "memory that is handed out before it was ever written")]
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+/// The numbers of a result, each chunk of which begins as zeros on the thread that writes it.
+///
+/// `vec![0.0; n]` clears all of a large result on one thread, and it has left the cache when the
+/// kernel comes to it.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    room: Vec<MaybeUninit<f32>>,
+    n_handed_out: AtomicUsize,
+}
+
+impl Fresh {
+    pub(crate) fn new(len: usize) -> Self {
+        let mut room = Vec::with_capacity(len);
+        // SAFETY: the capacity is there, and `MaybeUninit` asks for nothing to be written.
+        unsafe { room.set_len(len) };
+        Self { room, n_handed_out: AtomicUsize::new(0) }
+    }
+
+    /// Chunks of `len` numbers and one with the rest, each cleared when it is reached.
+    pub(crate) fn par_chunks_mut(
+        &mut self,
+        len: usize,
+    ) -> impl IndexedParallelIterator<Item = &mut [f32]> {
+        *self.n_handed_out.get_mut() = 0;
+        let n_handed_out = &self.n_handed_out;
+        self.room.par_chunks_mut(len.max(1)).map(|room| Chunk { room, n_handed_out }.cleared())
+    }
+
+    /// The same chunks, to be cleared by whoever writes them.
+    pub(crate) fn chunks_mut(&mut self, len: usize) -> impl Iterator<Item = Chunk<'_>> {
+        *self.n_handed_out.get_mut() = 0;
+        let n_handed_out = &self.n_handed_out;
+        self.room.chunks_mut(len.max(1)).map(|room| Chunk { room, n_handed_out })
+    }
+
+    /// The numbers.
+    ///
+    /// # Panics
+    ///
+    /// If some chunk was never reached.
+    #[track_caller]
+    pub(crate) fn finish(self) -> Vec<f32> {
+        let (n, len) = (self.n_handed_out.into_inner(), self.room.len());
+        assert_eq!(n, len, "only some of the numbers were handed out");
+        let mut room = std::mem::ManuallyDrop::new(self.room);
+        // SAFETY: every number was cleared before it was handed out; the parts are a vector's, and
+        // `f32` has the layout of `MaybeUninit<f32>`.
+        unsafe { Vec::from_raw_parts(room.as_mut_ptr().cast(), len, room.capacity()) }
+    }
+}
+
+/// Some of the numbers, before they are cleared.
+#[derive(Debug)]
+pub(crate) struct Chunk<'a> {
+    room: &'a mut [MaybeUninit<f32>],
+    n_handed_out: &'a AtomicUsize,
+}
+
+impl<'a> Chunk<'a> {
+    pub(crate) fn cleared(self) -> &'a mut [f32] {
+        self.n_handed_out.fetch_add(self.room.len(), Ordering::Relaxed);
+        self.room.fill(MaybeUninit::new(0.0));
+        // SAFETY: every number was just written.
+        unsafe { &mut *(std::ptr::from_mut(self.room) as *mut [f32]) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_zeros_and_keep_what_is_written() {
+        let mut fresh = Fresh::new(10);
+        fresh.par_chunks_mut(4).enumerate().for_each(|(i, chunk)| {
+            assert_eq!(chunk, vec![0.0; chunk.len()]);
+            chunk[0] = i as f32;
+        });
+        assert_eq!(fresh.finish(), [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 2.0, 0.0]);
+        let mut fresh = Fresh::new(3);
+        fresh.chunks_mut(2).for_each(|chunk| chunk.cleared().fill(5.0));
+        assert_eq!(fresh.finish(), [5.0; 3]);
+        assert!(Fresh::new(0).finish().is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "only some")]
+    fn what_was_never_written_is_never_read() {
+        let mut fresh = Fresh::new(10);
+        fresh.par_chunks_mut(4).take(2).for_each(|_| ());
+        let _ = fresh.finish();
+    }
+}
