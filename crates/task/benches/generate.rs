@@ -1,9 +1,12 @@
-//! How fast flip-flop examples are generated, on one core, into memory.
+//! How fast examples are generated, on one core, into memory.
 //!
 //! ```text
 //! generate/flipflop/[p_ignore, n_symbols]/reference   one instruction and one draw at a time
 //! generate/flipflop/[p_ignore, n_symbols]/fast        bulk draws, thresholds, no branches
 //! generate/mixture/fast                               a part drawn first
+//! generate/bigram/[triggers]/reference                one token and one draw at a time
+//! generate/bigram/[triggers]/fast                     bulk draws, alias tables, no branches
+//! targets/bigram/[triggers]                           triggers drawn again, scored places found
 //! reads/flipflop/[p_ignore, n_symbols]                scored places of examples in memory
 //! text/flipflop/[p_ignore, n_symbols]                 the same examples as text
 //! ```
@@ -17,7 +20,8 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use mnemoscope_task::{FlipFlop, Mixture, Part, Task, oracle, reads, split, text};
+use mnemoscope_task::bigram::{Outputs, Triggers, oracle as looking_back};
+use mnemoscope_task::{Bigram, FlipFlop, Mixture, Part, Task, oracle, reads, split, text};
 
 /// Examples in a batch: 1 MiB of tokens at 512 each, which stays in the second-level cache.
 const N_EXAMPLES: usize = 1_024;
@@ -48,6 +52,45 @@ fn main() {
     rung("generate/mixture/fast", timing, |first_index| {
         task.batch_into(&stream, first_index, N_EXAMPLES, &mut batch);
         black_box(batch.len())
+    });
+    let paper = Bigram::paper(5);
+    bigram("[5 random]", &paper, timing);
+    bigram("[5 fixed]", &Bigram { triggers: Triggers::Fixed, ..paper.clone() }, timing);
+    bigram("[5 random, bigram]", &Bigram { outputs: Outputs::Bigram, ..paper }, timing);
+}
+
+/// The bigram language: generator, reference, and what is scored.
+fn bigram(label: &str, language: &Bigram, timing: bool) {
+    let n_tokens = language.n_tokens();
+    let task = Task::Bigram(language.clone());
+    let stream = split::train_stream(0);
+    let mut batch = vec![0; N_EXAMPLES * n_tokens];
+    language.batch_into(&stream, 0, &mut batch);
+    let mut targets = Vec::new();
+    for (index, tokens) in (0..).zip(batch.chunks_exact(n_tokens)) {
+        let mut expected = vec![0; n_tokens];
+        language.generate_reference(&mut stream.at(index), &mut expected);
+        assert_eq!(tokens, expected, "{label}, example {index}");
+        let triggers = language.triggers_at(&mut stream.at(index));
+        let pairs: Vec<_> = triggers.iter().map(|pair| (pair.token, pair.output)).collect();
+        assert_eq!(looking_back::is_valid(tokens, &pairs, &language.corpus), Ok(()));
+    }
+    rung(&format!("generate/bigram/{label}/reference"), timing, |first_index| {
+        for (index, tokens) in (first_index..).zip(batch.chunks_exact_mut(n_tokens)) {
+            language.generate_reference(&mut stream.at(index), tokens);
+        }
+        black_box(&batch).len()
+    });
+    rung(&format!("generate/bigram/{label}/fast"), timing, |first_index| {
+        language.batch_into(&stream, first_index, &mut batch);
+        black_box(&batch).len()
+    });
+    rung(&format!("targets/bigram/{label}"), timing, |_| {
+        for (index, tokens) in (0..).zip(batch.chunks_exact(n_tokens)) {
+            task.targets_into(&stream, index, tokens, &mut targets);
+            black_box(&targets);
+        }
+        batch.len()
     });
 }
 

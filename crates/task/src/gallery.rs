@@ -5,6 +5,7 @@
 
 use mnemoscope_stats::stream::Stream;
 
+use crate::bigram::{Bigram, Corpus, Trigger, Triggers, oracle as looking_back};
 use crate::flipflop::{FlipFlop, half_of_rest};
 use crate::mixture::{Mixture, Part};
 use crate::oracle;
@@ -35,8 +36,11 @@ const DRAWN_LEN: u32 = 48;
 /// Positions in one block of a drawing: with two digits and a space each they fit 80 columns.
 const BLOCK_LEN: usize = 24;
 
-const PAPER: &str = "Liu, Ash, Goel, Krishnamurthy and Zhang, \"Exposing Attention Glitches with \
+const FFLM: &str = "Liu, Ash, Goel, Krishnamurthy and Zhang, \"Exposing Attention Glitches with \
                      Flip-Flop Language Modeling\", NeurIPS 2023, arXiv:2306.00946";
+
+const BIRTH: &str = "Bietti, Cabannes, Bouchacourt, Jegou and Bottou, \"Birth of a Transformer: A \
+                     Memory Viewpoint\", NeurIPS 2023, arXiv:2306.00802";
 
 /// Every task with a drawn example, in the order to read them.
 ///
@@ -52,7 +56,11 @@ const PAPER: &str = "Liu, Ash, Goel, Krishnamurthy and Zhang, \"Exposing Attenti
 pub fn entries() -> Vec<Entry> {
     let entry = |name, title, what, task: Task| {
         let example_lines = drawn_example(name, &task);
-        Entry { name, title, what, source: PAPER, task, example_lines }
+        let source = match task {
+            Task::FlipFlop(_) | Task::Mixture(_) => FFLM,
+            Task::Bigram(_) => BIRTH,
+        };
+        Entry { name, title, what, source, task, example_lines }
     };
     vec![
         entry(
@@ -92,6 +100,23 @@ pub fn entries() -> Vec<Entry> {
              main text 0.9.",
             mixture(&[0.8, 0.98, 0.1]),
         ),
+        entry(
+            "bigram",
+            "Bigram language with 5 random triggers",
+            "Characters follow each other by the bigram law of tiny Shakespeare, but each example \
+             has five triggers of its own, and after a trigger stands the same output each time. \
+             Which ones they are must be found out in context, and what is scored is the output \
+             from the second occurrence of a trigger on (`_` is a space, `count` the occurrence).",
+            Task::Bigram(Bigram::paper(5)),
+        ),
+        entry(
+            "bigram-fixed",
+            "Bigram language with 3 fixed triggers: t, e and space",
+            "The triggers are the three most frequent characters in all examples; only their \
+             outputs change from one to the next. The triggers can be learned by heart, the \
+             outputs must be read from the context.",
+            Task::Bigram(Bigram { triggers: Triggers::Fixed, ..Bigram::paper(3) }),
+        ),
     ]
 }
 
@@ -125,6 +150,12 @@ fn drawn_example(name: &str, task: &Task) -> Vec<String> {
             let part = |part: &Part| Part { weight: part.weight, task: shorten(&part.task) };
             Task::Mixture(Mixture { parts: mixture.parts.iter().map(part).collect() })
         }
+        Task::Bigram(language) => {
+            let short = Bigram { seq_len: DRAWN_LEN - 1, ..language.clone() };
+            let mut tokens = vec![0; short.n_tokens()];
+            short.batch_into(&stream, 0, &mut tokens);
+            return draw_bigram(&short, &tokens, &short.triggers_at(&mut stream.at(0)));
+        }
     };
     draw(&short.example(&stream, 0))
 }
@@ -155,7 +186,7 @@ pub fn draw(tokens: &[Token]) -> Vec<String> {
             *cell = answer;
         }
     }
-    let rows: [(&str, Vec<String>); 4] = [
+    laid_out(&[
         ("pos", (0..tokens.len()).map(|pos| pos.to_string()).collect()),
         ("token", tokens.iter().map(|&token| text::token_text(token)).collect()),
         (
@@ -163,14 +194,82 @@ pub fn draw(tokens: &[Token]) -> Vec<String> {
             answers.iter().map(|answer| answer.map_or(".".into(), text::token_text)).collect(),
         ),
         ("scored", answers.iter().map(|answer| answer.map_or("", |_| "^").to_owned()).collect()),
-    ];
+    ])
+}
+
+/// Draws an example of a bigram language whose triggers are known: its tokens, the occurrence
+/// counter, and under the token after each trigger what belongs there.
+///
+/// The answers come from looking back, so a first output has none. A space is drawn as `_`.
+///
+/// # Panics
+///
+/// If a token is none of the corpus.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_task::bigram::{Bigram, Corpus, Trigger};
+/// use mnemoscope_task::gallery;
+///
+/// let language = Bigram { corpus: Corpus::from_text("them or the")?, ..Bigram::paper(1) };
+/// let trigger = Trigger { token: 1, output: 3 };
+/// assert_eq!(
+///     gallery::draw_bigram(&language, &[6, 2, 1, 3, 1, 3, 0], &[trigger]).join("\n"),
+///     "pos     0  1  2  3  4  5  6\n\
+///      token   t  h  e  m  e  m  _\n\
+///      count   .  .  1  .  2  .  .\n\
+///      answer  .  .  .  .  .  m  .\n\
+///      scored                 ^",
+/// );
+/// # Ok::<(), mnemoscope_task::Error>(())
+/// ```
+#[must_use]
+#[track_caller]
+pub fn draw_bigram(language: &Bigram, tokens: &[Token], triggers: &[Trigger]) -> Vec<String> {
+    let shown = |token: Token| shown(&language.corpus, token);
+    let tokens_of_triggers: Vec<Token> = triggers.iter().map(|trigger| trigger.token).collect();
+    let blank = || vec![".".to_owned(); tokens.len()];
+    let (mut counts, mut answers) = (blank(), blank());
+    for found in looking_back::answers(tokens, &tokens_of_triggers) {
+        counts[found.query_pos] = found.count.to_string();
+        if let Some((_, answer)) = found.seen {
+            answers[found.query_pos + 1] = shown(answer);
+        }
+    }
+    let mut targets = Vec::new();
+    language.targets(tokens, triggers, &mut targets);
+    let mut scored = vec![String::new(); tokens.len()];
+    for target in targets {
+        scored[target.query_pos as usize + 1] = "^".to_owned();
+    }
+    laid_out(&[
+        ("pos", (0..tokens.len()).map(|pos| pos.to_string()).collect()),
+        ("token", tokens.iter().map(|&token| shown(token)).collect()),
+        ("count", counts),
+        ("answer", answers),
+        ("scored", scored),
+    ])
+}
+
+/// A character in a cell of a drawing.
+fn shown(corpus: &Corpus, token: Token) -> String {
+    match corpus.line(&[token]) {
+        space if space == " " => "_".to_owned(),
+        other => other,
+    }
+}
+
+/// Rows of cells below each other, broken into blocks.
+fn laid_out(rows: &[(&str, Vec<String>)]) -> Vec<String> {
+    let n_cells = rows.iter().map(|(_, cells)| cells.len()).max().unwrap_or(0);
     let width = rows.iter().flat_map(|(_, cells)| cells).map(String::len).max().unwrap_or(0).max(2);
     let mut lines = Vec::new();
-    for first in (0..tokens.len()).step_by(BLOCK_LEN) {
+    for first in (0..n_cells).step_by(BLOCK_LEN) {
         if first > 0 {
             lines.push(String::new());
         }
-        for (label, cells) in &rows {
+        for (label, cells) in rows {
             let cells = &cells[first..cells.len().min(first + BLOCK_LEN)];
             let cells: String = cells.iter().map(|cell| format!(" {cell:>width$}")).collect();
             lines.push(format!("{label:<6}{cells}").trim_end().to_owned());
@@ -187,11 +286,12 @@ mod tests {
     fn every_entry_can_be_generated_and_found() {
         for entry in entries() {
             assert_eq!(entry.task.check(), [], "{}", entry.name);
-            assert_eq!(entry.task.seq_len(), 512);
+            let n_tokens = if entry.name.starts_with("bigram") { 257 } else { 512 };
+            assert_eq!(entry.task.seq_len(), n_tokens);
             assert_eq!(find(entry.name).as_ref(), Some(&entry));
             assert!(entry.example_lines.iter().all(|line| line.len() <= 80 + 24));
         }
-        assert_eq!(find("bigram"), None);
+        assert_eq!(find("trigram"), None);
     }
 
     #[test]

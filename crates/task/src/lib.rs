@@ -19,13 +19,15 @@
 //!
 //! | Module | What it holds |
 //! |---|---|
-//! | [`flipflop`], [`mixture`] | the languages |
+//! | [`flipflop`], [`mixture`], [`bigram`] | the languages |
 //! | [`task`] | a closed list of them; examples, batches, scored places |
-//! | [`oracle`] | right answers by looking back, sharing nothing with the generator |
+//! | [`oracle`], [`bigram::oracle`] | right answers by looking back, sharing nothing with the generator |
+//! | [`bigram::bayes`] | the best that can be predicted without knowing the triggers |
 //! | [`split`] | which stream is for what |
 //! | [`text`], [`file`](mod@file) | the public text form; jsonl, parquet, npy and plain files |
 //! | [`gallery`] | every task with a drawn example |
 
+pub mod bigram;
 mod complaint;
 mod error;
 pub mod file;
@@ -39,6 +41,7 @@ pub mod task;
 pub mod text;
 pub mod token;
 
+pub use bigram::{Bigram, Corpus};
 pub use complaint::Complaint;
 pub use error::{Error, ErrorKind};
 pub use flipflop::FlipFlop;

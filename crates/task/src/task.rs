@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! (stream, index)  ->  example       the same tokens on any machine, in any order
-//! example          ->  targets       one for each read: where to ask, what to answer
+//! example          ->  targets       one for each scored place: where to ask, what to answer
 //! ```
 
 use std::ops::Range;
@@ -10,10 +10,12 @@ use std::ops::Range;
 use mnemoscope_stats::stream::{Draws, Stream};
 use serde::{Deserialize, Serialize};
 
+use crate::bigram::Bigram;
 use crate::complaint::Complaint;
 use crate::error::{Cause, Error};
 use crate::flipflop::FlipFlop;
 use crate::mixture::Mixture;
+use crate::text;
 use crate::token::{FIRST_SYMBOL, READ, Token, WRITE};
 
 /// A language with exact answers. The list is closed: the compiler knows every task.
@@ -39,6 +41,8 @@ pub enum Task {
     FlipFlop(FlipFlop),
     /// Several of them, one drawn for each example.
     Mixture(Mixture),
+    /// Chance bigrams, and triggers that are always followed by the same output.
+    Bigram(Bigram),
 }
 
 impl Task {
@@ -48,6 +52,7 @@ impl Task {
         match self {
             Self::FlipFlop(_) => "flipflop",
             Self::Mixture(_) => "mixture",
+            Self::Bigram(_) => "bigram",
         }
     }
 
@@ -57,6 +62,7 @@ impl Task {
         match self {
             Self::FlipFlop(language) => language.check(),
             Self::Mixture(mixture) => mixture.check(),
+            Self::Bigram(language) => language.check(),
         }
     }
 
@@ -74,50 +80,79 @@ impl Task {
     /// Tokens in one example.
     #[must_use]
     pub fn seq_len(&self) -> usize {
-        self.first_language().map_or(0, |language| language.seq_len as usize)
+        match self {
+            Self::Bigram(language) => language.n_tokens(),
+            _ => self.flipflop().map_or(0, |language| language.seq_len as usize),
+        }
     }
 
-    /// Number of data symbols.
+    /// Positions a model must have to be asked everywhere: `seq_len`, but in the bigram language
+    /// one less, because nothing is asked at the last token.
+    #[must_use]
+    pub fn n_ctx(&self) -> usize {
+        match self {
+            Self::Bigram(language) => language.seq_len as usize,
+            _ => self.seq_len(),
+        }
+    }
+
+    /// Number of data symbols; in the bigram language all tokens are.
     #[must_use]
     pub fn n_symbols(&self) -> u32 {
-        self.first_language().map_or(0, |language| language.n_symbols)
+        match self {
+            Self::Bigram(language) => language.d_vocab(),
+            _ => self.flipflop().map_or(0, |language| language.n_symbols),
+        }
     }
 
-    /// Size of the vocabulary: three instructions and the data symbols.
+    /// Size of the vocabulary: the data symbols, and the three instructions of flip-flop.
     #[must_use]
     pub fn d_vocab(&self) -> u32 {
-        self.n_symbols() + u32::from(FIRST_SYMBOL)
+        match self {
+            Self::Bigram(language) => language.d_vocab(),
+            _ => self.n_symbols() + u32::from(FIRST_SYMBOL),
+        }
     }
 
     /// The tokens of the data symbols: the choice in a prediction that knows an answer is data.
     #[must_use]
     pub fn symbols(&self) -> Range<Token> {
-        FIRST_SYMBOL..FIRST_SYMBOL + self.n_symbols().min(crate::token::MAX_SYMBOLS) as Token
-    }
-
-    /// The one language, or the first of a mixture: all of them have the same shape.
-    fn first_language(&self) -> Option<&FlipFlop> {
         match self {
-            Self::FlipFlop(language) => Some(language),
-            Self::Mixture(mixture) => mixture.parts.first().map(|part| &part.task),
+            Self::Bigram(language) => 0..language.d_vocab() as Token,
+            _ => {
+                let n_symbols = self.n_symbols().min(crate::token::MAX_SYMBOLS) as Token;
+                FIRST_SYMBOL..FIRST_SYMBOL + n_symbols
+            }
         }
     }
 
-    /// Expected number of reads in one example.
+    /// The one flip-flop language, or the first of a mixture: all of them have the same shape.
+    fn flipflop(&self) -> Option<&FlipFlop> {
+        match self {
+            Self::FlipFlop(language) => Some(language),
+            Self::Mixture(mixture) => mixture.parts.first().map(|part| &part.task),
+            Self::Bigram(_) => None,
+        }
+    }
+
+    /// Expected number of scored places in one example: of reads, or an
+    /// [estimate](Bigram::estimated_targets) for the bigram language.
     #[must_use]
     pub fn expected_reads(&self) -> f64 {
         match self {
             Self::FlipFlop(language) => language.expected_reads(),
             Self::Mixture(mixture) => mixture.expected_reads(),
+            Self::Bigram(language) => language.estimated_targets().0,
         }
     }
 
-    /// Standard deviation of the number of reads in one example.
+    /// Standard deviation of that number.
     #[must_use]
     pub fn sd_reads(&self) -> f64 {
         match self {
             Self::FlipFlop(language) => language.sd_reads(),
             Self::Mixture(mixture) => mixture.sd_reads(),
+            Self::Bigram(language) => language.estimated_targets().1,
         }
     }
 
@@ -125,7 +160,8 @@ impl Task {
     ///
     /// # Randomness
     ///
-    /// All of it from item `index` of `stream`; see [`FlipFlop::generate_into`] and [`Mixture`].
+    /// All of it from item `index` of `stream`; see [`FlipFlop::generate_into`], [`Mixture`]
+    /// and [`Bigram::generate_into`].
     ///
     /// # Panics
     ///
@@ -172,6 +208,9 @@ impl Task {
         };
         // Every token is overwritten; only growth is filled.
         out.resize(n_tokens, 0);
+        if let Self::Bigram(language) = self {
+            return language.batch_into(stream, first_index, out);
+        }
         for (index, tokens) in (first_index..).zip(out.chunks_exact_mut(self.seq_len().max(1))) {
             self.example_into(stream, index, tokens);
         }
@@ -182,23 +221,107 @@ impl Task {
         match self {
             Self::FlipFlop(language) => language.generate_into(draws, out),
             Self::Mixture(mixture) => mixture.generate_into(draws, out),
+            Self::Bigram(language) => language.generate_into(draws, out),
+        }
+    }
+
+    /// The scored places of the example at the address `(stream, index)`, in order. What `out`
+    /// held is replaced.
+    ///
+    /// For flip-flop the [`reads`]; for the bigram language those of
+    /// [`Bigram::targets`], whose triggers are drawn again from the address.
+    ///
+    /// # Arguments
+    ///
+    /// - `tokens`: the example, so that it need not be drawn again.
+    ///
+    /// # Panics
+    ///
+    /// If the task was not checked, or the tokens are none of its vocabulary.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_task::{Bigram, Task, split};
+    ///
+    /// let task = Task::Bigram(Bigram::paper(3));
+    /// let stream = split::train_stream(0);
+    /// let tokens = task.example(&stream, 2);
+    /// let mut targets = Vec::new();
+    /// task.targets_into(&stream, 2, &tokens, &mut targets);
+    /// // What is scored in context was seen before.
+    /// assert!(targets.iter().all(|target| tokens[target.write_pos as usize + 1] == target.answer));
+    /// ```
+    #[track_caller]
+    pub fn targets_into(
+        &self,
+        stream: &Stream,
+        index: u64,
+        tokens: &[Token],
+        out: &mut Vec<Target>,
+    ) {
+        match self {
+            Self::FlipFlop(_) | Self::Mixture(_) => reads(tokens, out),
+            Self::Bigram(language) => {
+                language.targets(tokens, &language.triggers_at(&mut stream.at(index)), out);
+            }
+        }
+    }
+
+    /// One token as it is shown to people: [`text::token_text`] for flip-flop, the character in the
+    /// bigram language. A number that is no token is shown as a number.
+    #[must_use]
+    pub fn token_text(&self, token: Token) -> String {
+        match self {
+            Self::FlipFlop(_) | Self::Mixture(_) => text::token_text(token),
+            Self::Bigram(language) if u32::from(token) < language.d_vocab() => {
+                language.corpus.line(&[token])
+            }
+            Self::Bigram(_) => token.to_string(),
+        }
+    }
+
+    /// Appends an example as one line of text, without its end.
+    pub(crate) fn push_line(&self, tokens: &[Token], line: &mut Vec<u8>) {
+        match self {
+            Self::FlipFlop(_) | Self::Mixture(_) => text::push_text(tokens, line),
+            Self::Bigram(language) => line.extend(language.corpus.line(tokens).into_bytes()),
+        }
+    }
+
+    /// An example as one line of text: [`text::to_text`] for flip-flop, [`Corpus::line`] for the
+    /// bigram language.
+    ///
+    /// [`Corpus::line`]: crate::bigram::Corpus::line
+    ///
+    /// # Panics
+    ///
+    /// If a token is none of the corpus of a bigram language.
+    #[must_use]
+    #[track_caller]
+    pub fn line(&self, tokens: &[Token]) -> String {
+        match self {
+            Self::FlipFlop(_) | Self::Mixture(_) => text::to_text(tokens),
+            Self::Bigram(language) => language.corpus.line(tokens),
         }
     }
 }
 
-/// Which targets train the model. Errors are counted at reads under either.
+/// Which targets train the model. Errors are counted at the scored places under either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scoring {
-    /// Only the symbol after each `r`: the paper's deterministic, "clean" mode.
+    /// Only the scored places, in flip-flop the symbol after each `r`: the paper's deterministic,
+    /// "clean" mode.
     Reads,
     /// Every next token: the paper's generative, "noisy" mode.
     All,
 }
 
 impl Scoring {
-    /// The places of an example that train the model: where it is asked, and the token it
-    /// should answer. What `out` held is replaced.
+    /// The places of a flip-flop example that train the model: where it is asked, and the token
+    /// it should answer. What `out` held is replaced. [`Task::targets_into`] knows the scored
+    /// places of every task.
     ///
     /// # Example
     ///
@@ -222,7 +345,7 @@ impl Scoring {
 }
 
 /// A scored place: the model is asked at `query_pos`, an `r`, and should answer `answer`, the
-/// token at `query_pos + 1`.
+/// token at `query_pos + 1`. In the bigram language a trigger stands in the place of `r` and `w`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// The pos of the `r`.

@@ -10,7 +10,7 @@ use arrow_array::{
     ArrayRef, Int64Array, LargeStringArray, RecordBatch, StringArray, StringViewArray,
 };
 use mnemoscope_task::file::{self, Format, Provenance, Source};
-use mnemoscope_task::{Error, ErrorKind, FlipFlop, Mixture, Part, Task, Token, text};
+use mnemoscope_task::{Bigram, Error, ErrorKind, FlipFlop, Mixture, Part, Task, Token, text};
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -512,4 +512,45 @@ proptest! {
             prop_assert!(total < 1_000);
         }
     }
+}
+
+/// What a file of bigram examples holds is what its provenance draws, in each format in its own way:
+/// the characters where a row may hold any, and escaped where a row is a line.
+#[test]
+fn bigram_examples_are_written_so_that_others_can_read_them() {
+    let folder = TempDir::new().unwrap();
+    let language = Bigram { seq_len: 400, ..Bigram::paper(3) };
+    let source = source(Task::Bigram(language.clone()), 5);
+    let stream = source.stream();
+    let examples: Vec<Vec<Token>> =
+        (3..8).map(|index| source.task.example(&stream, index)).collect();
+    let texts: Vec<String> = examples.iter().map(|tokens| language.corpus.text(tokens)).collect();
+    assert!(texts.iter().all(|text| text.contains('\n')), "{texts:?}");
+    let mut contents = Vec::new();
+    for format in Format::ALL {
+        let path = path_in(&folder, format);
+        let written = file::write(&path, format, &source).unwrap();
+        assert_eq!(file::provenance(&path, format).unwrap().as_ref(), Some(&written));
+        assert_eq!(
+            (written.generator.as_str(), written.source()),
+            ("mnemoscope bigram", source.clone())
+        );
+        contents.push(written.content_blake3);
+        let refusal = file::validate(&path, format, 2).unwrap_err();
+        assert!(refusal.to_string().contains("only flip-flop files can be validated"), "{refusal}");
+    }
+    contents.dedup();
+    assert_eq!(contents.len(), 1, "the content does not depend on the format");
+    let text = |format| fs::read_to_string(path_in(&folder, format)).unwrap();
+    let json: Vec<String> = text(Format::Jsonl)
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|row| row["text"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(json, texts);
+    let lines: Vec<String> = text(Format::Text).lines().map(str::to_owned).collect();
+    assert_eq!(lines, texts.iter().map(|text| text.replace('\n', "\\n")).collect::<Vec<_>>());
+    let array = fs::read(path_in(&folder, Format::Npy)).unwrap();
+    let tokens: Vec<u8> = examples.concat().iter().flat_map(|token| token.to_le_bytes()).collect();
+    assert!(array.ends_with(&tokens) && array.windows(8).any(|part| part == b"(5, 401)"));
 }

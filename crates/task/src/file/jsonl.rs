@@ -8,12 +8,12 @@ use serde::Deserialize;
 use super::write::Batch;
 use crate::text::Flaw;
 
-/// Writes the objects; the texts hold only letters and digits, so nothing needs escaping.
+/// Writes the objects.
 pub(super) fn write(out: &mut impl Write, batch: &Batch) -> io::Result<()> {
     for text in batch.texts()? {
-        out.write_all(b"{\"text\":\"")?;
-        out.write_all(text.as_bytes())?;
-        out.write_all(b"\"}\n")?;
+        out.write_all(b"{\"text\":")?;
+        serde_json::to_writer(&mut *out, &text)?;
+        out.write_all(b"}\n")?;
     }
     Ok(())
 }

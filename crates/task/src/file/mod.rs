@@ -7,6 +7,10 @@
 //! | [`Npy`](Format::Npy) | `.npy` | `uint16 [n, T]`, tokens | `FILE.meta.json` |
 //! | [`Text`](Format::Text) | `.txt` | `w1i0r1` | `FILE.meta.json` |
 //!
+//! Of the bigram language a row is its characters; in plain text, where a row is a line, `\`, line
+//! feeds and carriage returns are escaped ([`Corpus::line`](crate::Corpus::line)). Such files are
+//! written with their provenance and not read back: the provenance is enough to draw them again.
+//!
 //! The parquet layout is that of the public data set `synthseq/flipflop`, which can be read as it
 //! is. Files are written and read in bounded memory. They appear under their name when they are
 //! whole: until then they have a temporary name beside it, and a failure removes that.

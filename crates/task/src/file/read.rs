@@ -9,10 +9,11 @@ use super::lines::Lines;
 use super::{Format, Provenance, jsonl, npy, parquet, provenance};
 use crate::error::{Cause, Error};
 use crate::oracle;
+use crate::task::Task;
 use crate::text::{self, Flaw};
 use crate::token::{READ, Token, WRITE};
 
-/// Opens a file of examples with `n_symbols` data symbols.
+/// Opens a file of flip-flop examples with `n_symbols` data symbols.
 ///
 /// # Errors
 ///
@@ -178,7 +179,7 @@ impl Report {
     }
 }
 
-/// Reads a whole file, asks the oracle about every row, and compares it with its provenance.
+/// Reads a whole file of flip-flop examples, asks the oracle about every row, and compares it with its provenance.
 ///
 /// A read followed by the wrong symbol is a [`Fault`] in the report, not an error: the file can
 /// be read, it is the data that is wrong.
@@ -205,6 +206,12 @@ impl Report {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn validate(path: &Path, format: Format, n_symbols: u32) -> Result<Report, Error> {
+    let provenance = provenance(path, format)?;
+    if let Some(Provenance { task: Task::Bigram(_), .. }) = provenance {
+        let what = "it holds examples of the bigram language, and only flip-flop files can be \
+                    validated; draw it again from its provenance to compare";
+        return Err(Cause::layout(path, what).into());
+    }
     let mut examples = read(path, format, n_symbols)?;
     let mut tokens = Vec::new();
     let mut line = Vec::new();
@@ -215,7 +222,7 @@ pub fn validate(path: &Path, format: Format, n_symbols: u32) -> Result<Report, E
         n_reads: 0,
         n_writes: 0,
         content_blake3: String::new(),
-        provenance: provenance(path, format)?,
+        provenance,
         disagreements: Vec::new(),
         n_faults: 0,
         faults: Vec::new(),

@@ -1,5 +1,6 @@
 //! Writing examples: generated in batches, laid out by the format, published when whole.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use super::provenance::sidecar;
 use super::staged::Staged;
 use super::{Format, Provenance, Source, jsonl, npy, parquet, plain};
 use crate::error::{Cause, Error};
-use crate::text;
+use crate::task::Task;
 use crate::token::Token;
 
 /// Tokens generated at a time: a few megabytes with their texts.
@@ -92,14 +93,14 @@ fn write_to<W: Write + Send>(
     let seq_len = source.task.seq_len();
     let batch_len = (BATCH_TOKENS / seq_len).max(1);
     let mut content = blake3::Hasher::new();
-    let mut batch = Batch::default();
+    let mut batch = Batch { escaped: matches!(source.task, Task::Bigram(_)), ..Batch::default() };
     let mut n_written = 0;
     while n_written < source.n_examples {
         let n_left = source.n_examples - n_written;
         let n = usize::try_from(n_left).map_or(batch_len, |left| left.min(batch_len));
         let first_index = source.first_index + n_written;
         source.task.batch_into(&stream, first_index, n, &mut batch.tokens);
-        batch.set_lines(seq_len);
+        batch.set_lines(&source.task);
         content.update(&batch.lines);
         layout.write(&batch)?;
         n_written += n as u64;
@@ -117,21 +118,42 @@ pub(super) struct Batch {
     pub(super) tokens: Vec<Token>,
     /// Texts, each followed by a line feed.
     pub(super) lines: Vec<u8>,
+    /// Whether texts have line ends of their own, which are escaped in their lines.
+    escaped: bool,
 }
 
 impl Batch {
-    fn set_lines(&mut self, seq_len: usize) {
+    fn set_lines(&mut self, task: &Task) {
         self.lines.clear();
-        for tokens in self.tokens.chunks_exact(seq_len) {
-            text::push_text(tokens, &mut self.lines);
+        for tokens in self.tokens.chunks_exact(task.seq_len()) {
+            task.push_line(tokens, &mut self.lines);
             self.lines.push(b'\n');
         }
     }
 
     /// The texts one by one.
-    pub(super) fn texts(&self) -> io::Result<impl Iterator<Item = &str>> {
-        Ok(std::str::from_utf8(&self.lines).map_err(io::Error::other)?.lines())
+    pub(super) fn texts(&self) -> io::Result<impl Iterator<Item = Cow<'_, str>>> {
+        let lines = std::str::from_utf8(&self.lines).map_err(io::Error::other)?.lines();
+        let escaped = self.escaped;
+        Ok(lines.map(move |line| if escaped { unescaped(line).into() } else { line.into() }))
     }
+}
+
+/// The text of a line in which `\`, line feeds and carriage returns are escaped.
+fn unescaped(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        text.push(match character {
+            '\\' => match characters.next() {
+                Some('n') => '\n',
+                Some('r') => '\r',
+                _ => '\\',
+            },
+            plain => plain,
+        });
+    }
+    text
 }
 
 /// A file being written, by its format.
@@ -176,7 +198,7 @@ impl<W: Write + Send> Layout<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ErrorKind, FlipFlop, Task};
+    use crate::{ErrorKind, FlipFlop, Task, text};
 
     /// A disk with room for so many bytes.
     struct SmallDisk {
