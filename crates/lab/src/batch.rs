@@ -4,7 +4,7 @@ use mnemoscope_engine::QueryRows;
 use mnemoscope_engine::burn::tensor::backend::Backend;
 use mnemoscope_engine::burn::tensor::{Int, Tensor, TensorData};
 use mnemoscope_stats::stream::Stream;
-use mnemoscope_task::{Scoring, Target, Task, Token, reads};
+use mnemoscope_task::{Scoring, Target, Task, Token};
 
 /// A question to the model: which example of the batch, where, and what is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub struct Question {
     pub query_pos: u32,
     /// The token that is right.
     pub answer: Token,
-    /// Place of the `w` whose symbol is read back; the query's own place for targets that are
-    /// not reads, which no number of an evaluation is made of.
+    /// Place of the `w` whose symbol is read back, or of the trigger after which the answer was seen
+    /// last; the query's own place for targets without such a place.
     pub write_pos: u32,
 }
 
@@ -45,7 +45,7 @@ impl Batch {
     ///
     /// # Arguments
     ///
-    /// - `scoring`: `Reads` asks at each `r` only; `All` asks for every next token.
+    /// - `scoring`: `Reads` asks at the task's scored places only; `All` asks for every next token.
     ///
     /// # Randomness
     ///
@@ -65,9 +65,10 @@ impl Batch {
         let mut questions = Vec::new();
         let (mut targets, mut trained): (Vec<Target>, Vec<(u32, Token)>) = Default::default();
         for (example, example_tokens) in (0_u32..).zip(tokens.chunks_exact(seq_len)) {
+            let index = first_index + u64::from(example);
             match scoring {
                 Scoring::Reads => {
-                    reads(example_tokens, &mut targets);
+                    task.targets_into(stream, index, example_tokens, &mut targets);
                     questions.extend(targets.iter().map(|target| Question {
                         example,
                         query_pos: target.query_pos,
@@ -129,7 +130,8 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use mnemoscope_task::{FlipFlop, oracle};
+    use mnemoscope_task::bigram::oracle as looking_back;
+    use mnemoscope_task::{Bigram, FlipFlop, oracle};
 
     use super::*;
 
@@ -171,5 +173,32 @@ mod tests {
         assert!(batch.questions.iter().all(|ask| {
             ask.answer == batch.example(ask.example as usize)[ask.query_pos as usize + 1]
         }));
+    }
+    #[test]
+    fn a_batch_of_bigrams_asks_where_the_answer_stands_in_the_context() {
+        let language = Bigram::paper(5);
+        let task = Task::Bigram(language.clone());
+        let stream = Stream::root(3).derive("batch test");
+        let batch = Batch::draw(&task, &stream, 5, 20, Scoring::Reads);
+        let mut expected = Vec::new();
+        for (example, tokens) in batch.tokens.chunks_exact(257).enumerate() {
+            let triggers = language.triggers_at(&mut stream.at(5 + example as u64));
+            let triggers: Vec<Token> = triggers.iter().map(|trigger| trigger.token).collect();
+            for found in looking_back::answers(tokens, &triggers) {
+                if let Some((write_pos, answer)) = found.seen {
+                    expected.push((example, found.query_pos, write_pos, answer));
+                }
+            }
+        }
+        let asked: Vec<_> = batch
+            .questions
+            .iter()
+            .map(|ask| {
+                let (query_pos, write_pos) = (ask.query_pos as usize, ask.write_pos as usize);
+                (ask.example as usize, query_pos, write_pos, ask.answer)
+            })
+            .collect();
+        assert_eq!(asked, expected);
+        assert!(asked.len() > 200);
     }
 }

@@ -20,6 +20,9 @@ use crate::{Error, ErrorKind};
 pub struct Replay {
     /// The error as the record has it.
     pub glitch: Glitch,
+    /// The language of the set it comes from, which knows what its tokens are called.
+    #[serde(skip)]
+    pub task: Task,
     /// The logits now, `[d_vocab]`.
     pub logits: Vec<f32>,
     /// Whether they are the recorded ones to the bit.
@@ -103,7 +106,8 @@ pub fn replay(run: &RunReader, glitch: Glitch) -> Result<Replay, Error> {
         .map(|(now, then)| (now - then).abs())
         .fold(0.0, f32::max);
     let attention = attention_at(&model, &batch, row, &device)?;
-    Ok(Replay { glitch, logits, same_bits, largest_difference, attention })
+    let task = task.clone();
+    Ok(Replay { glitch, task, logits, same_bits, largest_difference, attention })
 }
 
 /// The glitch's example, from its address.
@@ -125,7 +129,7 @@ fn draw_again(task: &Task, glitch: &Glitch) -> Result<Batch, Error> {
 /// Which of a batch's questions is the one at `query_pos`.
 fn row_of(batch: &Batch, query_pos: u32) -> Result<usize, Error> {
     batch.questions.iter().position(|ask| ask.query_pos == query_pos).ok_or_else(|| {
-        let message = format!("position {query_pos} of the example is not a read");
+        let message = format!("position {query_pos} of the example is not a scored place");
         Error::new(ErrorKind::Corrupt, message)
     })
 }

@@ -287,3 +287,39 @@ fn measuring_again_agrees_and_fresh_examples_are_others() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("it has val, val_dense, val_sparse"), "{error}");
 }
+
+/// A bigram task goes through all of a run: trained, measured where answers stand in the context,
+/// errors kept and seen again.
+#[test]
+fn a_model_can_be_trained_on_bigrams_and_its_errors_replayed() {
+    let spec = format!(
+        "[task]\nname = 'bigram'\nseq_len = 40\n[model]\n{TRANSFORMER}\n\
+         [train]\nn_steps = 4\nbatch_size = 4\nwarmup_steps = 2\ncurve_every = 2\n\
+         [eval]\nmax_glitches = 2\nn_resamples = 200\n\
+         [eval.val]\nn_examples = 20\ncurve_examples = 5\n"
+    );
+    let plan = resolve(&spec, None, &[], None).unwrap().arms.remove(0).plans.remove(0);
+    let folder = tempfile::tempdir().unwrap();
+    let run = sealed(&plan, folder.path());
+    let result = run.result().unwrap();
+    let n_trials = result["eval"]["val"]["n_trials"].as_u64().unwrap();
+    let stream = mnemoscope_lab::task::split::eval_stream(0, "val");
+    let task = &plan.eval.sets["val"].task;
+    let mut targets = Vec::new();
+    let n_scored: usize = (0..20)
+        .map(|index| {
+            task.targets_into(&stream, index, &task.example(&stream, index), &mut targets);
+            targets.len()
+        })
+        .sum();
+    assert!(n_scored > 0);
+    assert_eq!(n_trials, n_scored as u64);
+    let names = run.names("glitches").unwrap();
+    assert!(!names.is_empty(), "a model of four steps makes errors");
+    for name in names {
+        let glitch: Glitch = serde_json::from_value(run.json(&name).unwrap()).unwrap();
+        assert_eq!(glitch.text, task.line(&glitch.tokens));
+        assert_eq!(glitch.tokens[glitch.write_pos as usize + 1], glitch.expected);
+        assert!(replay(&run, glitch).unwrap().same_bits, "{name}");
+    }
+}

@@ -9,7 +9,7 @@ pub use tally::{Answered, Tally};
 use mnemoscope_engine::Ops;
 use mnemoscope_model::{Model, ModelSpec, hook::NoHooks};
 use mnemoscope_stats::stream::Stream;
-use mnemoscope_task::{Scoring, Task, text};
+use mnemoscope_task::{Scoring, Task};
 
 use crate::batch::Batch;
 use crate::{Error, ErrorKind};
@@ -65,7 +65,7 @@ pub struct Measured {
 /// Measures `model` on an exam.
 ///
 /// Examples are drawn, answered and forgotten a few at a time, so memory does not grow with the
-/// set. Only reads are scored, and the model computes only what they need.
+/// set. Only the scored places are asked, and the model computes only what they need.
 ///
 /// # Arguments
 ///
@@ -196,7 +196,7 @@ impl SeenError {
             index: self.index,
             query_pos: self.query_pos,
             write_pos: self.write_pos,
-            text: text::to_text(&self.tokens),
+            text: exam.task.line(&self.tokens),
             tokens: self.tokens,
             expected: self.expected,
             predicted: self.answered.predicted,

@@ -132,9 +132,14 @@ impl Found {
         let n_symbols = plan.task.n_symbols();
         let d_vocab = plan.task.d_vocab();
         if plan.model.d_vocab() < d_vocab as usize {
+            let tokens = match plan.task {
+                Task::FlipFlop(_) | Task::Mixture(_) => {
+                    format!("{d_vocab} tokens (3 and n_symbols = {n_symbols})")
+                }
+                Task::Bigram(_) => format!("{d_vocab} tokens"),
+            };
             let message = format!(
-                "d_vocab is {}, but the task has {d_vocab} tokens (3 and n_symbols = {n_symbols}); \
-                 leave d_vocab out to follow the task",
+                "d_vocab is {}, but the task has {tokens}; leave d_vocab out to follow the task",
                 plan.model.d_vocab()
             );
             self.push("model.d_vocab", message);
@@ -142,7 +147,9 @@ impl Found {
         let sets = plan.eval.sets.iter().map(|(name, set)| (format!("eval.{name}"), &set.task));
         let tasks: Vec<_> = std::iter::once(("task".to_owned(), &plan.task)).chain(sets).collect();
         for (path, task) in &tasks {
-            if task.n_symbols() != n_symbols {
+            if let Some((field, message)) = other_vocabulary(task, &plan.task) {
+                self.push(format!("{path}.{field}"), message);
+            } else if task.n_symbols() != n_symbols {
                 let message = format!(
                     "n_symbols is {}, but the model is trained on n_symbols = {n_symbols}; \
                      use the same vocabulary",
@@ -151,15 +158,35 @@ impl Found {
                 self.push(format!("{path}.n_symbols"), message);
             }
         }
-        let Some((path, task)) = tasks.iter().max_by_key(|(_, task)| task.seq_len()) else {
+        let Some((path, task)) = tasks.iter().max_by_key(|(_, task)| task.n_ctx()) else {
             return;
         };
-        if let Some(n_ctx) = plan.model.n_ctx().filter(|&n_ctx| n_ctx < task.seq_len()) {
+        if let Some(n_ctx) = plan.model.n_ctx().filter(|&n_ctx| n_ctx < task.n_ctx()) {
             let message = format!(
                 "n_ctx is {n_ctx}, but {path}.seq_len is {}; use at least that, or leave n_ctx out",
-                task.seq_len()
+                task.n_ctx()
             );
             self.push("model.n_ctx", message);
         }
+    }
+}
+
+/// Why the tokens of a set mean something else than those the model is trained on.
+fn other_vocabulary(task: &Task, trained: &Task) -> Option<(&'static str, String)> {
+    match (task, trained) {
+        (Task::Bigram(set), Task::Bigram(trained)) => (set.corpus != trained.corpus).then(|| {
+            let message = "the corpus is another one than the model is trained on; use the same";
+            ("corpus", message.to_owned())
+        }),
+        (Task::Bigram(_), _) | (_, Task::Bigram(_)) => {
+            let message = format!(
+                "the set is {}, but the model is trained on {}, which has other tokens; use the \
+                 same family",
+                task.name(),
+                trained.name()
+            );
+            Some(("name", message))
+        }
+        (Task::FlipFlop(_) | Task::Mixture(_), _) => None,
     }
 }

@@ -87,10 +87,11 @@ fn refusal(complaints: Complaints) -> Error {
 /// Every path a spec may have.
 pub(super) fn vocabulary() -> &'static BTreeSet<String> {
     /// One spec of each kind; together they are asked for every key there is.
-    const KINDS: [&str; 2] = [
+    const KINDS: [&str; 3] = [
         "task = { name = 'mixture', parts = [{}] }\n\
          arm = [{ name = 'a' }]\nclaim = [{ text = 'a' }]\nsweep.seed = { count = 1 }",
         "model.name = 'lstm'",
+        "task.name = 'bigram'",
     ];
     static NOTHING: BTreeSet<String> = BTreeSet::new();
     static VOCABULARY: OnceLock<BTreeSet<String>> = OnceLock::new();

@@ -5,7 +5,8 @@ use std::path::Path;
 use insta::assert_snapshot;
 use mnemoscope_model::ModelSpec;
 use mnemoscope_store::canonical;
-use mnemoscope_task::Task;
+use mnemoscope_task::bigram::Outputs;
+use mnemoscope_task::{Bigram, Task};
 
 use super::resolve::vocabulary;
 use super::*;
@@ -217,7 +218,7 @@ val = [1]
       study.toml:3:9: model: found 3; allowed: a table, such as `[model]`
       study.toml:6:9: task.n_ops: found 1.5; allowed: a whole number from 2 to 2147483647
       study.toml:7:12: task.p_ignore: found true; allowed: a number from 0 to 1
-      study.toml:8:8: task.name: found "flipflip"; allowed: "flipflop", "mixture"; did you mean "flipflop"?
+      study.toml:8:8: task.name: found "flipflip"; allowed: "flipflop", "mixture", "bigram"; did you mean "flipflop"?
       study.toml:11:11: train.n_steps: found 0; allowed: a whole number from 1
       study.toml:12:14: train.batch_size: found 99999999999; allowed: a whole number from 1 to 4294967295
       study.toml:13:9: train.beta1: found 1.0; allowed: a number from 0 to below 1
@@ -650,4 +651,62 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_bigram_task_has_fields_and_sets_of_its_own() {
+    let said = plan("task = { name = 'bigram', n_triggers = 3, outputs = 'bigram' }", &[]);
+    let language = Bigram { outputs: Outputs::Bigram, ..Bigram::paper(3) };
+    assert_eq!(said.task, Task::Bigram(language.clone()));
+    // One set, of the same language; the model has its vocabulary and as many positions.
+    let sets: Vec<_> =
+        said.eval.sets.iter().map(|(name, set)| (name.as_str(), &set.task)).collect();
+    assert_eq!(sets, [("val", &said.task)]);
+    assert_eq!((said.model.d_vocab(), said.model.n_ctx()), (65, Some(256)));
+    let own = "task.name = 'bigram'\neval.uniform = { outputs = 'bigram', n_examples = 9 }";
+    let own = plan(own, &["eval.val.n_examples=0"]);
+    assert_eq!(own.eval.sets.keys().collect::<Vec<_>>(), ["uniform"]);
+    let language = Bigram { outputs: Outputs::Bigram, ..Bigram::paper(5) };
+    assert_eq!(own.eval.sets["uniform"].task, Task::Bigram(language));
+    assert_eq!(Plan::from_value(&own.to_value()).unwrap(), own);
+    let share = own.estimate().unwrap().train_flops;
+    assert!(share.is_finite() && share > 0.0);
+}
+
+#[test]
+fn a_bigram_task_that_cannot_be_is_refused_at_its_field() {
+    assert_snapshot!(refusal("task = { name = 'bigram', n_triggers = 66 }", &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:1:40: task.n_triggers: n_triggers is 66, but the corpus has 65 tokens; use at most 65
+    ");
+    assert_snapshot!(
+        refusal("task = { name = 'bigram', triggers = 'fixed', offset = 65 }", &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:1:56: task.offset: offset is 65, which leaves none of the 65 tokens of the corpus to be a trigger; use less
+    ");
+    assert_snapshot!(refusal("task = { name = 'bigram', p_ignore = 0.5 }", &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:1:27: task.p_ignore: `p_ignore` does not go with this kind of task; known here: `name`, `corpus`, `seq_len`, `triggers`, `n_triggers`, `offset`, `outputs`, `output_split`, `no_repeat`, `scored`
+    ");
+    assert_snapshot!(refusal("task = { name = 'bigram', corpus = 'bible' }", &[]), @r#"
+    one thing is wrong with study.toml:
+      study.toml:1:36: task.corpus: found "bible"; allowed: "tiny-shakespeare"
+    "#);
+    assert_snapshot!(
+        refusal("task.name = 'bigram'\neval.val = { name = 'flipflop', seq_len = 64 }", &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:2:21: eval.val.name: the set is flipflop, but the model is trained on bigram, which has other tokens; use the same family
+    ");
+    assert_snapshot!(refusal("task.name = 'bigram'\nmodel.d_vocab = 64", &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:2:17: model.d_vocab: d_vocab is 64, but the task has 65 tokens; leave d_vocab out to follow the task
+    ");
+    assert_snapshot!(refusal("task.name = 'bigram'\nmodel.n_ctx = 255", &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:2:15: model.n_ctx: n_ctx is 255, but eval.val.seq_len is 256; use at least that, or leave n_ctx out
+    ");
+    assert_snapshot!(refusal("task.name = 'bigram'\neval.vall = { n_examples = 3 }", &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:2:6: eval.vall: unknown set; did you mean `val`? (a set of your own says at least a key of its language and n_examples)
+    ");
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mnemoscope_task::Task;
 
+use super::bigram;
 use super::task::{self, Defaults};
 use crate::plan::complaint::Fault;
 use crate::plan::reader::{Allowed, Section};
@@ -30,15 +31,23 @@ pub(super) fn read(mut section: Section<'_, '_>, trained: &Task) -> (EvalPlan, B
     let confidence = section.real("confidence", 0.95, Allowed::INSIDE);
     let max_glitches = section.whole32("max_glitches", 100, 0);
     let n_resamples = section.whole32("n_resamples", 2_000, 1);
+    let bigram = match trained {
+        Task::Bigram(language) => Some(language),
+        Task::FlipFlop(_) | Task::Mixture(_) => None,
+    };
     let shape = |p_ignore| Defaults {
-        seq_len: u32::try_from(trained.seq_len()).unwrap_or(u32::MAX),
+        seq_len: u32::try_from(trained.n_ctx()).unwrap_or(u32::MAX),
         n_symbols: trained.n_symbols(),
         p_ignore,
+        bigram,
     };
     let mut sets = BTreeMap::new();
     let mut named = BTreeSet::new();
     for Published { name, p_ignore, n_examples, curve_examples } in PUBLISHED {
         let mut set = section.table(name);
+        // Sparse and dense are words of flip-flop: of a bigram language there is `val`.
+        let left_out = bigram.is_some() && name != PUBLISHED[0].name;
+        let n_examples = if left_out { 0 } else { n_examples };
         let n_examples = set.whole("n_examples", n_examples, 0..=u64::MAX);
         read_set(set, name, shape(p_ignore), n_examples, curve_examples, &mut sets);
         named.insert(name.to_owned());
@@ -47,7 +56,7 @@ pub(super) fn read(mut section: Section<'_, '_>, trained: &Task) -> (EvalPlan, B
         section.accept(name);
         let mut set = set;
         named.insert(name.to_owned());
-        if let Err(message) = check_own_set(name, &set) {
+        if let Err(message) = check_own_set(name, &set, bigram.is_some()) {
             set.complain(Fault::Key, "", message);
             continue;
         }
@@ -61,7 +70,7 @@ pub(super) fn read(mut section: Section<'_, '_>, trained: &Task) -> (EvalPlan, B
 fn read_set(
     mut set: Section<'_, '_>,
     name: &str,
-    defaults: Defaults,
+    defaults: Defaults<'_>,
     n_examples: u64,
     curve_examples: u64,
     sets: &mut BTreeMap<String, EvalSet>,
@@ -76,8 +85,13 @@ fn read_set(
 
 /// A set beside the published ones must say what it is: a misspelt name would otherwise measure
 /// something nobody meant.
-fn check_own_set(name: &str, set: &Section<'_, '_>) -> Result<(), String> {
-    let says_language = ["p_ignore", "parts"].iter().any(|key| set.has(key));
+fn check_own_set(name: &str, set: &Section<'_, '_>, of_bigram: bool) -> Result<(), String> {
+    let (keys, least): (&[&str], _) = if of_bigram {
+        (&bigram::KEYS, "a key of its language")
+    } else {
+        (&["p_ignore", "parts"], "p_ignore")
+    };
+    let says_language = keys.iter().any(|key| set.has(key));
     if !(says_language && set.has("n_examples")) {
         let published = PUBLISHED.map(|set| set.name);
         let meant = match suggest::nearest(name, published) {
@@ -85,7 +99,7 @@ fn check_own_set(name: &str, set: &Section<'_, '_>) -> Result<(), String> {
             None => format!("known here: {}", suggest::listed(published)),
         };
         return Err(format!(
-            "unknown set; {meant} (a set of your own says at least p_ignore and n_examples)"
+            "unknown set; {meant} (a set of your own says at least {least} and n_examples)"
         ));
     }
     let plain = |letter: char| matches!(letter, 'a'..='z' | '0'..='9' | '_' | '-');

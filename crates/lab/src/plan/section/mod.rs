@@ -2,6 +2,7 @@
 //!
 //! The defaults are those of Liu et al. 2023, arXiv:2306.00946, appendix B.2.
 
+mod bigram;
 mod eval;
 mod model;
 mod task;

@@ -60,7 +60,7 @@ pub(super) fn read(mut section: Section<'_, '_>, task: &Task, eval: &EvalPlan) -
                 _ => TransformerSpec::fflm_base(),
             };
             let tasks = std::iter::once(task).chain(eval.sets.values().map(|set| &set.task));
-            let longest = tasks.map(Task::seq_len).max().unwrap_or(base.n_ctx);
+            let longest = tasks.map(Task::n_ctx).max().unwrap_or(base.n_ctx);
             let base = TransformerSpec { d_vocab, n_ctx: longest, ..base };
             ModelSpec::Transformer(read_transformer(&mut section, base))
         }

@@ -1,28 +1,35 @@
 //! `[task]`, and the language of an evaluation set.
 
-use mnemoscope_task::{FlipFlop, Mixture, Part, Task};
+use mnemoscope_task::{Bigram, FlipFlop, Mixture, Part, Task};
 
+use super::bigram;
 use crate::plan::complaint::Fault;
 use crate::plan::reader::{Allowed, Section, as_written};
 
 /// What a language is where a spec says nothing.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Defaults {
+pub(super) struct Defaults<'a> {
     pub(super) seq_len: u32,
     pub(super) n_symbols: u32,
     pub(super) p_ignore: f64,
+    /// The bigram language that the model is trained on, if it is one.
+    pub(super) bigram: Option<&'a Bigram>,
 }
 
-impl Defaults {
+impl Defaults<'_> {
     /// The paper's training set, FFL(0.8).
-    const TRAIN: Self = Self { seq_len: 512, n_symbols: 2, p_ignore: 0.8 };
+    const TRAIN: Self = Self { seq_len: 512, n_symbols: 2, p_ignore: 0.8, bigram: None };
 }
 
 #[derive(Clone, Copy)]
 enum Name {
     FlipFlop,
     Mixture,
+    Bigram,
 }
+
+/// Triggers of a bigram language where a spec says nothing: as in most figures of its paper.
+const N_TRIGGERS: u32 = 5;
 
 /// The language a model is trained on.
 pub(super) fn read_train_task(mut section: Section<'_, '_>) -> Task {
@@ -32,17 +39,23 @@ pub(super) fn read_train_task(mut section: Section<'_, '_>) -> Task {
 }
 
 /// The language that a table describes; the table may hold more.
-pub(super) fn read(section: &mut Section<'_, '_>, defaults: Defaults) -> Task {
-    const NAMES: &[(&str, Name)] = &[("flipflop", Name::FlipFlop), ("mixture", Name::Mixture)];
-    let name = section.choice("name", NAMES, Name::FlipFlop);
+pub(super) fn read(section: &mut Section<'_, '_>, defaults: Defaults<'_>) -> Task {
+    const NAMES: &[(&str, Name)] =
+        &[("flipflop", Name::FlipFlop), ("mixture", Name::Mixture), ("bigram", Name::Bigram)];
+    let usual = if defaults.bigram.is_some() { Name::Bigram } else { Name::FlipFlop };
+    let name = section.choice("name", NAMES, usual);
+    if let Name::Bigram = name {
+        let paper = Bigram::paper(N_TRIGGERS);
+        return Task::Bigram(bigram::read(section, defaults.bigram.unwrap_or(&paper)));
+    }
     let shape = Defaults {
         seq_len: read_seq_len(section, defaults.seq_len),
         n_symbols: section.whole32("n_symbols", defaults.n_symbols, 0),
         ..defaults
     };
     match name {
-        Name::FlipFlop => Task::FlipFlop(read_language(section, shape)),
         Name::Mixture => Task::Mixture(read_mixture(section, shape)),
+        Name::FlipFlop | Name::Bigram => Task::FlipFlop(read_language(section, shape)),
     }
 }
 
@@ -64,7 +77,7 @@ fn read_seq_len(section: &mut Section<'_, '_>, default: u32) -> u32 {
     from_ops
 }
 
-fn read_language(section: &mut Section<'_, '_>, defaults: Defaults) -> FlipFlop {
+fn read_language(section: &mut Section<'_, '_>, defaults: Defaults<'_>) -> FlipFlop {
     let p_ignore = section.real("p_ignore", defaults.p_ignore, Allowed::SHARE);
     let p_write = section.real_if_given("p_write", Allowed::SHARE);
     let p_read = section.real_if_given("p_read", Allowed::SHARE);
@@ -96,13 +109,13 @@ fn half_of_the_rest(p_ignore: f64) -> f64 {
     as_written((1.0 - p_ignore) / 2.0)
 }
 
-fn shorthand(defaults: Defaults) -> FlipFlop {
-    let Defaults { seq_len, n_symbols, p_ignore } = defaults;
+fn shorthand(defaults: Defaults<'_>) -> FlipFlop {
+    let Defaults { seq_len, n_symbols, p_ignore, .. } = defaults;
     let p_write = half_of_the_rest(p_ignore);
     FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols }
 }
 
-fn read_mixture(section: &mut Section<'_, '_>, defaults: Defaults) -> Mixture {
+fn read_mixture(section: &mut Section<'_, '_>, defaults: Defaults<'_>) -> Mixture {
     let Some(sections) = section.tables("parts") else {
         if !section.has("parts") {
             let message = "a mixture needs parts, such as \
