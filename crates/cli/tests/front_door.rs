@@ -179,6 +179,26 @@ fn examples_are_written_in_every_format_and_read_the_same() {
 }
 
 #[test]
+fn bigrams_of_any_text_are_written() {
+    let door = Door::new();
+    door.write("rhyme.txt", &"row, row, row your boat\ngently down the stream\n".repeat(2));
+    let of_text = ["generate", "bigram", "--n", "4", "--corpus", "rhyme.txt", "--seq-len", "30"];
+    let flags = ["--triggers", "fixed", "--offset", "1", "--n-triggers", "2", "-o", "a.npy"];
+    let said = door.run(&[&of_text[..], &flags, &["--json"]].concat()).code(0).json();
+    let task = &said["provenance"]["task"];
+    assert_eq!((&task["name"], &task["offset"]), (&"bigram".into(), &1.into()));
+    assert_eq!(task["corpus"]["characters"], "\n ,abdeghlmnorstuwy");
+    assert_eq!(said["n_tokens"], 4 * 31);
+    let built_in = ["generate", "bigram", "--n", "3", "-o", "-"];
+    let printed = door.run(&built_in).code(0).stdout();
+    assert_eq!(printed.lines().count(), 3);
+    let said =
+        door.run(&["generate", "bigram", "--n", "3", "-o", "b.txt", "--json"]).code(0).json();
+    assert_eq!(said["provenance"]["task"]["corpus"], "tiny-shakespeare");
+    assert_eq!(fs::read_to_string(door.path("b.txt")).unwrap(), printed);
+}
+
+#[test]
 fn the_gallery_knows_its_tasks() {
     let door = Door::new();
     let names = door.run(&["gallery", "-q"]).code(0).stdout();

@@ -107,6 +107,43 @@ fn examples_that_no_language_has_are_refused() {
 }
 
 #[test]
+fn bigrams_that_no_text_gives_are_refused() {
+    let door = Door::new();
+    door.write("empty.txt", "");
+    door.write("one.txt", "aaaa");
+    door.write("two.txt", "abab\na");
+    fs::write(door.path("bytes.txt"), *b"a\xff").unwrap();
+    for (flags, code, expected) in [
+        (&["--corpus", "empty.txt"][..], 2, "the corpus is empty"),
+        (&["--corpus", "one.txt"], 2, "no character but `a`"),
+        (&["--corpus", "bytes.txt"], 3, "byte 1 is not text in UTF-8"),
+        (&["--corpus", "nowhere.txt"], 4, "cannot read nowhere.txt"),
+        (&["--n-triggers", "66"], 2, "the corpus has 65 tokens; use at most 65"),
+        (&["--triggers", "fixed", "--offset", "65"], 2, "leaves none of the 65 tokens"),
+        (&["--offset", "1"], 2, "only fixed triggers have one"),
+        (
+            &["--corpus", "two.txt", "--n-triggers", "1", "--output-split", "test", "--no-repeat"],
+            2,
+            "no output is left for the trigger `b`",
+        ),
+        (&["--p-ignore", "0.8"], 2, "--p-ignore belongs to flipflop and mixture"),
+    ] {
+        let arguments = [&["generate", "bigram", "--n", "2", "-o", "a.txt"], flags].concat();
+        let said = door.run(&arguments).code(code);
+        assert!(said.words().contains(expected), "{flags:?}: {}", said.words());
+        assert_eq!(said.words().matches("error: ").count(), 1, "said once: {}", said.words());
+        assert!(!door.path("a.txt").exists());
+    }
+    let stray = ["generate", "flipflop", "--n", "2", "-o", "a.txt", "--no-repeat"];
+    let said = door.run(&stray).code(2);
+    assert!(
+        said.words().contains("--no-repeat belongs to the bigram language"),
+        "{}",
+        said.words()
+    );
+}
+
+#[test]
 fn a_store_or_run_that_is_not_there_is_named() {
     let door = Door::new();
     let said = door.run(&["runs"]).code(2);

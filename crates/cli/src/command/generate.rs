@@ -1,15 +1,19 @@
 //! `mnemoscope generate`: examples of a task as a file, with where they came from.
 
+mod bigram;
+
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use mnemoscope_lab::clock::Clock as _;
 use mnemoscope_lab::task::file::{self, Provenance, Source};
-use mnemoscope_lab::task::{FlipFlop, Mixture, Part, Task, text};
+use mnemoscope_lab::task::{FlipFlop, Mixture, Part, Task};
 use mnemoscope_view::number;
 use mnemoscope_view::text::facts;
 use serde_json::{Value, json};
+
+use bigram::BigramFlags;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -23,6 +27,8 @@ enum Language {
     Flipflop,
     /// Several flip-flop languages, one drawn for each example
     Mixture,
+    /// Chance bigrams of characters, and triggers that keep their output
+    Bigram,
 }
 
 /// Flags of `generate`.
@@ -36,9 +42,10 @@ pub(crate) struct Flags {
     /// Where to: .jsonl, .parquet, .npy or .txt; `-` prints text
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// Tokens in an example, even
-    #[arg(long, value_name = "T", default_value_t = 512)]
-    seq_len: u32,
+    /// Tokens in an example, even; in the bigram language one more is drawn, the answer at the last
+    /// [default: 512; bigram: 256]
+    #[arg(long, value_name = "T")]
+    seq_len: Option<u32>,
     /// How often to ignore; for a mixture, one number for each part [default: 0.8; mixture:
     /// 0.8,0.98,0.1]
     #[arg(long, value_name = "P", value_delimiter = ',')]
@@ -49,9 +56,9 @@ pub(crate) struct Flags {
     /// How often to read [default: what writing and ignoring leave]
     #[arg(long, value_name = "P")]
     p_read: Option<f64>,
-    /// How many symbols a write can store
-    #[arg(long, value_name = "M", default_value_t = 2)]
-    n_symbols: u32,
+    /// How many symbols a write can store [default: 2]
+    #[arg(long, value_name = "M")]
+    n_symbols: Option<u32>,
     /// `train`, or the name of an evaluation set; different names never share an example
     #[arg(long, value_name = "NAME", default_value = "train", visible_alias = "set-name")]
     stream: String,
@@ -61,6 +68,8 @@ pub(crate) struct Flags {
     /// Index of the first example
     #[arg(long, value_name = "I", default_value_t = 0)]
     first: u64,
+    #[command(flatten)]
+    bigram: BigramFlags,
 }
 
 /// What was written.
@@ -159,7 +168,7 @@ fn print(source: &Source, session: &Session) -> Result<Exit, Failure> {
     let mut stdout = BufWriter::new(io::stdout().lock());
     for index in source.first_index..end {
         source.task.example_into(&stream, index, &mut tokens);
-        match writeln!(stdout, "{}", text::to_text(&tokens)) {
+        match writeln!(stdout, "{}", source.task.line(&tokens)) {
             Ok(()) => {}
             Err(gone) if gone.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
             Err(refusal) => return Err(crate::session::unwritable(&refusal)),
@@ -172,7 +181,11 @@ fn print(source: &Source, session: &Session) -> Result<Exit, Failure> {
 impl Flags {
     /// The language that the flags describe.
     fn task(&self) -> Result<Task, Failure> {
+        self.check_language()?;
         let p_ignores = match (self.task, self.p_ignore.as_slice()) {
+            (Language::Bigram, _) => {
+                return Ok(Task::Bigram(self.bigram.language(self.seq_len)?));
+            }
             (Language::Flipflop, []) => &[0.8],
             // The paper's appendix; its main text has 0.9 in the place of 0.8.
             (Language::Mixture, []) => &[0.8, 0.98, 0.1][..],
@@ -188,10 +201,31 @@ impl Flags {
                 "flipflop takes one --p-ignore, got {}; `generate mixture` takes several",
                 many.len()
             ))),
-            (Language::Mixture, _) => {
+            (Language::Mixture | Language::Bigram, _) => {
                 let part = |task| Part { weight: 1.0, task };
                 Ok(Task::Mixture(Mixture::new(parts.into_iter().map(part).collect())?))
             }
+        }
+    }
+
+    /// Refuses a flag of a language that was not asked for.
+    fn check_language(&self) -> Result<(), Failure> {
+        let (stray, owners) = match self.task {
+            Language::Flipflop | Language::Mixture => (self.bigram.given(), "the bigram language"),
+            Language::Bigram => {
+                let flipflop = [
+                    ("--p-ignore", !self.p_ignore.is_empty()),
+                    ("--p-write", self.p_write.is_some()),
+                    ("--p-read", self.p_read.is_some()),
+                    ("--n-symbols", self.n_symbols.is_some()),
+                ];
+                let given = flipflop.into_iter().find_map(|(flag, given)| given.then_some(flag));
+                (given, "flipflop and mixture")
+            }
+        };
+        match stray {
+            Some(flag) => Err(Failure::usage(format!("{flag} belongs to {owners}; leave it out"))),
+            None => Ok(()),
         }
     }
 
@@ -204,7 +238,8 @@ impl Flags {
             (None, Some(p_read)) => (1.0 - p_ignore - p_read, p_read),
             (Some(p_write), Some(p_read)) => (p_write, p_read),
         };
-        Ok(FlipFlop::new(self.seq_len, p_write, p_read, p_ignore, self.n_symbols)?)
+        let (seq_len, n_symbols) = (self.seq_len.unwrap_or(512), self.n_symbols.unwrap_or(2));
+        Ok(FlipFlop::new(seq_len, p_write, p_read, p_ignore, n_symbols)?)
     }
 }
 

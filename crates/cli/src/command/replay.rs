@@ -6,7 +6,6 @@ use clap::Args;
 use mnemoscope_lab::eval::Glitch;
 use mnemoscope_lab::plan::Plan;
 use mnemoscope_lab::replay::{Replay, replay};
-use mnemoscope_lab::task::text::token_text;
 use mnemoscope_store::{RunReader, read_json};
 use mnemoscope_view::glitch::{Head, Picture, page};
 use serde::Deserialize as _;
@@ -44,7 +43,7 @@ impl Replayed {
     }
 
     fn picture(&self) -> Picture {
-        let Replay { glitch, logits, attention, .. } = &self.replay;
+        let Replay { glitch, task, logits, attention, .. } = &self.replay;
         let head = |it: &mnemoscope_lab::replay::HeadAttention| Head {
             layer: it.layer,
             head: it.head,
@@ -56,8 +55,8 @@ impl Replayed {
             step: glitch.step,
             set: glitch.set.clone(),
             index: glitch.index,
-            words: glitch.tokens.iter().map(|&token| token_text(token)).collect(),
-            vocab: (0..d_vocab).map(token_text).collect(),
+            words: glitch.tokens.iter().map(|&token| task.token_text(token)).collect(),
+            vocab: (0..d_vocab).map(|token| task.token_text(token)).collect(),
             query_pos: glitch.query_pos as usize,
             write_pos: glitch.write_pos as usize,
             expected: usize::from(glitch.expected),
