@@ -9,7 +9,7 @@
 //! - a frozen value matrix and the output matrix behind it are one matrix, and the values of the
 //!   second layer are the residual stream itself;
 //! - the feed-forward is linear, so it and the unembedding are one matrix, and the output matrix of
-//!   the second layer is multiplied into it as well: the stream behind that layer is never made.
+//!   the second layer is multiplied into it as well: that layer mixes logits, not vectors.
 
 use mnemoscope_lab::engine::burn::tensor::backend::AutodiffBackend;
 use mnemoscope_lab::engine::burn::tensor::{Int, Tensor, TensorData};
@@ -118,10 +118,12 @@ impl Simplified {
         let x = CpuAutodiff::add(x, mixed);
         let flat = |x: Tensor<CpuAutodiff, 3>| x.reshape([BATCH * SEQ_LEN, D]);
         let keys = product(flat(x.clone()), k2.clone()).reshape([BATCH, SEQ_LEN, D]);
-        let mixed = CpuAutodiff::causal_attention_of(x.clone(), keys, x.clone(), &attend);
         let output = unembed.clone() + product(ff.clone(), unembed.clone());
         let mixed_output = product(product(v2.clone(), o2.clone()), output.clone());
-        CpuAutodiff::add(product(flat(x), output), product(flat(mixed), mixed_output))
+        let logits = product(flat(x.clone()), output);
+        let values = product(flat(x.clone()), mixed_output).reshape([BATCH, SEQ_LEN, D_VOCAB]);
+        let mixed = CpuAutodiff::causal_attention_of(x, keys, values, &attend);
+        CpuAutodiff::add(logits, mixed.reshape([BATCH * SEQ_LEN, D_VOCAB]))
     }
 
     /// A step of SGD with momentum, as `torch.optim.SGD` takes it.

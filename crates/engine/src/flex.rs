@@ -362,13 +362,16 @@ impl Ops for Flex {
         v: Tensor<Self, 3>,
         attend: &Attend,
     ) -> (Tensor<Self, 3>, Saved<Self>) {
-        let ([batch, seq_len, d], dims) = attention_dims(&q, 1, attend.n_heads);
-        assert_eq!([q.dims(); 2], [k.dims(), v.dims()], "q, k and v are not of one shape");
+        let ([batch, seq_len, _], dims) = attention_dims(&q, 1, attend.n_heads);
+        assert_eq!(q.dims(), k.dims(), "q and k are not of one shape");
+        let ([v_batch, v_len, d_values], of_values) = attention_dims(&v, 1, attend.n_heads);
+        assert_eq!([batch, seq_len], [v_batch, v_len], "v is not [batch, pos, ..] of q and k");
+        let dims = kernel::attention::Dims { d_value: of_values.d_head, ..dims };
         let [q, k, v] = [q, k, v].map(dense);
         let qkv = [q.storage(), k.storage(), v.storage()];
         let form = Form::new(dims, attend, None);
         let (y, lse) = kernel::attention::Apart { qkv, form }.forward();
-        let y: Tensor<Self, 3> = tensor(y, [batch, seq_len, d + attend.n_stats()]);
+        let y: Tensor<Self, 3> = tensor(y, [batch, seq_len, d_values + attend.n_stats()]);
         let y_kept = y.clone().into_primitive().tensor();
         (y, Saved(vec![q, k, v, y_kept, row(lse)]))
     }
@@ -380,13 +383,17 @@ impl Ops for Flex {
         d_y: Tensor<Self, 3>,
     ) -> [Option<Tensor<Self, 3>>; 3] {
         let [q, k, v, y, lse] = saved.take();
-        let q: Tensor<Self, 3> = wrap(q);
-        let (shape, (_, dims)) = (q.dims(), attention_dims(&q, 1, attend.n_heads));
-        let (q, d_y) = (dense(q), dense(d_y));
+        let (q, v): (Tensor<Self, 3>, Tensor<Self, 3>) = (wrap(q), wrap(v));
+        let (_, dims) = attention_dims(&q, 1, attend.n_heads);
+        let (_, of_values) = attention_dims(&v, 1, attend.n_heads);
+        let dims = kernel::attention::Dims { d_value: of_values.d_head, ..dims };
+        let shapes = [q.dims(), q.dims(), v.dims()];
+        let (q, v, d_y) = (dense(q), dense(v), dense(d_y));
         let (qkv, form) = ([&q, &k, &v].map(|part| part.storage()), Form::new(dims, attend, None));
         let trace = kernel::attention::Trace { y: y.storage(), lse: lse.storage() };
         let grads = kernel::attention::Apart { qkv, form }.backward(trace, d_y.storage(), wanted);
-        grads.map(|grad| grad.map(|grad| tensor(grad, shape)))
+        let mut shapes = shapes.into_iter();
+        grads.map(|grad| shapes.next().and_then(|shape| Some(tensor(grad?, shape))))
     }
 
     fn rotary(
@@ -535,7 +542,8 @@ fn attention_dims(
         n_heads > 0 && d * n_parts == width && d.is_multiple_of(n_heads),
         "[batch, pos, {width}] is not {n_parts} parts of {n_heads} heads each"
     );
-    ([batch, seq_len, d], kernel::attention::Dims { seq_len, n_heads, d_head: d / n_heads })
+    let d_head = d / n_heads;
+    ([batch, seq_len, d], kernel::attention::Dims { seq_len, n_heads, d_head, d_value: d_head })
 }
 
 /// A table of biases as the kernels want it.

@@ -373,13 +373,14 @@ pub trait Ops: Backend {
     /// [`causal_attention`](Self::causal_attention) of queries, keys and values that are tensors of
     /// their own.
     ///
-    /// For projections that are the identity, or frozen, or looked up: nothing has to be packed, and
-    /// the products that only serve the gradient of an operand without one are left out.
+    /// For projections that are the identity, or frozen, or looked up, and for values of another width
+    /// than the keys: nothing has to be packed, and the products that only serve the gradient of an
+    /// operand without one are left out.
     ///
     /// # Shapes
     ///
-    /// `q`, `k`, `v: [batch, pos, d]` -> `[batch, pos, d]`, or `[batch, pos, d + 3 n_heads]` with
-    /// statistics
+    /// `q`, `k: [batch, pos, d]`, `v: [batch, pos, d_v]`, both `n_heads` heads wide
+    /// -> `[batch, pos, d_v]`, or `[batch, pos, d_v + 3 n_heads]` with statistics
     fn causal_attention_of(
         q: Tensor<Self, 3>,
         k: Tensor<Self, 3>,

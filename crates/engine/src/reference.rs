@@ -125,15 +125,17 @@ pub fn causal_attention_of<B: Backend>(
     attention_of_all([q, k, v], None, attend)
 }
 
-/// Attention of every place, from queries, keys and values `[batch, pos, d]`.
+/// Attention of every place, from queries, keys and values `[batch, pos, ..]`.
 fn attention_of_all<B: Backend>(
     qkv: [Tensor<B, 3>; 3],
     bias: Option<Tensor<B, 2>>,
     attend: &Attend,
 ) -> Tensor<B, 3> {
-    let ([batch, seq_len, d], n_heads) = (qkv[0].dims(), attend.n_heads);
-    let [q, k, v] =
-        qkv.map(|part| part.reshape([batch, seq_len, n_heads, d / n_heads]).swap_dims(1, 2));
+    let ([batch, seq_len, _], n_heads) = (qkv[0].dims(), attend.n_heads);
+    let [q, k, v] = qkv.map(|part| {
+        let [_, _, d] = part.dims();
+        part.reshape([batch, seq_len, n_heads, d / n_heads]).swap_dims(1, 2)
+    });
     let query_pos: Vec<u32> = (0..batch).flat_map(|_| 0..seq_len as u32).collect();
     let shape = [batch, n_heads, seq_len, seq_len];
     let pattern = Pattern { shape, query_pos: &query_pos, bias, attend };

@@ -419,13 +419,16 @@ fn causal_attention_at_agrees_in_every_way() {
 
 #[test]
 fn causal_attention_of_agrees_whichever_gradients_are_wanted() {
-    for (batch, seq_len, n_heads, d_head) in [(2, 65, 3, 24), (3, 130, 1, 128), (1, 1, 1, 5)] {
+    for (batch, seq_len, n_heads, d_head, d_value) in
+        [(2, 65, 3, 24, 24), (3, 130, 1, 128, 65), (2, 40, 2, 5, 33), (1, 1, 1, 5, 2)]
+    {
         for attend in [Attend::plain(n_heads), ways(n_heads)[4].0] {
             for wanted in 1_u32..8 {
                 let names = ["d / dq", "d / dk", "d / dv"];
                 check_sides(2e-5, |fused| {
                     let operand = |i: usize| {
-                        let all = leaf(i as u64, [batch, seq_len, n_heads * d_head], 2.0);
+                        let width = if i == 2 { d_value } else { d_head };
+                        let all = leaf(i as u64, [batch, seq_len, n_heads * width], 2.0);
                         if wanted >> i & 1 == 1 { all } else { all.detach() }
                     };
                     let qkv = [0, 1, 2].map(operand);

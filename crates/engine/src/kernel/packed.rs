@@ -72,6 +72,11 @@ impl<'a> Packed<'a> {
         Packed { data, panel_stride: self.panel_stride, k: self.k, n: self.n - col }
     }
 
+    /// Rows, which are the inner index of a product.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.k
+    }
+
     /// Columns.
     pub(crate) fn n_cols(&self) -> usize {
         self.n

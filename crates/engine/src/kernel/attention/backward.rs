@@ -29,26 +29,26 @@ pub(super) fn backward(
     mut grads: Grads<'_>,
 ) -> Vec<f32> {
     let (form, n_queries, n_keys) = (example.form, example.query_pos.len(), example.n_keys());
-    let (Dims { n_heads, d_head, seq_len }, width) = (form.dims, form.width());
+    let (Dims { n_heads, d_head, d_value, seq_len }, width) = (form.dims, form.width());
     let stride = example.strip_stride();
     let mut p = vec![0.0; STRIP.min(n_queries) * stride];
     let mut d_s = p.clone();
     let (mut factors, mut d_bias) = (example.factors(), vec![0.0; form.n_bias()]);
     // The gradients of one head, dense; they are copied to their places at its end.
     let mut d_q = vec![0.0; n_queries * d_head];
-    let (mut d_k, mut d_v) = (vec![0.0; n_keys * d_head], vec![0.0; n_keys * d_head]);
+    let (mut d_k, mut d_v) = (vec![0.0; n_keys * d_head], vec![0.0; n_keys * d_value]);
     let [q_wanted, k_wanted, v_wanted] = grads.wanted();
     for head in 0..n_heads {
-        let col = head * d_head;
-        let (k_rows, v_rows) = (example.k.at(0, col), example.v.at(0, col));
+        let (col, v_col) = (head * d_head, head * d_value);
+        let (k_rows, v_rows) = (example.k.at(0, col), example.v.at(0, v_col));
         let k_t = Packed::transposed(k_rows, example.k.stride, d_head, n_keys);
-        let k = Packed::rows(k_rows, example.k.stride, n_keys, d_head);
-        let v_t = Packed::transposed(v_rows, example.v.stride, d_head, n_keys);
+        let k = q_wanted.then(|| Packed::rows(k_rows, example.k.stride, n_keys, d_head));
+        let v_t = Packed::transposed(v_rows, example.v.stride, d_value, n_keys);
         d_k.fill(0.0);
         d_v.fill(0.0);
         for strip in example.strips() {
             let first = strip.first;
-            let d_y_rows = &d_y[first * width + col..];
+            let d_y_rows = &d_y[first * width + v_col..];
             let q = Lhs::rows(example.q.at(first, col), example.q.stride);
             example.products(strip, q, &k_t, &mut p);
             example.products(strip, Lhs::rows(d_y_rows, width), &v_t, &mut d_s);
@@ -62,8 +62,8 @@ pub(super) fn backward(
                 let strips = (&mut p[span.clone()], &mut d_s[span]);
                 row.backward(strips, grad, &mut factors, d_bias);
             }
-            if q_wanted {
-                example.mix(strip, &d_s, &k, (&mut d_q[first * d_head..], d_head));
+            if let Some(k) = &k {
+                example.mix(strip, &d_s, k, (&mut d_q[first * d_head..], d_head));
             }
             let n_rows = strip.n_rows();
             if k_wanted {
@@ -71,7 +71,7 @@ pub(super) fn backward(
                 add_to_keys(strip, (&d_s, stride), &q, &mut d_k);
             }
             if v_wanted {
-                let d_y = Packed::rows(d_y_rows, width, n_rows, d_head);
+                let d_y = Packed::rows(d_y_rows, width, n_rows, d_value);
                 add_to_keys(strip, (&p, stride), &d_y, &mut d_v);
             }
         }
@@ -80,18 +80,18 @@ pub(super) fn backward(
     d_bias
 }
 
-/// Adds to every key the rows that see it, `[n_rows, d_head]`, each times its entry of the strip.
+/// Adds to every key, or value, the rows that see it, each times its entry of the strip.
 fn add_to_keys(
     strip: Strip<'_>,
     (entries, stride): (&[f32], usize),
     rows: &Packed<'_>,
     d_keys: &mut [f32],
 ) {
-    let d_head = rows.n_cols();
+    let d = rows.n_cols();
     for (keys, first_row) in strip.key_blocks() {
         let entries = Lhs::transposed(&entries[first_row * stride + keys.start..], stride);
-        let d_keys = &mut d_keys[keys.start * d_head..];
-        matmul(entries, keys.len(), &rows.from_row(first_row), Start::Keep, d_keys, d_head);
+        let d_keys = &mut d_keys[keys.start * d..];
+        matmul(entries, keys.len(), &rows.from_row(first_row), Start::Keep, d_keys, d);
     }
 }
 
@@ -107,7 +107,7 @@ impl<'a> Example<'a> {
         let (form, n_queries) = (self.form, self.query_pos.len());
         let here = query_idx * form.width();
         let (y, d_y) = (&trace.y[here..], &d_y[here..]);
-        let own = head * form.dims.d_head..(head + 1) * form.dims.d_head;
+        let own = head * form.dims.d_value..(head + 1) * form.dims.d_value;
         let stat = |stat: usize| {
             let col = form.stat_col(stat, head);
             (y[col], d_y[col])
@@ -147,9 +147,10 @@ impl Grads<'_> {
                 copy_rows(d_v, d_head, &mut kv[d + col..], 2 * d);
             }
             Self::Apart(each) => {
-                for (dense, to) in dense.into_iter().zip(each) {
+                let widths = [d_head, d_head, dims.d_value];
+                for ((dense, to), width) in dense.into_iter().zip(each).zip(widths) {
                     if let Some(to) = to {
-                        copy_rows(dense, d_head, &mut to[col..], d);
+                        copy_rows(dense, width, &mut to[head * width..], dims.n_heads * width);
                     }
                 }
             }

@@ -65,7 +65,8 @@ pub(crate) fn backward_all(
     (d_qkv.finish(), sum_of_bias(&d_bias, form))
 }
 
-/// All places, with queries, keys and values by themselves: `[batch, pos, d]` each.
+/// All places, with queries, keys and values by themselves: `[batch, pos, d]`, and of their own width
+/// the values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Apart<'a> {
     pub(crate) qkv: [&'a [f32]; 3],
@@ -73,15 +74,23 @@ pub(crate) struct Apart<'a> {
 }
 
 impl<'a> Apart<'a> {
-    /// Numbers of one example.
-    fn n(&self) -> usize {
-        self.form.dims.seq_len * self.form.dims.d()
+    /// Numbers of a place.
+    fn widths(&self) -> [usize; 3] {
+        let dims = self.form.dims;
+        [dims.d(), dims.d(), dims.d_values()]
+    }
+
+    fn n_examples(&self) -> usize {
+        self.qkv[0].len() / (self.form.dims.seq_len * self.form.dims.d()).max(1)
     }
 
     fn example(&self, idx: usize, all_pos: &'a [u32]) -> Example<'a> {
-        let (d, n) = (self.form.dims.d(), self.n());
-        let part = |data: &'a [f32]| Part { data: &data[idx * n..][..n], stride: d, offset: 0 };
-        let [q, k, v] = self.qkv.map(part);
+        let part = |data: &'a [f32], stride: usize| {
+            let n = self.form.dims.seq_len * stride;
+            Part { data: &data[idx * n..][..n], stride, offset: 0 }
+        };
+        let ([q, k, v], [d, _, d_values]) = (self.qkv, self.widths());
+        let (q, k, v) = (part(q, d), part(k, d), part(v, d_values));
         Example { idx, q, k, v, query_pos: all_pos, form: self.form }
     }
 
@@ -89,9 +98,8 @@ impl<'a> Apart<'a> {
     pub(crate) fn forward(&self) -> (Vec<f32>, Vec<f32>) {
         let (Dims { seq_len, n_heads, .. }, width) = (self.form.dims, self.form.width());
         let all_pos: Vec<u32> = (0..seq_len as u32).collect();
-        let n_examples = self.qkv[0].len() / self.n().max(1);
-        let mut y = Fresh::new(n_examples * seq_len * width);
-        let mut lse = vec![0.0; n_examples * seq_len * n_heads];
+        let mut y = Fresh::new(self.n_examples() * seq_len * width);
+        let mut lse = vec![0.0; self.n_examples() * seq_len * n_heads];
         y.par_chunks_mut(seq_len * width)
             .zip(lse.par_chunks_mut((seq_len * n_heads).max(1)))
             .enumerate()
@@ -108,11 +116,14 @@ impl<'a> Apart<'a> {
     ) -> [Option<Vec<f32>>; 3] {
         let (Dims { seq_len, n_heads, .. }, width) = (self.form.dims, self.form.width());
         let all_pos: Vec<u32> = (0..seq_len as u32).collect();
-        let n = self.n().max(1);
-        let mut d_qkv = wanted.map(|wanted| wanted.then(|| Fresh::new(self.qkv[0].len())));
+        let mut d_qkv = [0, 1, 2].map(|i| wanted[i].then(|| Fresh::new(self.qkv[i].len())));
         // The gradients of an example, where they are wanted.
-        let mut rest = d_qkv.each_mut().map(|part| part.as_mut().map(|part| part.chunks_mut(n)));
-        let tasks: Vec<[Option<Chunk<'_>>; 3]> = (0..self.qkv[0].len() / n)
+        let mut widths = self.widths().into_iter();
+        let mut rest = d_qkv.each_mut().map(|part| {
+            let n = seq_len * widths.next().unwrap_or(0);
+            part.as_mut().map(|part| part.chunks_mut(n))
+        });
+        let tasks: Vec<[Option<Chunk<'_>>; 3]> = (0..self.n_examples())
             .map(|_| rest.each_mut().map(|part| part.as_mut().and_then(Iterator::next)))
             .collect();
         drop(rest);

@@ -40,12 +40,20 @@ const BLOCK: usize = PANEL;
 pub(crate) struct Dims {
     pub(crate) seq_len: usize,
     pub(crate) n_heads: usize,
+    /// Numbers of a query and of a key of one head.
     pub(crate) d_head: usize,
+    /// Numbers of a value of one head.
+    pub(crate) d_value: usize,
 }
 
 impl Dims {
     fn d(self) -> usize {
         self.n_heads * self.d_head
+    }
+
+    /// Numbers of the values of all heads.
+    fn d_values(self) -> usize {
+        self.n_heads * self.d_value
     }
 }
 
@@ -69,14 +77,14 @@ impl<'a> Form<'a> {
         Self { dims, scale: attend.scale(dims.d_head), dropout, stats, bias }
     }
 
-    /// Numbers of a row of the result: `d`, then the statistics of its heads.
+    /// Numbers of a row of the result: the values, then the statistics of its heads.
     fn width(&self) -> usize {
-        self.dims.d() + if self.stats { Attend::N_STATS * self.dims.n_heads } else { 0 }
+        self.dims.d_values() + if self.stats { Attend::N_STATS * self.dims.n_heads } else { 0 }
     }
 
     /// Where a statistic of a head stands in a row of the result.
     fn stat_col(&self, stat: usize, head: usize) -> usize {
-        self.dims.d() + stat * self.dims.n_heads + head
+        self.dims.d_values() + stat * self.dims.n_heads + head
     }
 
     /// Numbers of a table of biases.
@@ -142,11 +150,11 @@ impl<'a> Example<'a> {
     /// # Arguments
     ///
     /// - `rows`: from the first row of the strip on, at the columns of the head.
-    /// - `keys`: `[d_head, n_keys]`
+    /// - `keys`: `[d_head, n_keys]`, or values likewise
     fn products(&self, strip: Strip<'_>, rows: Lhs<'_>, keys: &Packed<'_>, out: &mut [f32]) {
-        let (d_head, stride) = (self.form.dims.d_head, self.strip_stride());
+        let stride = self.strip_stride();
         for part in strip.parts(PANEL) {
-            let keys = keys.first(d_head, part.keys.end);
+            let keys = keys.first(keys.n_rows(), part.keys.end);
             let (rows, first) = (rows.skip(part.first), part.first * stride + part.keys.start);
             let keys = keys.from_col(part.keys.start);
             matmul(rows, part.n_rows, &keys, Start::Zero, &mut out[first..], stride);
@@ -157,7 +165,7 @@ impl<'a> Example<'a> {
     ///
     /// # Arguments
     ///
-    /// - `keys`: `[n_keys, d_head]`
+    /// - `keys`: `[n_keys, d_head]`, or values likewise
     /// - `out`: from the first row of the strip on, at the columns of the head.
     fn mix(
         &self,
@@ -171,7 +179,7 @@ impl<'a> Example<'a> {
         for part in strip.parts(CHAIN) {
             let start = if part.keys.start == 0 { Start::Zero } else { Start::Keep };
             let entries = Lhs::rows(&entries[part.first * stride + part.keys.start..], stride);
-            let keys = keys.first(part.keys.end, self.form.dims.d_head);
+            let keys = keys.first(part.keys.end, keys.n_cols());
             let (keys, out) = (keys.from_row(part.keys.start), &mut out[part.first * out_stride..]);
             matmul(entries, part.n_rows, &keys, start, out, out_stride);
         }
@@ -262,14 +270,14 @@ impl<'a> Strip<'a> {
 /// `y: [queries, width]` of one example, and `lse: [head, queries]` where it is wanted.
 fn forward(example: Example<'_>, y: &mut [f32], mut lse: Option<&mut [f32]>) {
     let Example { form, query_pos, .. } = example;
-    let (Dims { n_heads, d_head, .. }, width) = (form.dims, form.width());
+    let (Dims { n_heads, d_head, d_value, .. }, width) = (form.dims, form.width());
     let (n_keys, stride) = (example.n_keys(), example.strip_stride());
     let mut strip = vec![0.0; STRIP.min(query_pos.len()) * stride];
     let mut factors = example.factors();
     for head in 0..n_heads {
-        let col = head * d_head;
+        let (col, v_col) = (head * d_head, head * d_value);
         let k_t = Packed::transposed(example.k.at(0, col), example.k.stride, d_head, n_keys);
-        let v = Packed::rows(example.v.at(0, col), example.v.stride, n_keys, d_head);
+        let v = Packed::rows(example.v.at(0, v_col), example.v.stride, n_keys, d_value);
         for strip_of in example.strips() {
             let first = strip_of.first;
             let q = Lhs::rows(example.q.at(first, col), example.q.stride);
@@ -288,10 +296,10 @@ fn forward(example: Example<'_>, y: &mut [f32], mut lse: Option<&mut [f32]>) {
                     y[row * width + form.stat_col(stat, head)] = value;
                 }
             }
-            example.mix(strip_of, &strip, &v, (&mut y[col..], width));
+            example.mix(strip_of, &strip, &v, (&mut y[v_col..], width));
             for (y, sum) in y.chunks_mut(width).zip(sums).take(strip_of.n_rows()) {
                 let scale = sum.recip();
-                y[col..col + d_head].iter_mut().for_each(|y| *y *= scale);
+                y[v_col..v_col + d_value].iter_mut().for_each(|y| *y *= scale);
             }
         }
     }

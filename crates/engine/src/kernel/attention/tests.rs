@@ -154,7 +154,7 @@ fn check_scalar(scalar: &Scalar) {
     let x = wide(&numbers(1, scalar.n_inputs()), 2.0);
     let (qkv, bias) = (interleave(&x, n, d), narrow(&x[3 * n * d..]));
     let bias = biased.then_some(&bias[..]);
-    let dims = Dims { seq_len: n, n_heads: 1, d_head: d };
+    let dims = Dims { seq_len: n, n_heads: 1, d_head: d, d_value: d };
     let d_out = numbers(2, n * (d + 3));
     for stats in [true, false] {
         let mut d_wide = wide(&d_out, 1.0);
@@ -189,7 +189,7 @@ fn kernel_and_scalar_agree_on_each_part_alone() {
 
 #[test]
 fn what_changes_nothing_changes_no_bit() {
-    let dims = Dims { seq_len: 90, n_heads: 1, d_head: 24 };
+    let dims = Dims { seq_len: 90, n_heads: 1, d_head: 24, d_value: 24 };
     let (qkv, d_out) = (numbers(1, 90 * 3 * 24), numbers(2, 90 * 27));
     let mut d_packed = d_out.clone();
     d_packed.chunks_exact_mut(27).for_each(|row| row[24..].fill(0.0));
@@ -210,7 +210,7 @@ fn what_changes_nothing_changes_no_bit() {
 
 #[test]
 fn a_chosen_query_has_the_bits_it_has_among_all() {
-    let dims = Dims { seq_len: 150, n_heads: 2, d_head: 24 };
+    let dims = Dims { seq_len: 150, n_heads: 2, d_head: 24, d_value: 24 };
     let d = dims.d();
     let qkv = numbers(1, 2 * 150 * 3 * d);
     let bias = reversed(&numbers(3, 2 * 150), 150);
