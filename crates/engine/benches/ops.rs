@@ -19,7 +19,7 @@ use mnemoscope_engine::{
     burn::tensor::{Int, Tensor},
     device::{Cpu, CpuAutodiff, cpu, cpu_level},
     memory,
-    optim::AdamWStep,
+    optim::{AdamW, Learned, Rule, Sgd, update},
     reference,
     testing::{check_close, numbers},
 };
@@ -255,34 +255,39 @@ fn rows(ladder: &Ladder) {
 }
 
 fn updates(ladder: &Ladder) {
-    let name = "adamw/[1000000]";
-    if ladder.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
-        return;
-    }
     let n = 1_000_000;
-    let step =
-        AdamWStep { lr: 3e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, step: 3 };
-    let array = |salt: u64| Tensor::<Cpu, 1>::from_data(numbers(salt, n).as_slice(), &cpu());
-    let grad = array(1);
-    let fresh = || (array(2), array(3) * 0.1, array(4).abs() * 0.01);
-    let plain = |x: Tensor<Cpu, 1>| x.into_data().to_vec::<f32>().expect("these are f32");
-    let (p, m, v) = fresh();
-    let expected = reference::adamw(p, grad.clone(), m, v, &step);
-    let (p, m, v) = fresh();
-    let got = <Cpu as Ops>::adamw(p, grad.clone(), m, v, &step);
-    check_close("adamw param", &plain(got.0), &plain(expected.0), 1e-6);
-    check_close("adamw m", &plain(got.1), &plain(expected.1), 1e-6);
-    check_close("adamw v", &plain(got.2), &plain(expected.2), 1e-6);
-    for (rung, fused) in [("reference", false), ("fused", true)] {
-        let mut state = Some(fresh());
-        let secs = ladder.time(|| {
-            let (p, m, v) = state.take().expect("put back below");
-            state = Some(match fused {
-                true => <Cpu as Ops>::adamw(p, grad.clone(), m, v, &step),
-                false => reference::adamw(p, grad.clone(), m, v, &step),
+    let adamw = AdamW { lr: 3e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 };
+    let sgd = Sgd { lr: 0.1, momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: 1e-4 };
+    for (name, rule) in [("adamw/[1000000]", Rule::AdamW(adamw)), ("sgd/[1000000]", Rule::Sgd(sgd))]
+    {
+        if ladder.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+            continue;
+        }
+        let array = |salt: u64| Tensor::<Cpu, 1>::from_data(numbers(salt, n).as_slice(), &cpu());
+        let n_kept = rule.kept().len();
+        let kept = || (0..n_kept as u64).map(|idx| array(4 + idx).abs() * 0.01).collect();
+        let fresh = || vec![Learned { param: array(2), grad: array(1), kept: kept() }];
+        let plain = |x: Tensor<Cpu, 1>| x.into_data().to_vec::<f32>().expect("these are f32");
+        let (expected, _) = reference::update(fresh(), &rule, 3, 1.0);
+        let (got, _) = update(fresh(), &rule, 3, 1.0);
+        for (got, expected) in got.into_iter().zip(expected) {
+            check_close(name, &plain(got.param), &plain(expected.param), 1e-6);
+            for (got, expected) in got.kept.into_iter().zip(expected.kept) {
+                check_close(name, &plain(got), &plain(expected), 1e-6);
+            }
+        }
+        for (rung, fused) in [("reference", false), ("fused", true)] {
+            let mut state = Some(fresh());
+            let secs = ladder.time(|| {
+                let params = state.take().expect("put back below");
+                state = Some(match fused {
+                    true => update(params, &rule, 3, 1.0).0,
+                    false => reference::update(params, &rule, 3, 1.0).0,
+                });
             });
-        });
-        ladder.line(name, rung, secs, Work::Bytes((7 * n * 4) as f64));
+            // Each row that is kept and the parameter are read and written, the gradient read.
+            ladder.line(name, rung, secs, Work::Bytes(((3 + 2 * n_kept) * n * 4) as f64));
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use burn_flex::{Flex, FlexTensor};
 use crate::{
     Activation, Attend, Gelu, Ops, QueryRows, Rotary, Saved,
     kernel::{self, attention::Form, lstm::Dims},
-    optim::AdamWStep,
+    optim::{Learned, Rule},
 };
 
 /// The numbers of a tensor, dense and in order.
@@ -432,27 +432,30 @@ impl Ops for Flex {
         wrap(d)
     }
 
-    fn adamw<const D: usize>(
-        param: Tensor<Self, D>,
-        grad: Tensor<Self, D>,
-        m: Tensor<Self, D>,
-        v: Tensor<Self, D>,
-        step: &AdamWStep,
-    ) -> (Tensor<Self, D>, Tensor<Self, D>, Tensor<Self, D>) {
-        let [mut param, mut m, mut v] = [param, m, v].map(dense);
-        let grad = dense(grad);
-        let all = kernel::pointwise::Param {
-            param: param.storage_mut(),
-            grad: grad.storage(),
-            m: m.storage_mut(),
-            v: v.storage_mut(),
+    fn update(
+        params: Vec<Learned<Self>>,
+        rule: &Rule,
+        step: u64,
+        grad_scale: f64,
+    ) -> (Vec<Learned<Self>>, Vec<bool>) {
+        let mut rows: Vec<Rows> = params.into_iter().map(Rows::of).collect();
+        let finite = match rule {
+            Rule::AdamW(rule) => {
+                let params = rows.iter_mut().map(Rows::part).collect();
+                kernel::optim::adamw(params, rule, step, grad_scale)
+            }
+            Rule::Sgd(rule) => {
+                let params = rows.iter_mut().map(Rows::part).collect();
+                kernel::optim::sgd(params, rule, step, grad_scale)
+            }
         };
-        kernel::pointwise::adamw(all, step);
-        (wrap(param), wrap(m), wrap(v))
+        (rows.into_iter().map(Rows::into_learned).collect(), finite)
     }
 
-    fn sum_squares<const D: usize>(x: Tensor<Self, D>) -> f64 {
-        kernel::pointwise::sum_squares(dense(x).storage())
+    fn sums_of_squares(arrays: Vec<Tensor<Self, 1>>) -> Vec<f64> {
+        let arrays: Vec<FlexTensor> = arrays.into_iter().map(dense).collect();
+        let arrays: Vec<&[f32]> = arrays.iter().map(|x| x.storage()).collect();
+        kernel::optim::sums_of_squares(&arrays)
     }
 
     fn lstm(gates_in: Tensor<Self, 3>, w_hh: Tensor<Self, 2>) -> Tensor<Self, 3> {
@@ -512,6 +515,35 @@ fn linear_operands(
         assert_eq!(d_bias, d_out, "bias: [{d_bias}] does not fit weight: [{d_in}, {d_out}]");
     }
     ([n_rows, d_in, d_out], [dense(x), dense(weight)], bias.map(dense))
+}
+
+/// A [`Learned`] whose numbers can be reached.
+struct Rows {
+    param: FlexTensor,
+    grad: FlexTensor,
+    kept: Vec<FlexTensor>,
+}
+
+impl Rows {
+    fn of(learned: Learned<Flex>) -> Self {
+        let kept = learned.kept.into_iter().map(dense).collect();
+        Self { param: dense(learned.param), grad: dense(learned.grad), kept }
+    }
+
+    /// The numbers as the kernels want them; where the caller gave its tensors up they are not copied.
+    fn part<const N: usize>(&mut self) -> kernel::optim::Part<'_, N> {
+        let mut kept = self.kept.iter_mut();
+        kernel::optim::Part {
+            param: self.param.storage_mut(),
+            grad: self.grad.storage(),
+            kept: [(); N].map(|()| kept.next().expect("checked at the door").storage_mut()),
+        }
+    }
+
+    fn into_learned(self) -> Learned<Flex> {
+        let kept = self.kept.into_iter().map(wrap).collect();
+        Learned { param: wrap(self.param), grad: wrap(self.grad), kept }
+    }
 }
 
 /// The sizes of an LSTM.

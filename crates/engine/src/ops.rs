@@ -2,7 +2,11 @@
 
 use burn::tensor::{Int, Tensor, backend::AutodiffBackend, backend::Backend};
 
-use crate::{Activation, Attend, Gelu, QueryRows, Rotary, optim::AdamWStep, reference};
+use crate::{
+    Activation, Attend, Gelu, QueryRows, Rotary,
+    optim::{Learned, Rule},
+    reference,
+};
 
 /// What a forward pass leaves for its backward pass; each backend chooses what that is.
 #[derive(Clone, Debug)]
@@ -509,20 +513,19 @@ pub trait Ops: Backend {
         no_backward_pass("cross_entropy")
     }
 
-    /// One step of AdamW; see [`crate::optim::adamw_step`].
-    fn adamw<const D: usize>(
-        param: Tensor<Self, D>,
-        grad: Tensor<Self, D>,
-        m: Tensor<Self, D>,
-        v: Tensor<Self, D>,
-        step: &AdamWStep,
-    ) -> (Tensor<Self, D>, Tensor<Self, D>, Tensor<Self, D>) {
-        reference::adamw(param, grad, m, v, step)
+    /// One step of all parameters; see [`crate::optim::update`].
+    fn update(
+        params: Vec<Learned<Self>>,
+        rule: &Rule,
+        step: u64,
+        grad_scale: f64,
+    ) -> (Vec<Learned<Self>>, Vec<bool>) {
+        reference::update(params, rule, step, grad_scale)
     }
 
-    /// The sum of the squares of all entries; see [`crate::optim::sum_squares`].
-    fn sum_squares<const D: usize>(x: Tensor<Self, D>) -> f64 {
-        reference::sum_squares(x)
+    /// Of each array the sum of the squares of all entries; see [`crate::optim::sums_of_squares`].
+    fn sums_of_squares(arrays: Vec<Tensor<Self, 1>>) -> Vec<f64> {
+        reference::sums_of_squares(arrays)
     }
 }
 

@@ -1,38 +1,94 @@
-//! The optimiser's update of one parameter.
+//! The optimiser's update: AdamW, and gradient descent with momentum, of all parameters at once.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, backend::Backend};
 
 use crate::Ops;
 
-/// What one step of AdamW needs to know besides the numbers it updates.
+/// The rule by which a parameter moves against its gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamWStep {
+pub enum Rule {
+    /// By running means of the gradients and of their squares.
+    AdamW(AdamW),
+    /// By a running sum of the gradients.
+    Sgd(Sgd),
+}
+
+impl Rule {
+    /// The names of the rows of numbers that the rule keeps of each parameter between two steps.
+    #[must_use]
+    pub fn kept(&self) -> &'static [&'static str] {
+        match self {
+            Self::AdamW(_) => &["m", "v"],
+            Self::Sgd(_) => &["momentum"],
+        }
+    }
+}
+
+/// AdamW, in PyTorch's convention.
+///
+/// `p -= lr * weight_decay * p`, then `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`
+/// and, at step `t`, `p -= lr * m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon)`.
+///
+/// # Source
+///
+/// Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, algorithm 2, as in
+/// `torch.optim.AdamW`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
     /// The learning rate of this step, after any schedule.
     pub lr: f64,
     /// Decay of the mean of gradients; 0.9 is customary.
     pub beta1: f64,
     /// Decay of the mean of squared gradients; 0.999 is customary.
     pub beta2: f64,
-    /// Added to the root of the second mean, outside the root.
+    /// Added to the root of the second mean, outside the root; 1e-8 is customary.
     pub epsilon: f64,
     /// Decoupled decay: the parameter shrinks by `lr * weight_decay` of itself.
     pub weight_decay: f64,
-    /// Which step this is, counted from 1.
-    pub step: u64,
 }
 
-impl AdamWStep {
+impl AdamW {
     /// `1 - beta1^step` and `1 - beta2^step`.
-    ///
-    /// # Panics
-    ///
-    /// If `step` is 0: steps are counted from 1, and the corrections would be 0.
-    #[must_use]
-    #[track_caller]
-    pub fn corrections(&self) -> (f64, f64) {
-        assert!(self.step > 0, "AdamW steps are counted from 1");
-        let correction = |beta: f64| 1.0 - power(beta, self.step);
+    pub(crate) fn corrections(&self, step: u64) -> (f64, f64) {
+        let correction = |beta: f64| 1.0 - power(beta, step);
         (correction(self.beta1), correction(self.beta2))
+    }
+}
+
+/// Stochastic gradient descent with momentum, in PyTorch's convention.
+///
+/// `g += weight_decay * p`, then `b = momentum * b + (1 - dampening) * g`, where the first step sets
+/// `b = g`, and `p -= lr * b`; with Nesterov's momentum `p -= lr * (g + momentum * b)`. Without
+/// momentum `b = g`.
+///
+/// # Source
+///
+/// Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in deep
+/// learning", ICML 2013, as in `torch.optim.SGD`, which multiplies by the learning rate last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    /// The learning rate of this step, after any schedule.
+    pub lr: f64,
+    /// What is left of the running sum after a step; 0.9 is customary, 0 keeps no sum.
+    pub momentum: f64,
+    /// The share of each gradient after the first that is left out of the sum; 0 is customary.
+    pub dampening: f64,
+    /// Whether to look ahead by one step of momentum.
+    pub nesterov: bool,
+    /// Coupled decay: so many times the parameter is added to its gradient.
+    pub weight_decay: f64,
+}
+
+impl Sgd {
+    /// By what the sum and the gradient are multiplied to give the new sum.
+    pub(crate) fn into_sum(self, step: u64) -> (f64, f64) {
+        let starts = step == 1 || self.momentum <= 0.0;
+        if starts { (0.0, 1.0) } else { (self.momentum, 1.0 - self.dampening) }
+    }
+
+    /// By what the new sum and the gradient are multiplied to give the direction of the step.
+    pub(crate) fn into_direction(self) -> (f64, f64) {
+        if self.nesterov { (self.momentum, 1.0) } else { (1.0, 0.0) }
     }
 }
 
@@ -49,64 +105,98 @@ fn power(base: f64, exponent: u64) -> f64 {
     result
 }
 
-/// One step of AdamW on one parameter: the new parameter and its two means.
+/// A parameter in an update: its numbers, their gradient, and what the rule keeps of earlier ones.
 ///
-/// In PyTorch's convention: `p -= lr * weight_decay * p`, then
-/// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2` and
-/// `p -= lr * m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon)`.
+/// # Shapes
 ///
-/// On the CPU this is one pass over the four arrays, in place where the caller gives up its own.
+/// Each is the `[n_values]` of the parameter in a row; an update does not ask for axes.
+#[derive(Clone, Debug)]
+pub struct Learned<B: Backend> {
+    /// The parameter.
+    pub param: Tensor<B, 1>,
+    /// Its gradient.
+    pub grad: Tensor<B, 1>,
+    /// One row for each of [`Rule::kept`]; zeros before the first step.
+    pub kept: Vec<Tensor<B, 1>>,
+}
+
+/// One step of all parameters of a model.
+///
+/// On the CPU this is one parallel pass over everything, in place where the caller gives up its own.
+///
+/// # Arguments
+///
+/// - `step`: which step this is, counted from 1.
+/// - `grad_scale`: what every gradient is multiplied by before anything else; below 1 where the
+///   gradients together are clipped.
+///
+/// # Returns
+///
+/// The parameters, with their gradients as they were, and for each whether all numbers that the step
+/// gave it and what is kept of it are finite.
 ///
 /// # Panics
 ///
-/// If the shapes differ or `step.step` is 0.
-///
-/// # Source
-///
-/// Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, algorithm 2.
+/// If the rows of a parameter differ in length, if there are not as many as the rule keeps, or if
+/// `step` is 0.
 ///
 /// # Example
 ///
 /// ```
-/// use mnemoscope_engine::{burn::tensor::Tensor, device::{Cpu, cpu}, optim::{AdamWStep, adamw_step}};
+/// use mnemoscope_engine::{burn::tensor::Tensor, device::{Cpu, cpu}};
+/// use mnemoscope_engine::optim::{AdamW, Learned, Rule, Sgd, update};
 ///
-/// let step = AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 0.0, weight_decay: 0.0, step: 1 };
-/// let param = Tensor::<Cpu, 1>::from_data([1.0], &cpu());
-/// let grad = Tensor::from_data([-7.0], &cpu());
-/// let (param, ..) = adamw_step(param.clone(), grad, param.zeros_like(), param.zeros_like(), &step);
-/// // Whatever its size, the first gradient moves a parameter by one learning rate.
-/// assert!((param.into_scalar() - 1.1).abs() < 1e-6);
+/// let row = |x: f32| Tensor::<Cpu, 1>::from_data([x], &cpu());
+/// let learned = |n_kept| vec![Learned { param: row(1.0), grad: row(-7.0), kept: vec![row(0.0); n_kept] }];
+///
+/// // Whatever its size, the first gradient moves a parameter by one learning rate of AdamW.
+/// let adamw = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 0.0, weight_decay: 0.0 };
+/// let (mut moved, finite) = update(learned(2), &Rule::AdamW(adamw), 1, 1.0);
+/// assert!((moved.remove(0).param.into_scalar() - 1.1).abs() < 1e-6);
+/// assert_eq!(finite, [true]);
+///
+/// // Of SGD by one learning rate times itself; here the gradient was clipped to a tenth.
+/// let sgd = Sgd { lr: 0.1, momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: 0.0 };
+/// let (mut moved, _) = update(learned(1), &Rule::Sgd(sgd), 1, 0.1);
+/// assert!((moved.remove(0).param.into_scalar() - 1.07).abs() < 1e-6);
 /// ```
 #[must_use]
 #[track_caller]
-pub fn adamw_step<B: Ops, const D: usize>(
-    param: Tensor<B, D>,
-    grad: Tensor<B, D>,
-    m: Tensor<B, D>,
-    v: Tensor<B, D>,
-    step: &AdamWStep,
-) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>) {
-    assert_eq!(param.dims(), grad.dims(), "the gradient does not have the parameter's shape");
-    assert_eq!(param.dims(), m.dims(), "m does not have the parameter's shape");
-    assert_eq!(param.dims(), v.dims(), "v does not have the parameter's shape");
-    B::adamw(param, grad, m, v, step)
+pub fn update<B: Ops>(
+    params: Vec<Learned<B>>,
+    rule: &Rule,
+    step: u64,
+    grad_scale: f64,
+) -> (Vec<Learned<B>>, Vec<bool>) {
+    assert!(step > 0, "steps are counted from 1");
+    for Learned { param, grad, kept } in &params {
+        let n_values = param.dims();
+        assert_eq!(grad.dims(), n_values, "the gradient is not as long as its parameter");
+        assert_eq!(kept.len(), rule.kept().len(), "the rule keeps {:?}", rule.kept());
+        for (row, name) in kept.iter().zip(rule.kept()) {
+            assert_eq!(row.dims(), n_values, "`{name}` is not as long as its parameter");
+        }
+    }
+    B::update(params, rule, step, grad_scale)
 }
 
-/// The sum of the squares of all entries, for a gradient's norm.
+/// Of each array the sum of the squares of all entries, for a gradient's norm.
 ///
-/// On the CPU it is added in `f64` in a fixed order. It is not finite exactly when an entry is not
-/// (squares of `f32` do not overflow `f64`), so it also tells whether a gradient may be used.
+/// On the CPU it is one parallel pass, added in `f64` in an order that the lengths alone fix. A sum is
+/// not finite exactly when an entry is not (squares of `f32` do not overflow `f64`), so it also tells
+/// whether a gradient may be used.
 ///
 /// # Example
 ///
 /// ```
-/// use mnemoscope_engine::{burn::tensor::Tensor, device::{Cpu, cpu}, optim::sum_squares};
+/// use mnemoscope_engine::{burn::tensor::Tensor, device::{Cpu, cpu}, optim::sums_of_squares};
 ///
-/// assert_eq!(sum_squares(Tensor::<Cpu, 1>::from_data([3.0, 4.0], &cpu())), 25.0);
+/// let row = |x: [f32; 2]| Tensor::<Cpu, 1>::from_data(x, &cpu());
+/// assert_eq!(sums_of_squares(vec![row([3.0, 4.0]), row([0.0, 2.0])]), [25.0, 4.0]);
 /// ```
 #[must_use]
-pub fn sum_squares<B: Ops, const D: usize>(x: Tensor<B, D>) -> f64 {
-    B::sum_squares(x)
+pub fn sums_of_squares<B: Ops>(arrays: Vec<Tensor<B, 1>>) -> Vec<f64> {
+    B::sums_of_squares(arrays)
 }
 
 #[cfg(test)]

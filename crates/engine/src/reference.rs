@@ -5,7 +5,10 @@
 
 use burn::tensor::{Bool, ElementConversion, Int, Tensor, activation, backend::Backend};
 
-use crate::{Activation, Attend, Dropout, Gate, Gelu, QueryRows, Rotary, optim::AdamWStep};
+use crate::{
+    Activation, Attend, Dropout, Gate, Gelu, QueryRows, Rotary,
+    optim::{AdamW, Learned, Rule, Sgd},
+};
 
 /// See [`crate::Ops::embed`].
 pub fn embed<B: Backend>(table: Tensor<B, 2>, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
@@ -330,23 +333,61 @@ pub fn cross_entropy<B: Backend>(logits: Tensor<B, 2>, targets: Tensor<B, 1, Int
     -log_probs.gather(1, targets.reshape([n_rows, 1])).mean()
 }
 
-/// See [`crate::optim::adamw_step`].
-pub fn adamw<B: Backend, const D: usize>(
-    param: Tensor<B, D>,
-    grad: Tensor<B, D>,
-    m: Tensor<B, D>,
-    v: Tensor<B, D>,
-    step: &AdamWStep,
-) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>) {
-    let m = m * step.beta1 + grad.clone() * (1.0 - step.beta1);
-    let v = v * step.beta2 + grad.clone() * grad * (1.0 - step.beta2);
-    let (correction1, correction2) = step.corrections();
-    let update = m.clone() / ((v.clone() / correction2).sqrt() + step.epsilon);
-    let decayed = param * (1.0 - step.lr * step.weight_decay);
-    (decayed - update * (step.lr / correction1), m, v)
+/// See [`crate::optim::update`].
+pub fn update<B: Backend>(
+    params: Vec<Learned<B>>,
+    rule: &Rule,
+    step: u64,
+    grad_scale: f64,
+) -> (Vec<Learned<B>>, Vec<bool>) {
+    let moved = params.into_iter().map(|Learned { param, grad, kept }| {
+        let scaled = grad.clone() * grad_scale;
+        let (param, kept) = match rule {
+            Rule::AdamW(rule) => adamw(param, scaled, kept, rule, step),
+            Rule::Sgd(rule) => sgd(param, scaled, kept, rule, step),
+        };
+        let rows = Tensor::cat([vec![param.clone()], kept.clone()].concat(), 0);
+        let finite = rows.is_finite().all().into_scalar().elem::<bool>();
+        (Learned { param, grad, kept }, finite)
+    });
+    moved.unzip()
 }
 
-/// See [`crate::optim::sum_squares`].
-pub fn sum_squares<B: Backend, const D: usize>(x: Tensor<B, D>) -> f64 {
-    (x.clone() * x).sum().into_scalar().elem()
+/// One parameter after a step, and the two means that are kept of it.
+fn adamw<B: Backend>(
+    param: Tensor<B, 1>,
+    grad: Tensor<B, 1>,
+    kept: Vec<Tensor<B, 1>>,
+    rule: &AdamW,
+    step: u64,
+) -> (Tensor<B, 1>, Vec<Tensor<B, 1>>) {
+    let m = kept[0].clone() * rule.beta1 + grad.clone() * (1.0 - rule.beta1);
+    let v = kept[1].clone() * rule.beta2 + grad.clone() * grad * (1.0 - rule.beta2);
+    let (correction1, correction2) = rule.corrections(step);
+    let update = m.clone() / ((v.clone() / correction2).sqrt() + rule.epsilon);
+    let decayed = param * (1.0 - rule.lr * rule.weight_decay);
+    (decayed - update * (rule.lr / correction1), vec![m, v])
+}
+
+/// One parameter after a step, and the sum that is kept of it.
+fn sgd<B: Backend>(
+    param: Tensor<B, 1>,
+    grad: Tensor<B, 1>,
+    kept: Vec<Tensor<B, 1>>,
+    rule: &Sgd,
+    step: u64,
+) -> (Tensor<B, 1>, Vec<Tensor<B, 1>>) {
+    let grad = grad + param.clone() * rule.weight_decay;
+    let sum = if step == 1 || rule.momentum <= 0.0 {
+        grad.clone()
+    } else {
+        kept[0].clone() * rule.momentum + grad.clone() * (1.0 - rule.dampening)
+    };
+    let direction = if rule.nesterov { grad + sum.clone() * rule.momentum } else { sum.clone() };
+    (param - direction * rule.lr, vec![sum])
+}
+
+/// See [`crate::optim::sums_of_squares`].
+pub fn sums_of_squares<B: Backend>(arrays: Vec<Tensor<B, 1>>) -> Vec<f64> {
+    arrays.into_iter().map(|x| (x.clone() * x).sum().into_scalar().elem()).collect()
 }

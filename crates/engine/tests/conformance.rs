@@ -11,7 +11,7 @@ use mnemoscope_engine::{
     Activation, Attend, Dropout, Gate, Gelu, Ops, QueryRows, Rotary,
     burn::tensor::{Int, Tensor, backend::AutodiffBackend},
     device::{Cpu, CpuAutodiff, cpu},
-    optim::{AdamWStep, adamw_step},
+    optim::{AdamW, Learned, Rule, Sgd, sums_of_squares, update},
     reference,
     testing::{check_close, check_same_bits, numbers},
 };
@@ -734,26 +734,72 @@ fn gradients_of_attention_in_every_way_have_the_same_bits_for_any_number_of_thre
     }
 }
 
-#[test]
-fn ten_steps_of_adamw_agree() {
-    let n = 20_001;
-    let array = |salt: u64| inner(salt, [n]);
-    let start = || (array(1), Tensor::<Cpu, 1>::zeros([n], &cpu()), Tensor::zeros([n], &cpu()));
+/// Ten steps of two parameters by the kernel and by the reference, with gradients cut to a half.
+fn check_ten_steps(rule: &Rule) {
+    let lengths = [20_001, 3];
+    let start = || {
+        let learned = lengths.map(|n| {
+            let kept = vec![Tensor::zeros([n], &cpu()); rule.kept().len()];
+            Learned { param: inner(1, [n]), grad: Tensor::zeros([n], &cpu()), kept }
+        });
+        learned.to_vec()
+    };
     let (mut got, mut expected) = (start(), start());
     for step in 1..=10 {
-        let grad = array(10 + step);
-        let step = AdamWStep {
-            lr: 3e-3,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.1,
-            step,
-        };
-        got = adamw_step(got.0, grad.clone(), got.1, got.2, &step);
-        expected = reference::adamw(expected.0, grad, expected.1, expected.2, &step);
+        for learned in got.iter_mut().chain(&mut expected) {
+            learned.grad = inner(10 + step, learned.param.dims());
+        }
+        let finite;
+        (got, finite) = update(got, rule, step, 0.5);
+        (expected, _) = reference::update(expected, rule, step, 0.5);
+        assert_eq!(finite, [true; 2]);
     }
-    check_close("param", &plain(got.0), &plain(expected.0), 1e-6);
-    check_close("m", &plain(got.1), &plain(expected.1), 1e-6);
-    check_close("v", &plain(got.2), &plain(expected.2), 1e-6);
+    for (got, expected) in got.into_iter().zip(expected) {
+        check_close("param", &plain(got.param), &plain(expected.param), 1e-6);
+        for ((got, expected), name) in got.kept.into_iter().zip(expected.kept).zip(rule.kept()) {
+            check_close(name, &plain(got), &plain(expected), 1e-6);
+        }
+    }
+}
+
+#[test]
+fn ten_steps_of_adamw_agree() {
+    check_ten_steps(&Rule::AdamW(AdamW {
+        lr: 3e-3,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+    }));
+}
+
+#[test]
+fn ten_steps_of_sgd_agree() {
+    for (momentum, dampening, nesterov) in
+        [(0.9, 0.0, false), (0.9, 0.0, true), (0.8, 0.3, false), (0.0, 0.3, false)]
+    {
+        let rule = Sgd { lr: 0.1, momentum, dampening, nesterov, weight_decay: 1e-2 };
+        check_ten_steps(&Rule::Sgd(rule));
+    }
+}
+
+#[test]
+fn a_step_says_of_which_parameter_a_number_is_not_finite() {
+    let rule = Sgd { lr: 1.0, momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: 0.0 };
+    let row = |x: f32| Tensor::<Cpu, 1>::from_data([1.0, x], &cpu());
+    let learned =
+        |param, grad| Learned { param: row(param), grad: row(grad), kept: vec![row(0.0)] };
+    let params = || vec![learned(1.0, 1.0), learned(1.0, f32::NAN), learned(-3e38, 3e38)];
+    let expected = [true, false, false];
+    assert_eq!(update(params(), &Rule::Sgd(rule), 1, 1.0).1, expected);
+    assert_eq!(reference::update(params(), &Rule::Sgd(rule), 1, 1.0).1, expected);
+}
+
+#[test]
+fn sums_of_squares_agree() {
+    let arrays = || vec![inner(1, [40_000]), inner(2, [5])];
+    let (got, expected) = (sums_of_squares(arrays()), reference::sums_of_squares(arrays()));
+    for (got, expected) in got.into_iter().zip(expected) {
+        assert!((got / expected - 1.0).abs() < 1e-5, "{got} {expected}");
+    }
 }

@@ -119,6 +119,7 @@ impl From<mnemoscope_model::Error> for Error {
         let kind = match error.kind() {
             Model::Incompatible => ErrorKind::Incompatible,
             Model::Corrupt => ErrorKind::Corrupt,
+            Model::NotFinite => ErrorKind::Diverged,
         };
         Self(Box::new(Cause::Model { kind, source: error }))
     }

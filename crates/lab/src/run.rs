@@ -70,8 +70,8 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// Whatever the store refuses; `Machine`, if a loss or a logit is not finite. The record then says
-/// so, and keeps everything it had.
+/// Whatever the store refuses; `Diverged`, if a loss, a gradient, a parameter or a logit is not
+/// finite. The record then says which and when, and keeps everything it had.
 pub fn run_plan(
     plan: &Plan,
     labels: &Labels,
@@ -232,7 +232,7 @@ impl<'a> Execution<'a> {
                 return Ok(None);
             }
             let from = self.clock.elapsed_secs();
-            let loss_nats = trainer.step()?;
+            let loss_nats = trainer.step().map_err(|failure| self.with_checkpoint(failure))?;
             self.saved = None;
             self.train_secs += self.clock.elapsed_secs() - from;
             n_tokens += tokens_per_step;
@@ -256,6 +256,22 @@ impl<'a> Execution<'a> {
         }
         let blake3 = self.save(trainer)?;
         Ok(Some(Trained { model: trainer.model(), blake3 }))
+    }
+
+    /// The failure of a step, with the checkpoint that one can go on from.
+    fn with_checkpoint(&self, failure: Error) -> Error {
+        let record = match self.writer.reader() {
+            Ok(record) => record,
+            Err(unreadable) => {
+                let message = format!("{failure}; and the record cannot be read back");
+                return Error::because(failure.kind(), message, unreadable);
+            }
+        };
+        let from = match record.checkpoints().pop() {
+            Some(kept) => format!("the record keeps the checkpoint of step {}", kept.step),
+            None => "it came before the first checkpoint".to_owned(),
+        };
+        Error::new(failure.kind(), format!("{failure}; {from}"))
     }
 
     /// Makes sure that a checkpoint of this step is saved, and returns its hash.

@@ -1,17 +1,22 @@
-//! Whole runs of tiny plans: sealed, interrupted, resumed, measured again, replayed.
+//! Whole runs of tiny plans: sealed, interrupted, resumed, measured again, replayed, diverged.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::path::Path;
 
 use mnemoscope_lab::again::{Again, eval_run};
+use mnemoscope_lab::batch::Batch;
 use mnemoscope_lab::clock::StoppedClock;
-use mnemoscope_lab::eval::Glitch;
+use mnemoscope_lab::engine::device::{CpuAutodiff, cpu};
+use mnemoscope_lab::eval::{Exam, Glitch, answer, evaluate_by};
 use mnemoscope_lab::event::{NoWatcher, Progress, Watcher};
+use mnemoscope_lab::model::params::Tensors;
 use mnemoscope_lab::plan::{Plan, resolve};
 use mnemoscope_lab::replay::replay;
 use mnemoscope_lab::run::{Labels, Outcome, RunOptions, run_plan};
 use mnemoscope_lab::store::{RunReader, Status, Store};
+use mnemoscope_lab::task::{Scoring, split};
+use mnemoscope_lab::train::{Checkpoint, Trainer};
 use mnemoscope_lab::{Error, ErrorKind};
 use serde_json::{Value, json};
 
@@ -21,6 +26,16 @@ const TRANSFORMER: &str = "name = 'transformer'\nn_layers = 2\nd_model = 16\nn_h
 
 /// Twelve steps on strings of 24 tokens, measured on 41 and 9 others.
 fn tiny(model: &str) -> Plan {
+    tiny_with(model, &[])
+}
+
+/// A plan of each family, and one of the other optimiser.
+fn one_of_each() -> [Plan; 3] {
+    [tiny(LSTM), tiny(TRANSFORMER), tiny_with(LSTM, &["train.optimizer=sgd", "train.clip_norm=1"])]
+}
+
+/// [`tiny`] with some fields changed.
+fn tiny_with(model: &str, sets: &[&str]) -> Plan {
     let spec = format!(
         "[task]\nname = 'flipflop'\nseq_len = 24\np_ignore = 0.5\n[model]\n{model}\n\
          [train]\nn_steps = 12\nbatch_size = 4\nwarmup_steps = 2\ncurve_every = 5\nlr = 0.01\n\
@@ -29,7 +44,8 @@ fn tiny(model: &str) -> Plan {
          [eval.val_sparse]\np_ignore = 0.9\nn_examples = 9\ncurve_examples = 0\n\
          [eval.val_dense]\np_ignore = 0.1\nn_examples = 9\ncurve_examples = 0\n"
     );
-    let mut study = resolve(&spec, None, &[], None).unwrap();
+    let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+    let mut study = resolve(&spec, None, &sets, None).unwrap();
     study.arms.remove(0).plans.remove(0)
 }
 
@@ -129,8 +145,7 @@ fn a_sealed_run_is_not_executed_again() {
 
 #[test]
 fn threads_do_not_change_a_bit() {
-    for model in [LSTM, TRANSFORMER] {
-        let plan = tiny(model);
+    for plan in one_of_each() {
         let records = [1, 2, 4].map(|n_threads| {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(folder.path()).unwrap();
@@ -138,15 +153,14 @@ fn threads_do_not_change_a_bit() {
             run_plan(&plan, &labels, &store, &options(n_threads), &CLOCK, &mut NoWatcher).unwrap();
             science(&store.find("latest").unwrap())
         });
-        assert_eq!(records[0], records[1], "{model}");
-        assert_eq!(records[0], records[2], "{model}");
+        assert_eq!(records[0], records[1], "{plan:?}");
+        assert_eq!(records[0], records[2], "{plan:?}");
     }
 }
 
 #[test]
 fn a_run_interrupted_while_training_resumes_to_the_same_bits() {
-    for model in [LSTM, TRANSFORMER] {
-        let plan = tiny(model);
+    for plan in one_of_each() {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let whole = sealed(&plan, folders[0].path());
         // After 7 steps: between two regular checkpoints, and again after 3 more.
@@ -158,7 +172,7 @@ fn a_run_interrupted_while_training_resumes_to_the_same_bits() {
             assert_eq!(store.find(&plan.id()).unwrap().status(), Status::Interrupted);
         }
         let resumed = sealed(&plan, folders[1].path());
-        assert_eq!(science(&whole), science(&resumed), "{model}");
+        assert_eq!(science(&whole), science(&resumed), "{plan:?}");
     }
 }
 
@@ -212,16 +226,161 @@ impl Watcher for Notes {
 }
 
 #[test]
+fn examples_at_a_time_do_not_change_a_count_or_a_bit_of_a_logit() {
+    for model in [LSTM, TRANSFORMER] {
+        let plan = tiny(model);
+        let mut trainer = Trainer::<CpuAutodiff>::new(&plan, &cpu());
+        trainer.step().unwrap();
+        let (model, set) = (trainer.model(), &plan.eval.sets["val"]);
+        // More than the largest batch; every answer that is wrong is kept with its logits.
+        let exam = Exam {
+            set: "val",
+            task: &set.task,
+            stream: split::eval_stream(0, "val"),
+            n_examples: 515,
+            max_glitches: usize::MAX,
+        };
+        let at_a_time = |n_examples: u64| {
+            let measured = evaluate_by(n_examples, &model, &exam, &cpu(), &mut |_| true).unwrap();
+            let errors = measured.errors.into_iter().map(|error| (error.index, error.query_pos));
+            (measured.tally, errors.collect::<Vec<_>>())
+        };
+        let logits = |n_examples: u64| -> Vec<u32> {
+            let firsts = (0..exam.n_examples).step_by(n_examples as usize);
+            let batches = firsts.map(|first| {
+                let n_examples = n_examples.min(exam.n_examples - first) as usize;
+                Batch::draw(exam.task, &exam.stream, first, n_examples, Scoring::Reads)
+            });
+            let rows = batches.map(|batch| answer(&model, &batch, &cpu()).unwrap());
+            rows.flatten().map(f32::to_bits).collect()
+        };
+        let (counts, bits) = (at_a_time(1), logits(1));
+        assert!(counts.0.clusters.n_errors() > 0 && bits.len() > 515);
+        for n_examples in [7, 64, 512] {
+            assert_eq!(at_a_time(n_examples), counts, "{n_examples} at a time, {model:?}");
+            assert!(logits(n_examples) == bits, "{n_examples} at a time, {:?}", model.spec());
+        }
+    }
+}
+
+#[test]
 fn a_loss_that_is_not_finite_stops_the_run_and_is_written_down() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut plan = tiny(TRANSFORMER);
-    plan.train.optimizer.lr = 1e30;
-    let error = execute(&plan, folder.path(), &mut NoWatcher).unwrap_err();
+    for (model, point) in [(LSTM, "layers."), (TRANSFORMER, "blocks.")] {
+        for checkpoint_every in [1, 4] {
+            let folder = tempfile::tempdir().unwrap();
+            let plan = tiny_with(model, &["train.lr=1e30"]);
+            let store = Store::open(folder.path()).unwrap();
+            let options = RunOptions { checkpoint_every, ..options(2) };
+            let labels = Labels::default();
+            let error =
+                run_plan(&plan, &labels, &store, &options, &CLOCK, &mut NoWatcher).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Diverged, "{error}");
+            let run = store.find("latest").unwrap();
+            assert_eq!(run.status(), Status::Failed);
+            assert_eq!(run.message().unwrap(), error.to_string());
+            let words = error.to_string();
+            let begins = format!(
+                "step 2: the loss is not finite, and the first value that is not stands at `{point}"
+            );
+            assert!(words.starts_with(&begins), "{words}");
+            assert!(
+                words.contains("; try a smaller learning rate, or clip the gradient; "),
+                "{words}"
+            );
+            // What was good before is kept.
+            let kept: Vec<u64> = run.checkpoints().iter().map(|kept| kept.step).collect();
+            if checkpoint_every == 1 {
+                assert!(words.ends_with("; the record keeps the checkpoint of step 1"), "{words}");
+                assert_eq!(kept, [1]);
+                let (_, bytes) = run.checkpoint(1).unwrap();
+                let params = Checkpoint::from_bytes(&bytes).unwrap().params;
+                assert!(params.iter().flat_map(|(_, array)| &array.data).all(|x| x.is_finite()));
+            } else {
+                assert!(words.ends_with("; it came before the first checkpoint"), "{words}");
+                assert!(kept.is_empty());
+            }
+        }
+    }
+}
+
+/// What is said about the next step after `change` was made to the params of a fresh checkpoint, and
+/// whether it left the params alone.
+fn step_after(plan: &Plan, change: impl Fn(&str, &mut [f32])) -> (String, bool) {
+    let mut checkpoint = Trainer::<CpuAutodiff>::new(plan, &cpu()).checkpoint();
+    let mut changed = Tensors::default();
+    for (name, array) in checkpoint.params.iter() {
+        let mut array = array.clone();
+        change(name, &mut array.data);
+        changed.insert(name, array);
+    }
+    checkpoint.params = changed;
+    let bytes = checkpoint.to_bytes();
+    let read = Checkpoint::from_bytes(&bytes).unwrap();
+    let mut trainer = Trainer::<CpuAutodiff>::restore(plan, read, &cpu()).unwrap();
+    let error = trainer.step().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Diverged, "{error}");
-    let run = Store::open(folder.path()).unwrap().find("latest").unwrap();
-    assert_eq!(run.status(), Status::Failed);
-    assert_eq!(run.message().unwrap(), error.to_string());
-    assert!(error.to_string().contains("try a smaller learning rate"), "{error}");
+    assert_eq!(trainer.n_steps_taken(), 0);
+    (error.to_string(), trainer.checkpoint().to_bytes() == bytes)
+}
+
+#[test]
+fn a_parameter_that_is_not_finite_is_found_where_it_first_shows() {
+    for (model, param, point) in [
+        (LSTM, "embed.weight", "embed.hook_out"),
+        (LSTM, "layers.1.b_ih", "layers.1.hook_gates"),
+        (LSTM, "unembed.bias", "unembed.hook_out"),
+        (TRANSFORMER, "pos.weight", "pos_embed.hook_out"),
+        (TRANSFORMER, "blocks.1.ln_2.gain", "blocks.1.ln2.hook_out"),
+        (TRANSFORMER, "unembed.bias", "unembed.hook_out"),
+    ] {
+        let (words, untouched) = step_after(&tiny(model), |name, numbers| {
+            if name == param {
+                numbers.fill(f32::INFINITY);
+            }
+        });
+        let expected = format!(
+            "step 1: the loss is not finite, and the first value that is not stands at `{point}`; \
+             try a smaller learning rate, or clip the gradient"
+        );
+        assert_eq!(words, expected);
+        assert!(untouched);
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_is_named_though_the_loss_is_finite() {
+    // A stream of next to nothing, blown up behind its last norm: logits stay below the largest
+    // number, and the gradient that goes back through the norm does not.
+    let blow_up = |name: &str, numbers: &mut [f32]| {
+        let factor = match name {
+            "ln_f.gain" => 1e19,
+            "unembed.weight" => 1e18,
+            "embed.weight" | "pos.weight" => 1e-4,
+            _ if name.ends_with("attn.out.weight") || name.ends_with("down.weight") => 1e-4,
+            _ => 1.0,
+        };
+        numbers.iter_mut().for_each(|x| *x *= factor);
+    };
+    for (sets, leaves_params) in
+        [(&["train.clip_norm=1"][..], true), (&["train.optimizer=sgd"], false)]
+    {
+        let (words, untouched) = step_after(&tiny_with(TRANSFORMER, sets), blow_up);
+        let expected = "step 1: the gradient of `blocks.1.mlp.down.bias` is not finite; \
+                        try a smaller learning rate, or clip the gradient";
+        assert_eq!(words, expected);
+        assert_eq!(untouched, leaves_params, "{sets:?}");
+    }
+}
+
+#[test]
+fn a_step_to_infinity_is_said_of_the_step() {
+    let plan = tiny_with(LSTM, &["train.lr=1e300"]);
+    let mut trainer = Trainer::<CpuAutodiff>::new(&plan, &cpu());
+    let words = trainer.step().unwrap_err().to_string();
+    assert!(
+        words.starts_with("step 1: what the step makes of `unembed.bias` is not finite; try"),
+        "{words}"
+    );
 }
 
 #[test]

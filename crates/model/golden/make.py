@@ -3,12 +3,13 @@
     python3 -m venv venv && venv/bin/pip install torch numpy safetensors
     venv/bin/python crates/model/golden/make.py
 
-Each file is one model: its spec and the optimiser's settings as metadata, first parameters, one
-batch, the logits at the asked places, the loss, every gradient, and ten steps of AdamW on
-that batch with a learning rate that warms up and decays.
+Two files are one model. The first holds its spec and the optimiser's settings as metadata, first
+parameters, one batch, the logits at the asked places, the loss, every gradient, and ten steps of
+AdamW on that batch with a learning rate that warms up and decays. The second, called *_sgd, holds
+what ten steps of SGD make of the same beginning.
 
 The models are written with PyTorch's own operations (scaled_dot_product_attention, layer_norm,
-gelu, nn.LSTM, optim.AdamW), not with a transcription of ours. Everything is computed in double
+gelu, nn.LSTM, optim.AdamW, optim.SGD), not with a transcription of ours. Everything is computed in double
 precision from parameters that single precision holds exactly, so that what a test measures is the
 rounding of the code under test alone, and then stored in single precision.
 
@@ -60,6 +61,15 @@ SPECS = {
         n_layers=1, n_heads=2, positions="none", tie_unembed=True, attn_bias=True, pos_scale="unit"
     ),
     "lstm": {"name": "lstm", "n_layers": 2, "d_model": 10, "d_vocab": 7},
+}
+
+# SGD as it is commonly used, and its other switches.
+SGD = {"momentum": 0.9, "dampening": 0.0, "nesterov": False, "weight_decay": 1e-4}
+SGD_OF = {
+    "x_transformers": SGD,
+    "gpt2": SGD | {"nesterov": True},
+    "one_layer": SGD | {"dampening": 0.3},
+    "lstm": SGD,
 }
 
 
@@ -173,10 +183,37 @@ class Lstm:
         return ours
 
 
+def steps(model, leaves, answer, optimizer, learning_rates):
+    """The losses before each step and after the last, and the parameters then."""
+    losses = []
+    for lr in learning_rates:
+        optimizer.zero_grad()
+        _, loss = answer()
+        loss.backward()
+        losses.append(loss.item())
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+    losses.append(answer()[1].item())
+    assert all(math.isfinite(loss) for loss in losses)
+    after = model.named({key: leaf.detach().clone() for key, leaf in leaves.items()})
+    named = {f"after.{key}": value for key, value in after.items()}
+    return named | {"losses": torch.tensor(losses, dtype=torch.float64)}
+
+
+def save(name, out, metadata):
+    metadata |= {"made_by": f"golden/make.py with torch {torch.__version__.split('+')[0]}"}
+    path = HERE / f"{name}.safetensors"
+    save_file({key: value.float().contiguous() for key, value in out.items()}, path, metadata)
+    losses = out["losses"]
+    print(f"{path.name}: {path.stat().st_size} bytes, loss {losses[0]:.4f} to {losses[-1]:.4f}")
+
+
 def make(name, spec, seed):
     generator = torch.Generator().manual_seed(seed)
     model = (Transformer if spec["name"] == "transformer" else Lstm)(spec, generator)
     leaves = {key: leaf.requires_grad_() for key, leaf in model.leaves().items()}
+    before = {key: leaf.detach().clone() for key, leaf in leaves.items()}
 
     n_examples, n_pos = 4, 9
     tokens = torch.randint(spec["d_vocab"], (n_examples, n_pos), generator=generator)
@@ -189,45 +226,35 @@ def make(name, spec, seed):
         logits = model.logits(tokens).reshape(n_examples * n_pos, -1)[rows]
         return logits, F.cross_entropy(logits, targets)
 
-    hyper = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.1}
     factors = [
         step / WARMUP_STEPS if step <= WARMUP_STEPS else (N_STEPS + 1 - step) / (N_STEPS + 1 - WARMUP_STEPS)
         for step in range(1, N_STEPS + 1)
     ]
-    learning_rates = [3e-3 * factor for factor in factors]
-    optimizer = torch.optim.AdamW(
-        leaves.values(), lr=1.0, betas=(0.9, 0.999), eps=hyper["epsilon"], weight_decay=hyper["weight_decay"]
-    )
 
     out = {"tokens": tokens, "queries": torch.tensor(places), "targets": targets}
     collect = lambda prefix, tensors: out.update({f"{prefix}.{key}": value for key, value in model.named(tensors).items()})
-    detached = lambda: {key: leaf.detach().clone() for key, leaf in leaves.items()}
-    collect("before", detached())
-    losses = []
-    for step, lr in enumerate(learning_rates):
-        optimizer.zero_grad()
-        logits, loss = answer()
-        loss.backward()
-        losses.append(loss.item())
-        if step == 0:
-            out["logits"] = logits.detach().clone()
-            collect("grad", {key: leaf.grad.clone() for key, leaf in leaves.items()})
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        optimizer.step()
-    losses.append(answer()[1].item())
-    collect("after", detached())
-    out["losses"] = torch.tensor(losses, dtype=torch.float64)
+    collect("before", before)
+    logits, loss = answer()
+    loss.backward()
+    out["logits"] = logits.detach()
+    collect("grad", {key: leaf.grad.clone() for key, leaf in leaves.items()})
 
-    metadata = {
-        "spec": json.dumps(spec),
-        "adamw": json.dumps(hyper | {"learning_rates": learning_rates}),
-        "made_by": f"golden/make.py with torch {torch.__version__.split('+')[0]}",
-    }
-    assert all(math.isfinite(loss) for loss in losses)
-    path = HERE / f"{name}.safetensors"
-    save_file({key: value.float().contiguous() for key, value in out.items()}, path, metadata)
-    print(f"{path.name}: {path.stat().st_size} bytes, loss {losses[0]:.4f} to {losses[-1]:.4f}")
+    hyper = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.1}
+    learning_rates = [3e-3 * factor for factor in factors]
+    adamw = torch.optim.AdamW(
+        leaves.values(), lr=1.0, betas=(0.9, 0.999), eps=hyper["epsilon"], weight_decay=hyper["weight_decay"]
+    )
+    out |= steps(model, leaves, answer, adamw, learning_rates)
+    adamw_metadata = json.dumps(hyper | {"learning_rates": learning_rates})
+    save(name, out, {"spec": json.dumps(spec), "adamw": adamw_metadata})
+
+    with torch.no_grad():
+        for key, leaf in leaves.items():
+            leaf.copy_(before[key])
+    learning_rates = [0.1 * factor for factor in factors]
+    sgd = torch.optim.SGD(leaves.values(), lr=1.0, **SGD_OF[name])
+    out = steps(model, leaves, answer, sgd, learning_rates)
+    save(f"{name}_sgd", out, {"sgd": json.dumps(SGD_OF[name] | {"learning_rates": learning_rates})})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-//! What can go wrong with stored parameters, and what a program does about it.
+//! What can go wrong with a model's numbers, and what a program does about it.
 
-/// A failure to make a model out of stored numbers.
+/// A failure to make a model out of stored numbers, or to go on with those it has.
 ///
 /// Programs branch on [`Error::kind`]; people read the message.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,8 @@ pub enum ErrorKind {
     Incompatible,
     /// The bytes are damaged.
     Corrupt,
+    /// A number that had to be finite was not.
+    NotFinite,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,8 @@ pub(crate) enum Cause {
         complaints.join("; ")
     )]
     OptimMisfit { complaints: Vec<String> },
+    #[error("{what} `{param}` is not finite; try a smaller learning rate, or clip the gradient")]
+    NotFinite { what: &'static str, param: String },
     #[error("{complaint}")]
     Point { complaint: String },
 }
@@ -39,6 +43,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match &*self.0 {
             Cause::Damaged { .. } => ErrorKind::Corrupt,
+            Cause::NotFinite { .. } => ErrorKind::NotFinite,
             Cause::Precision { .. }
             | Cause::Misfit { .. }
             | Cause::OptimMisfit { .. }

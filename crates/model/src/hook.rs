@@ -342,6 +342,57 @@ impl<B: Backend> Hooks<B> for Record {
     }
 }
 
+/// Finds the first point of a pass at which a value is not finite.
+///
+/// A score of minus infinity says that a key is masked and does not count.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_engine::{QueryRows, burn::tensor::Tensor, device::{Cpu, cpu}};
+/// use mnemoscope_model::{Model, ModelSpec, TransformerSpec, hook::FirstNotFinite};
+/// use mnemoscope_stats::stream::Stream;
+///
+/// let spec = ModelSpec::Transformer(TransformerSpec::x_transformers(2, 8, 2));
+/// let model = Model::<Cpu>::init(&spec, &Stream::root(0), &cpu());
+/// let mut params = model.params();
+/// let mut bias = params.remove("blocks.1.mlp.up.bias").unwrap();
+/// bias.data[3] = f32::INFINITY;
+/// params.insert("blocks.1.mlp.up.bias", bias);
+///
+/// let mut found = FirstNotFinite::default();
+/// let (tokens, queries) = (Tensor::from_data([[0, 4, 1]], &cpu()), QueryRows::new(3, vec![(0, 2)]));
+/// model.load(&params).unwrap().logits(tokens, &queries, &mut found);
+/// assert_eq!(found.point(), Some("blocks.1.mlp.hook_pre"));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct FirstNotFinite {
+    point: Option<String>,
+}
+
+impl FirstNotFinite {
+    /// The point's canonical name; `None` if all values were finite.
+    #[must_use]
+    pub fn point(&self) -> Option<&str> {
+        self.point.as_deref()
+    }
+}
+
+impl<B: Backend> Hooks<B> for FirstNotFinite {
+    fn wants(&self, _point: &str) -> bool {
+        self.point.is_none()
+    }
+
+    fn read(&mut self, point: &str, value: Value<B>) {
+        let masks = point.ends_with(".hook_attn_scores");
+        let sound = |x: &f32| x.is_finite() || (masks && *x == f32::NEG_INFINITY);
+        // Two points can be asked about before the first of them is read.
+        if self.point.is_none() && !value.to_array().data.iter().all(sound) {
+            self.point = Some(point.to_owned());
+        }
+    }
+}
+
 type Change<'f, B> = Box<dyn FnMut(Value<B>) -> Value<B> + 'f>;
 
 /// Replaces the values at some points: ablation and patching.

@@ -94,8 +94,7 @@ impl<B: Backend> Model<B> {
     /// A model of five numbers, to stand where another one has been moved out of.
     ///
     /// An optimiser wants to own what it updates, so that it can work in place.
-    #[must_use]
-    pub fn placeholder() -> Self {
+    pub(crate) fn placeholder() -> Self {
         let spec = ModelSpec::Lstm(LstmSpec { n_layers: 1, d_model: 1, d_vocab: 2 });
         Self::init(&spec, &Stream::root(0), &B::Device::default())
     }

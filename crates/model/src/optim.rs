@@ -1,23 +1,25 @@
-//! The optimiser: AdamW over the parameters of a model, kept by their names.
+//! The optimiser over the parameters of a model, which it knows by their names.
 //!
-//! All parameters decay, as in the reproductions of Liu et al.; there are no parameter groups.
+//! One step of all parameters is one pass. The rules are the engine's. All parameters decay, as in the
+//! reproductions of Liu et al.; there are no parameter groups.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{Shape, Tensor, TensorData};
 use mnemoscope_engine::Ops;
-use mnemoscope_engine::optim::{AdamWStep, adamw_step, sum_squares};
+use mnemoscope_engine::optim::{Learned, sums_of_squares, update};
+
+pub use mnemoscope_engine::optim::{AdamW, Rule, Sgd};
 
 use crate::error::{Cause, Error};
 use crate::model::Model;
 use crate::params::{Array, Path, Tensors, misfits, numbers};
 use crate::spec::ModelSpec;
 
-/// Names in the stored form: `m.<parameter>`, `v.<parameter>`, and the number of steps.
-const MEAN: &str = "m.";
-const SQUARE: &str = "v.";
+/// The number of steps in the stored form.
 const N_STEPS: &str = "n_steps";
 
 /// A step count is stored as two numbers below this, because every stored number is a float.
@@ -26,30 +28,7 @@ const LIMB: u64 = 1 << 24;
 /// Added to a norm before dividing by it, as `torch.nn.utils.clip_grad_norm_` does.
 const CLIP_EPSILON: f64 = 1e-6;
 
-/// The settings of one step of AdamW.
-///
-/// # Source
-///
-/// Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, as in
-/// `torch.optim.AdamW`: the parameter first shrinks by `lr * weight_decay` of itself, then moves
-/// by `lr * m_hat / (sqrt(v_hat) + epsilon)`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamW {
-    /// The learning rate of this step, after any schedule.
-    pub lr: f64,
-    /// Decay of the mean of gradients; 0.9 is customary.
-    pub beta1: f64,
-    /// Decay of the mean of squared gradients; 0.999 is customary.
-    pub beta2: f64,
-    /// Added to the root of the second mean; 1e-8 is customary.
-    pub epsilon: f64,
-    /// The share, times the learning rate, by which a parameter shrinks.
-    pub weight_decay: f64,
-    /// The largest Euclidean norm that all gradients together may have; larger ones are scaled.
-    pub clip_norm: Option<f64>,
-}
-
-/// The running means of the gradients and of their squares, by parameter, and the steps taken.
+/// What an optimiser remembers: the steps taken, and what its rule keeps of each parameter.
 ///
 /// `B` is the backend without gradients.
 ///
@@ -57,51 +36,47 @@ pub struct AdamW {
 ///
 /// ```
 /// use mnemoscope_engine::{Ops, QueryRows, burn::tensor::Tensor, device::{CpuAutodiff, cpu}};
-/// use mnemoscope_model::{LstmSpec, Model, ModelSpec, hook::NoHooks, optim::{AdamW, AdamWState}};
+/// use mnemoscope_model::{LstmSpec, Model, ModelSpec, hook::NoHooks};
+/// use mnemoscope_model::optim::{AdamW, OptimState, Rule};
 /// use mnemoscope_stats::stream::Stream;
 ///
 /// let spec = ModelSpec::Lstm(LstmSpec { n_layers: 1, d_model: 8, d_vocab: 5 });
 /// let mut model = Model::<CpuAutodiff>::init(&spec, &Stream::root(0), &cpu());
-/// let mut state = AdamWState::new();
-/// let hyper = AdamW {
-///     lr: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, clip_norm: None,
-/// };
+/// let rule = Rule::AdamW(AdamW {
+///     lr: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1,
+/// });
+/// let mut state = OptimState::new(&rule);
 /// let mut losses = Vec::new();
 /// for _ in 0..5 {
 ///     let tokens = Tensor::from_data([[0, 4, 1]], &cpu());
 ///     let logits = model.logits(tokens, &QueryRows::new(3, vec![(0, 2)]), &mut NoHooks);
 ///     let loss = CpuAutodiff::cross_entropy(logits, Tensor::from_data([4], &cpu()));
 ///     losses.push(loss.clone().into_scalar());
-///     model = state.step(model, loss.backward(), &hyper);
+///     state.step(&mut model, loss.backward(), &rule, None).unwrap();
 /// }
 /// assert!(losses.is_sorted_by(|a, b| a > b), "{losses:?}");
 /// assert_eq!(state.n_steps(), 5);
 /// ```
 #[derive(Clone, Debug)]
-pub struct AdamWState<B: Backend> {
+pub struct OptimState<B: Backend> {
     n_steps: u64,
-    moments: BTreeMap<String, Moments<B>>,
+    /// The names of the rows of each parameter: [`Rule::kept`].
+    row_names: &'static [&'static str],
+    kept: BTreeMap<String, Kept<B>>,
 }
 
-/// Both running means of one parameter, whatever its number of axes.
+/// What is kept of one parameter: its shape, and rows of as many numbers as it has.
 #[derive(Clone, Debug)]
-struct Moments<B: Backend> {
+struct Kept<B: Backend> {
     shape: Vec<usize>,
-    mean: TensorPrimitive<B>,
-    square: TensorPrimitive<B>,
+    rows: Vec<Tensor<B, 1>>,
 }
 
-impl<B: Backend> Default for AdamWState<B> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<B: Backend> AdamWState<B> {
-    /// No step taken: all means are zero.
+impl<B: Backend> OptimState<B> {
+    /// No step taken: nothing but zeros is kept. It serves the rules that keep the same as `rule`.
     #[must_use]
-    pub fn new() -> Self {
-        Self { n_steps: 0, moments: BTreeMap::new() }
+    pub fn new(rule: &Rule) -> Self {
+        Self { n_steps: 0, row_names: rule.kept(), kept: BTreeMap::new() }
     }
 
     /// Steps taken.
@@ -110,7 +85,8 @@ impl<B: Backend> AdamWState<B> {
         self.n_steps
     }
 
-    /// The state as named arrays: `m.<parameter>`, `v.<parameter>` and `n_steps`.
+    /// The state as named arrays: `n_steps`, and by rule `m.<parameter>` and `v.<parameter>`, or
+    /// `momentum.<parameter>`.
     ///
     /// `n_steps` holds the quotient and the remainder of the count by 2^24.
     #[must_use]
@@ -118,57 +94,46 @@ impl<B: Backend> AdamWState<B> {
         let mut tensors = Tensors::default();
         let limbs = [self.n_steps / LIMB, self.n_steps % LIMB].map(|limb| limb as f32);
         tensors.insert(N_STEPS, Array { shape: vec![2], data: limbs.to_vec() });
-        for (name, moments) in &self.moments {
-            for (kind, primitive) in [(MEAN, &moments.mean), (SQUARE, &moments.square)] {
-                let flat: Tensor<B, 1> = Tensor::from_primitive(primitive.clone());
-                let data = numbers(flat.into_data());
-                let array = Array { shape: moments.shape.clone(), data };
-                tensors.insert(format!("{kind}{name}"), array);
+        for (name, Kept { shape, rows }) in &self.kept {
+            for (row_name, row) in self.row_names.iter().zip(rows) {
+                let array = Array { shape: shape.clone(), data: numbers(row.to_data()) };
+                tensors.insert(format!("{row_name}.{name}"), array);
             }
         }
         tensors
     }
 
-    /// The state that [`Self::to_tensors`] wrote.
+    /// The state that [`Self::to_tensors`] wrote of an optimiser with such a rule.
     ///
     /// # Errors
     ///
-    /// `Incompatible`, if the count of steps is missing or no count, if a mean lacks its square or
-    /// has another shape than it, or if an array is neither. Whether the state fits a model is
-    /// asked by [`Self::check_fit`].
-    pub fn from_tensors(tensors: &Tensors, device: &B::Device) -> Result<Self, Error> {
+    /// `Incompatible`, if the count of steps is missing or no count, if a parameter lacks one of its
+    /// rows or has rows of two shapes, or if an array is no such row. Whether the state fits a model
+    /// is asked by [`Self::check_fit`].
+    pub fn from_tensors(rule: &Rule, tensors: &Tensors, device: &B::Device) -> Result<Self, Error> {
+        let mut state = Self::new(rule);
         let mut complaints = Vec::new();
-        let n_steps = read_n_steps(tensors).unwrap_or_else(|complaint| {
-            complaints.push(complaint);
-            0
-        });
-        let mut moments = BTreeMap::new();
-        let means = tensors.strip_prefix(MEAN);
-        let squares = tensors.strip_prefix(SQUARE);
-        for name in means.names().chain(squares.names()).collect::<BTreeSet<_>>() {
-            match (means.get(name), squares.get(name)) {
-                (Some(mean), Some(square)) if mean.shape == square.shape => {
-                    let both = Moments {
-                        shape: mean.shape.clone(),
-                        mean: to_primitive::<B>(mean, device),
-                        square: to_primitive::<B>(square, device),
-                    };
-                    moments.insert(name.to_owned(), both);
+        match read_n_steps(tensors) {
+            Ok(n_steps) => state.n_steps = n_steps,
+            Err(complaint) => complaints.push(complaint),
+        }
+        let param_of = |name: &str| {
+            let (row_name, param) = name.split_once('.')?;
+            state.row_names.contains(&row_name).then(|| param.to_owned())
+        };
+        let params: BTreeSet<String> = tensors.names().filter_map(param_of).collect();
+        for param in params {
+            match read_rows(&param, state.row_names, tensors, device) {
+                Ok(kept) => {
+                    state.kept.insert(param, kept);
                 }
-                (Some(mean), Some(square)) => complaints.push(format!(
-                    "`m.{name}` has shape {:?} and `v.{name}` has {:?}",
-                    mean.shape, square.shape
-                )),
-                (None, _) => complaints.push(format!("`m.{name}` is missing")),
-                (_, None) => complaints.push(format!("`v.{name}` is missing")),
+                Err(complaint) => complaints.push(complaint),
             }
         }
-        let known =
-            |name: &str| name == N_STEPS || name.starts_with(MEAN) || name.starts_with(SQUARE);
-        let strangers = tensors.names().filter(|name| !known(name));
+        let strangers = tensors.names().filter(|name| *name != N_STEPS && param_of(name).is_none());
         complaints.extend(strangers.map(|name| format!("`{name}` is no part of it")));
         if complaints.is_empty() {
-            Ok(Self { n_steps, moments })
+            Ok(state)
         } else {
             Err(Cause::OptimMisfit { complaints }.into())
         }
@@ -180,48 +145,98 @@ impl<B: Backend> AdamWState<B> {
     ///
     /// `Incompatible`, with every parameter that is missing, unknown or of another shape.
     pub fn check_fit(&self, spec: &ModelSpec) -> Result<(), Error> {
-        if self.n_steps == 0 && self.moments.is_empty() {
+        if self.n_steps == 0 && self.kept.is_empty() {
             return Ok(());
         }
         let mut shapes = Tensors::default();
-        for (name, moments) in &self.moments {
-            let n_values = moments.shape.iter().product();
-            let array = Array { shape: moments.shape.clone(), data: vec![0.0; n_values] };
-            shapes.insert(name.clone(), array);
+        for (name, Kept { shape, .. }) in &self.kept {
+            let n_values = shape.iter().product();
+            shapes.insert(name, Array { shape: shape.clone(), data: vec![0.0; n_values] });
         }
         let complaints = misfits(spec, &shapes);
         if complaints.is_empty() { Ok(()) } else { Err(Cause::OptimMisfit { complaints }.into()) }
     }
 }
 
-impl<B: Ops> AdamWState<B> {
-    /// Takes one step: the model moved against its gradients.
+impl<B: Ops> OptimState<B> {
+    /// Takes one step: the model moves against its gradients, all parameters in one pass.
     ///
-    /// A parameter without a gradient stays as it is. The model and the gradients are taken by
-    /// value so that the update can work in place.
+    /// A parameter without a gradient stays as it is. Nothing of the size of a parameter is allocated
+    /// after the first step.
+    ///
+    /// # Arguments
+    ///
+    /// - `clip_norm`: the largest Euclidean norm that all gradients together may have; those of a
+    ///   larger one are scaled to it.
+    ///
+    /// # Errors
+    ///
+    /// `NotFinite`, if a gradient is not, or a number that the step gives a parameter or its rows;
+    /// of several, it names the last parameter of the model, whose gradient is the first that the
+    /// backward pass comes to. If gradients are clipped, their norm shows it and nothing has moved;
+    /// otherwise the pass itself does, and neither the model nor the state is of further use.
     ///
     /// # Panics
     ///
-    /// If the state belongs to a model of other shapes, see [`Self::check_fit`].
-    #[must_use]
-    pub fn step<A>(&mut self, model: Model<A>, grads: A::Gradients, hyper: &AdamW) -> Model<A>
+    /// If the state belongs to a model of other shapes, see [`Self::check_fit`], or to another rule.
+    pub fn step<A>(
+        &mut self,
+        model: &mut Model<A>,
+        grads: A::Gradients,
+        rule: &Rule,
+        clip_norm: Option<f64>,
+    ) -> Result<(), Error>
     where
         A: AutodiffBackend<InnerBackend = B>,
     {
-        let factor = hyper
-            .clip_norm
-            .map_or(1.0, |clip_norm| clip_factor(grad_norm(&model, &grads), clip_norm));
-        self.n_steps += 1;
-        let step = AdamWStep {
-            lr: hyper.lr,
-            beta1: hyper.beta1,
-            beta2: hyper.beta2,
-            epsilon: hyper.epsilon,
-            weight_decay: hyper.weight_decay,
-            step: self.n_steps,
+        assert_eq!(rule.kept(), self.row_names, "the state was begun with another rule");
+        let path = Path::default();
+        let mut taker = Taker::<A> { path, grads, state: self, places: vec![], learned: vec![] };
+        let hollow = std::mem::replace(model, Model::placeholder()).map(&mut taker);
+        let Taker { places, learned, .. } = taker;
+        let (learned, found) = self.moved(learned, rule, clip_norm);
+        let not_finite = found.map(|(what, idx)| (what, places[idx].name.clone()));
+        let mut params = Vec::with_capacity(places.len());
+        for (Place { id, name, shape }, learned) in places.into_iter().zip(learned) {
+            params.push((id, Shape::from(shape.clone()), learned.param));
+            self.kept.insert(name, Kept { shape, rows: learned.kept });
+        }
+        *model = hollow.map(&mut Giver::<B> { params: params.into_iter().peekable() });
+        match not_finite {
+            None => Ok(()),
+            Some((what, param)) => Err(Cause::NotFinite { what, param }.into()),
+        }
+    }
+
+    /// The parameters after a step, and what is not finite of which of them.
+    fn moved(
+        &mut self,
+        learned: Vec<Learned<B>>,
+        rule: &Rule,
+        clip_norm: Option<f64>,
+    ) -> (Vec<Learned<B>>, Option<(&'static str, usize)>) {
+        const GRADIENT: &str = "the gradient of";
+        let squares = |learned: &[Learned<B>]| {
+            sums_of_squares(learned.iter().map(|learned| learned.grad.clone()).collect())
         };
-        let mut stepper = Stepper::<A> { path: Path::default(), grads, state: self, step, factor };
-        model.map(&mut stepper)
+        let first_wrong = |squares: &[f64]| squares.iter().rposition(|sum| !sum.is_finite());
+        let mut grad_scale = 1.0;
+        if let Some(clip_norm) = clip_norm {
+            let squares = squares(&learned);
+            if let Some(idx) = first_wrong(&squares) {
+                return (learned, Some((GRADIENT, idx)));
+            }
+            grad_scale = clip_factor(squares.iter().sum::<f64>().sqrt(), clip_norm);
+        }
+        self.n_steps += 1;
+        let (learned, finite) = update(learned, rule, self.n_steps, grad_scale);
+        let found = finite.iter().rposition(|finite| !finite).map(|idx| {
+            match first_wrong(&squares(&learned)) {
+                Some(idx) => (GRADIENT, idx),
+                None => ("what the step makes of", idx),
+            }
+        });
+        (learned, found)
     }
 }
 
@@ -234,20 +249,18 @@ pub fn grad_norm<A>(model: &Model<A>, grads: &A::Gradients) -> f64
 where
     A: AutodiffBackend<InnerBackend: Ops>,
 {
-    struct Adder<'g, A: AutodiffBackend> {
+    struct Collector<'g, A: AutodiffBackend> {
         grads: &'g A::Gradients,
-        total: f64,
+        rows: Vec<Tensor<A::InnerBackend, 1>>,
     }
-    impl<A: AutodiffBackend<InnerBackend: Ops>> ModuleVisitor<A> for Adder<'_, A> {
+    impl<A: AutodiffBackend> ModuleVisitor<A> for Collector<'_, A> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
-            if let Some(grad) = param.val().grad(self.grads) {
-                self.total += sum_squares(grad);
-            }
+            self.rows.extend(param.val().grad(self.grads).map(to_row));
         }
     }
-    let mut adder = Adder::<A> { grads, total: 0.0 };
-    model.visit(&mut adder);
-    adder.total.sqrt()
+    let mut collector = Collector::<A> { grads, rows: Vec::new() };
+    model.visit(&mut collector);
+    sums_of_squares(collector.rows).iter().sum::<f64>().sqrt()
 }
 
 /// The gradients of a model by parameter name, copied out of the backend.
@@ -291,16 +304,24 @@ fn clip_factor(norm: f64, clip_norm: f64) -> f64 {
     (clip_norm / (norm + CLIP_EPSILON)).min(1.0)
 }
 
-/// Moves each parameter of a model by one step.
-struct Stepper<'s, A: AutodiffBackend> {
-    path: Path,
-    grads: A::Gradients,
-    state: &'s mut AdamWState<A::InnerBackend>,
-    step: AdamWStep,
-    factor: f64,
+/// Where a parameter that was taken out of its model belongs.
+struct Place {
+    id: ParamId,
+    name: String,
+    shape: Vec<usize>,
 }
 
-impl<A: AutodiffBackend<InnerBackend: Ops>> ModuleMapper<A> for Stepper<'_, A> {
+/// Takes every parameter that has a gradient out of a model, so that nobody else holds its numbers
+/// and they can be updated in place. Empty tensors stand in for them.
+struct Taker<'s, A: AutodiffBackend> {
+    path: Path,
+    grads: A::Gradients,
+    state: &'s mut OptimState<A::InnerBackend>,
+    places: Vec<Place>,
+    learned: Vec<Learned<A::InnerBackend>>,
+}
+
+impl<A: AutodiffBackend> ModuleMapper<A> for Taker<'_, A> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -314,27 +335,67 @@ impl<A: AutodiffBackend<InnerBackend: Ops>> ModuleMapper<A> for Stepper<'_, A> {
         let Some(grad) = tensor.grad_remove(&mut self.grads) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
-        let name = self.path.name();
-        let grad = if self.factor < 1.0 { grad.mul_scalar(self.factor) } else { grad };
-        let tensor = tensor.inner();
-        let shape = tensor.dims().to_vec();
-        let (mean, square) = match self.state.moments.remove(&name) {
-            Some(before) => {
-                assert_eq!(before.shape, shape, "the moments of `{name}` have another shape");
-                (Tensor::from_primitive(before.mean), Tensor::from_primitive(before.square))
+        let (name, shape) = (self.path.name(), tensor.dims().to_vec());
+        let empty = Tensor::empty([0; D], &tensor.device());
+        let param = to_row(tensor.inner());
+        let kept = match self.state.kept.remove(&name) {
+            Some(kept) => {
+                assert_eq!(kept.shape, shape, "what is kept of `{name}` has another shape");
+                kept.rows
             }
-            None => (tensor.zeros_like(), tensor.zeros_like()),
+            None => self.state.row_names.iter().map(|_| param.zeros_like()).collect(),
         };
-        let (tensor, mean, square) = adamw_step(tensor, grad, mean, square, &self.step);
-        let after = Moments { shape, mean: mean.into_primitive(), square: square.into_primitive() };
-        self.state.moments.insert(name, after);
-        Param::from_mapped_value(id, Tensor::from_inner(tensor).require_grad(), mapper)
+        self.places.push(Place { id, name, shape });
+        self.learned.push(Learned { param, grad: to_row(grad), kept });
+        Param::from_mapped_value(id, empty, mapper)
     }
 }
 
-fn to_primitive<B: Backend>(array: &Array, device: &B::Device) -> TensorPrimitive<B> {
-    let data = TensorData::new(array.data.clone(), array.shape.clone());
-    TensorPrimitive::Float(B::float_from_data(data, device))
+/// Puts parameters back where a [`Taker`] took them.
+struct Giver<B: Backend> {
+    params: Peekable<std::vec::IntoIter<(ParamId, Shape, Tensor<B, 1>)>>,
+}
+
+impl<A: AutodiffBackend> ModuleMapper<A> for Giver<A::InnerBackend> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
+        let (id, tensor, mapper) = param.consume();
+        let Some((_, shape, row)) = self.params.next_if(|(taken, ..)| *taken == id) else {
+            return Param::from_mapped_value(id, tensor, mapper);
+        };
+        let tensor = Tensor::from_inner(row.reshape::<D, _>(shape)).require_grad();
+        Param::from_mapped_value(id, tensor, mapper)
+    }
+}
+
+/// All numbers of a tensor in a row.
+fn to_row<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Tensor<B, 1> {
+    let n_values = tensor.dims().iter().product::<usize>();
+    tensor.reshape([n_values])
+}
+
+/// The rows of one parameter out of their stored form.
+fn read_rows<B: Backend>(
+    param: &str,
+    row_names: &[&str],
+    tensors: &Tensors,
+    device: &B::Device,
+) -> Result<Kept<B>, String> {
+    let mut kept: Option<Kept<B>> = None;
+    for row_name in row_names {
+        let name = format!("{row_name}.{param}");
+        let Array { shape, data } =
+            tensors.get(&name).ok_or_else(|| format!("`{name}` is missing"))?;
+        let kept = kept.get_or_insert_with(|| Kept { shape: shape.clone(), rows: Vec::new() });
+        if kept.shape != *shape {
+            return Err(format!(
+                "`{}.{param}` has shape {:?} and `{name}` has {shape:?}",
+                row_names[0], kept.shape
+            ));
+        }
+        let row = TensorData::new(data.clone(), [data.len()]);
+        kept.rows.push(Tensor::from_data(row, device));
+    }
+    kept.ok_or_else(|| format!("nothing is kept of `{param}`"))
 }
 
 fn read_n_steps(tensors: &Tensors) -> Result<u64, String> {

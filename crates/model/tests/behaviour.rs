@@ -4,15 +4,17 @@
 
 use std::cell::Cell;
 
-use mnemoscope_engine::burn::tensor::backend::Backend;
+use mnemoscope_engine::burn::tensor::backend::{AutodiffBackend, Backend};
 use mnemoscope_engine::burn::tensor::{Int, Tensor, TensorData};
 use mnemoscope_engine::device::{Cpu, CpuAutodiff, cpu};
 use mnemoscope_engine::testing::check_same_bits;
 use mnemoscope_engine::{Gelu, Ops, QueryRows};
-use mnemoscope_model::hook::{Hooks, NoHooks, Patch, Record, Value, canonical, points};
-use mnemoscope_model::optim::{AdamW, AdamWState, grad_norm, read_grads};
-use mnemoscope_model::params::Array;
-use mnemoscope_model::{LstmSpec, Model, ModelSpec, Positions, TransformerSpec};
+use mnemoscope_model::hook::{
+    FirstNotFinite, Hooks, NoHooks, Patch, Record, Value, canonical, points,
+};
+use mnemoscope_model::optim::{AdamW, OptimState, Rule, Sgd, grad_norm, read_grads};
+use mnemoscope_model::params::{Array, Tensors};
+use mnemoscope_model::{ErrorKind, LstmSpec, Model, ModelSpec, Positions, TransformerSpec};
 use mnemoscope_stats::stream::Stream;
 
 const N_POS: usize = 12;
@@ -281,40 +283,50 @@ fn a_mistyped_point_is_refused_with_the_way_to_the_table() {
     );
 }
 
+const SGD: Sgd =
+    Sgd { lr: 0.1, momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: 1e-4 };
+
+fn adamw(lr: f64) -> Rule {
+    Rule::AdamW(AdamW { lr, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 })
+}
+
+/// The gradients of a small batch, each times `factor`.
+fn grads_times(
+    model: &Model<CpuAutodiff>,
+    factor: f64,
+) -> <CpuAutodiff as AutodiffBackend>::Gradients {
+    let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 11)]);
+    let logits = model.logits(tensor(&examples(0..2), &cpu()), &queries, &mut NoHooks);
+    let loss = CpuAutodiff::cross_entropy(logits, Tensor::from_data([1, 2], &cpu()));
+    loss.mul_scalar(factor).backward()
+}
+
 #[test]
 fn training_continues_from_a_stored_state_to_the_same_bits() {
-    for spec in specs() {
-        let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 11)]);
-        let hyper = AdamW {
-            lr: 3e-3,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.1,
-            clip_norm: Some(0.5),
+    for (spec, rule) in
+        specs().iter().flat_map(|spec| [adamw(3e-3), Rule::Sgd(SGD)].map(|rule| (spec, rule)))
+    {
+        let step = |model: &mut Model<CpuAutodiff>, state: &mut OptimState<Cpu>| {
+            let grads = grads_times(model, 1.0);
+            state.step(model, grads, &rule, Some(0.5)).unwrap();
         };
-        let step = |model: Model<CpuAutodiff>, state: &mut AdamWState<Cpu>| {
-            let logits = model.logits(tensor(&examples(0..2), &cpu()), &queries, &mut NoHooks);
-            let loss = CpuAutodiff::cross_entropy(logits, Tensor::from_data([1, 2], &cpu()));
-            state.step(model, loss.backward(), &hyper)
-        };
-        let (mut model, mut state) = (init::<CpuAutodiff>(&spec), AdamWState::new());
-        state.check_fit(&spec).unwrap();
+        let (mut model, mut state) = (init::<CpuAutodiff>(spec), OptimState::new(&rule));
+        state.check_fit(spec).unwrap();
         for _ in 0..3 {
-            model = step(model, &mut state);
+            step(&mut model, &mut state);
         }
-        state.check_fit(&spec).unwrap();
+        state.check_fit(spec).unwrap();
         let (stored_model, stored_state) = (model.params(), state.to_tensors());
         for _ in 0..2 {
-            model = step(model, &mut state);
+            step(&mut model, &mut state);
         }
-        let mut state = AdamWState::from_tensors(&stored_state, &cpu()).unwrap();
+        let mut state = OptimState::from_tensors(&rule, &stored_state, &cpu()).unwrap();
         assert_eq!(state.n_steps(), 3);
-        let mut resumed = Model::from_params(&spec, stored_model, &cpu()).unwrap();
+        let mut resumed = Model::from_params(spec, stored_model, &cpu()).unwrap();
         for _ in 0..2 {
-            resumed = step(resumed, &mut state);
+            step(&mut resumed, &mut state);
         }
-        assert_eq!(resumed.params(), model.params(), "{spec:?}");
+        assert_eq!(resumed.params(), model.params(), "{spec:?} {rule:?}");
     }
 }
 
@@ -322,64 +334,113 @@ fn training_continues_from_a_stored_state_to_the_same_bits() {
 fn clipping_scales_all_gradients_to_the_norm_and_leaves_small_ones_alone() {
     let spec = &specs()[3];
     let model = init::<CpuAutodiff>(spec);
-    let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 11)]);
-    let logits = model.logits(tensor(&examples(0..2), &cpu()), &queries, &mut NoHooks);
-    let loss = CpuAutodiff::cross_entropy(logits, Tensor::from_data([1, 2], &cpu()));
-    let grads = loss.backward();
+    let grads = grads_times(&model, 1.0);
     let norm = grad_norm(&model, &grads);
     let named = read_grads(&model, &grads);
     let squares = named.iter().flat_map(|(_, array)| &array.data);
     let expected = squares.map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     assert!((norm / expected - 1.0).abs() < 1e-6);
 
-    // One step from zero means: the stored mean is a tenth of the gradient that was used.
-    let mean_norm = |clip_norm: f64| {
-        let hyper = AdamW {
-            lr: 0.0,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-            clip_norm: Some(clip_norm),
+    // One step from zeros: SGD keeps the gradient that was used, AdamW a tenth of it.
+    for (rule, row, share) in [
+        (adamw(0.0), "m.", 0.1),
+        (Rule::Sgd(Sgd { lr: 0.0, weight_decay: 0.0, ..SGD }), "momentum.", 1.0),
+    ] {
+        let kept_norm = |clip_norm: f64| {
+            let (mut moved, mut state) = (model.clone(), OptimState::new(&rule));
+            state.step(&mut moved, grads_times(&model, 1.0), &rule, Some(clip_norm)).unwrap();
+            assert_eq!(moved.params(), model.params(), "a learning rate of zero moves nothing");
+            let kept = state.to_tensors().strip_prefix(row);
+            let numbers = kept.iter().flat_map(|(_, array)| &array.data);
+            numbers.map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt() / share
         };
-        let mut state = AdamWState::new();
-        let logits = model.logits(tensor(&examples(0..2), &cpu()), &queries, &mut NoHooks);
-        let loss = CpuAutodiff::cross_entropy(logits, Tensor::from_data([1, 2], &cpu()));
-        let moved = state.step(model.clone(), loss.backward(), &hyper);
-        assert_eq!(moved.params(), model.params(), "a learning rate of zero moves nothing");
-        let means = state.to_tensors().strip_prefix("m.");
-        let squares: f64 =
-            means.iter().flat_map(|(_, array)| &array.data).map(|&x| f64::from(x).powi(2)).sum();
-        10.0 * squares.sqrt()
-    };
-    assert!((mean_norm(norm / 4.0) / (norm / 4.0) - 1.0).abs() < 1e-4);
-    assert!((mean_norm(4.0 * norm) / norm - 1.0).abs() < 1e-6);
+        assert!((kept_norm(norm / 4.0) / (norm / 4.0) - 1.0).abs() < 1e-4, "{rule:?}");
+        assert!((kept_norm(4.0 * norm) / norm - 1.0).abs() < 1e-6, "{rule:?}");
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_is_named_and_clipping_sees_it_before_anything_moves() {
+    for spec in specs() {
+        let tied = matches!(&spec, ModelSpec::Transformer(spec) if spec.tie_unembed);
+        let last = if tied { "ln_f.bias" } else { "unembed.bias" };
+        for (rule, clip_norm) in
+            [(adamw(1e-3), None), (Rule::Sgd(SGD), None), (adamw(1e-3), Some(1.0))]
+        {
+            let (mut model, mut state) = (init::<CpuAutodiff>(&spec), OptimState::new(&rule));
+            let grads = grads_times(&model, 1.0);
+            state.step(&mut model, grads, &rule, clip_norm).unwrap();
+            let before = (model.params(), state.to_tensors());
+            let grads = grads_times(&model, f64::NAN);
+            let found = state.step(&mut model, grads, &rule, clip_norm).unwrap_err();
+            assert_eq!(found.kind(), ErrorKind::NotFinite);
+            let advice = "try a smaller learning rate, or clip the gradient";
+            let expected = format!("the gradient of `{last}` is not finite; {advice}");
+            assert_eq!(found.to_string(), expected);
+            let after = (model.params(), state.to_tensors());
+            assert_eq!(after == before, clip_norm.is_some(), "{rule:?} {clip_norm:?}");
+        }
+    }
+}
+
+#[test]
+fn a_step_beyond_all_numbers_is_told_from_a_wrong_gradient() {
+    let spec = &specs()[3];
+    let rule = Rule::Sgd(Sgd { lr: 1e38, weight_decay: 1e38, ..SGD });
+    let (mut model, mut state) = (init::<CpuAutodiff>(spec), OptimState::new(&rule));
+    let grads = grads_times(&model, 1.0);
+    let found = state.step(&mut model, grads, &rule, None).unwrap_err().to_string();
+    assert!(found.starts_with("what the step makes of `unembed."), "{found}");
+}
+
+#[test]
+fn the_first_point_that_is_not_finite_is_found_in_every_model() {
+    for spec in specs() {
+        let queries = QueryRows::all(2, N_POS);
+        let tokens = || tensor::<Cpu>(&examples(0..2), &cpu());
+        let mut found = FirstNotFinite::default();
+        let model = init::<Cpu>(&spec);
+        let _ = model.logits(tokens(), &queries, &mut found);
+        assert_eq!(found.point(), None, "{spec:?}: a masked score counts");
+        let (param, expected) = match &spec {
+            ModelSpec::Lstm(_) => ("layers.0.b_hh", "layers.0.hook_gates"),
+            ModelSpec::Transformer(_) => ("blocks.0.mlp.up.bias", "blocks.0.mlp.hook_pre"),
+        };
+        let mut params = model.params();
+        let mut bias = params.remove(param).unwrap();
+        bias.data[2] = f32::NAN;
+        params.insert(param, bias);
+        let _ = model.load(&params).unwrap().logits(tokens(), &queries, &mut found);
+        assert_eq!(found.point(), Some(expected), "{spec:?}");
+    }
 }
 
 #[test]
 fn a_state_that_does_not_fit_is_refused_with_every_complaint() {
     let spec = &specs()[3];
-    let model = init::<CpuAutodiff>(spec);
-    let logits =
-        model.logits(tensor(&examples(0..1), &cpu()), &QueryRows::all(1, N_POS), &mut NoHooks);
-    let mut state = AdamWState::new();
-    let hyper = AdamW {
-        lr: 1e-3,
-        beta1: 0.9,
-        beta2: 0.999,
-        epsilon: 1e-8,
-        weight_decay: 0.0,
-        clip_norm: None,
-    };
-    let moved = state.step(model, logits.sum().backward(), &hyper);
-    assert_eq!(moved.spec(), *spec);
+    let rule = adamw(1e-3);
+    let (mut model, mut state) = (init::<CpuAutodiff>(spec), OptimState::new(&rule));
+    let grads = grads_times(&model, 1.0);
+    state.step(&mut model, grads, &rule, None).unwrap();
     let other = ModelSpec::Lstm(LstmSpec { n_layers: 2, d_model: 12, d_vocab: 7 });
     let why = state.check_fit(&other).unwrap_err().to_string();
     assert!(why.contains("`embed.weight` has shape [6, 12], the model needs [7, 12]"), "{why}");
 
+    let refused = |rule: &Rule, stored: &Tensors| {
+        OptimState::<Cpu>::from_tensors(rule, stored, &cpu()).unwrap_err().to_string()
+    };
     let mut stored = state.to_tensors();
+    let why = refused(&Rule::Sgd(SGD), &stored);
+    assert!(why.contains("`m.embed.weight` is no part of it"), "{why}");
     stored.remove("v.embed.weight");
     stored.remove("n_steps");
-    let why = AdamWState::<Cpu>::from_tensors(&stored, &cpu()).unwrap_err().to_string();
+    let why = refused(&rule, &stored);
     assert!(why.contains("`n_steps` is missing; `v.embed.weight` is missing"), "{why}");
+    let row = Array { shape: vec![72], data: vec![0.0; 72] };
+    stored.insert("v.embed.weight", row);
+    let why = refused(&rule, &stored);
+    assert!(
+        why.contains("`m.embed.weight` has shape [6, 12] and `v.embed.weight` has [72]"),
+        "{why}"
+    );
 }

@@ -1,4 +1,4 @@
-//! Agreement with PyTorch: logits, loss, every gradient, and ten steps of AdamW.
+//! Agreement with PyTorch: logits, loss, every gradient, ten steps of AdamW and ten of SGD.
 //!
 //! The files and the script that makes them are in `golden/`. PyTorch computed them in double
 //! precision from the same single-precision parameters, so the distance is our own rounding. The
@@ -9,7 +9,7 @@
 //! takes it out again: its gradient is zero in exact arithmetic, and what a computer finds is noise.
 //! AdamW divides noise by its own size, so after ten steps these numbers have wandered by some
 //! learning rates in PyTorch as here. They are held to that bound, and, because they change no
-//! logit, the losses are still held to 1e-5.
+//! logit, the losses are still held to 1e-5. SGD leaves noise as small as it is.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -19,7 +19,7 @@ use mnemoscope_engine::burn::tensor::{Int, Tensor, TensorData};
 use mnemoscope_engine::device::{CpuAutodiff, cpu};
 use mnemoscope_engine::{Ops, QueryRows};
 use mnemoscope_model::hook::NoHooks;
-use mnemoscope_model::optim::{AdamW, AdamWState, read_grads};
+use mnemoscope_model::optim::{AdamW, OptimState, Rule, Sgd, read_grads};
 use mnemoscope_model::params::{Tensors, from_safetensors};
 use mnemoscope_model::{Model, ModelSpec};
 
@@ -33,12 +33,37 @@ struct Golden {
 }
 
 #[derive(serde::Deserialize)]
-struct Optimiser {
+struct AdamWSteps {
     beta1: f64,
     beta2: f64,
     epsilon: f64,
     weight_decay: f64,
     learning_rates: Vec<f64>,
+}
+
+impl AdamWSteps {
+    fn rules(&self) -> Vec<Rule> {
+        let Self { beta1, beta2, epsilon, weight_decay, .. } = *self;
+        let rule = |&lr| Rule::AdamW(AdamW { lr, beta1, beta2, epsilon, weight_decay });
+        self.learning_rates.iter().map(rule).collect()
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct SgdSteps {
+    momentum: f64,
+    dampening: f64,
+    nesterov: bool,
+    weight_decay: f64,
+    learning_rates: Vec<f64>,
+}
+
+impl SgdSteps {
+    fn rules(&self) -> Vec<Rule> {
+        let Self { momentum, dampening, nesterov, weight_decay, .. } = *self;
+        let rule = |&lr| Rule::Sgd(Sgd { lr, momentum, dampening, nesterov, weight_decay });
+        self.learning_rates.iter().map(rule).collect()
+    }
 }
 
 impl Golden {
@@ -108,13 +133,11 @@ fn check_all(what: &str, got: &Tensors, expected: &Tensors, wander: f32) {
     }
 }
 
-fn check(bytes: &[u8]) {
+/// Compares a model, and what ten steps of AdamW and of SGD make of it.
+fn check(bytes: &[u8], sgd_bytes: &[u8]) {
     let golden = Golden::open(bytes);
-    let (tokens, queries) = (golden.tokens(), golden.queries());
-    let expected_losses = &golden.tensors.get("losses").unwrap().data;
-
-    let mut model = golden.model();
-    let logits = model.logits(tokens.clone(), &queries, &mut NoHooks);
+    let model = golden.model();
+    let logits = model.logits(golden.tokens(), &golden.queries(), &mut NoHooks);
     let expected = golden.tensors.get("logits").unwrap();
     let got = logits.clone().into_data().into_vec::<f32>().unwrap();
     assert!(distance(&got, &expected.data) < TOLERANCE, "logits");
@@ -122,44 +145,66 @@ fn check(bytes: &[u8]) {
     let grads = read_grads(&model, &grads);
     check_all("gradient of", &grads, &golden.tensors.strip_prefix("grad."), 1e-6);
 
-    let optimiser: Optimiser = serde_json::from_str(&golden.metadata["adamw"]).unwrap();
-    let Optimiser { beta1, beta2, epsilon, weight_decay, learning_rates } = optimiser;
-    assert_eq!(learning_rates.len(), 10);
-    let wander = learning_rates.iter().sum::<f64>() as f32;
-    let mut state = AdamWState::new();
+    let adamw: AdamWSteps = serde_json::from_str(&golden.metadata["adamw"]).unwrap();
+    let wander = adamw.learning_rates.iter().sum::<f64>() as f32;
+    check_steps(&golden, &adamw.rules(), &golden.tensors, wander);
+    let (after_sgd, metadata) = from_safetensors(sgd_bytes).unwrap();
+    let sgd: SgdSteps = serde_json::from_str(&metadata["sgd"]).unwrap();
+    check_steps(&golden, &sgd.rules(), &after_sgd, 1e-6);
+}
+
+/// Compares the losses and the parameters after ten steps with those of a file.
+fn check_steps(golden: &Golden, rules: &[Rule], expected: &Tensors, wander: f32) {
+    assert_eq!(rules.len(), 10);
+    let (tokens, queries) = (golden.tokens(), golden.queries());
+    let mut model = golden.model();
+    let mut state = OptimState::new(&rules[0]);
     let mut losses = Vec::new();
-    for lr in learning_rates {
+    for rule in rules {
         let loss = golden.loss(model.logits(tokens.clone(), &queries, &mut NoHooks));
         losses.push(loss.clone().into_scalar());
-        let hyper = AdamW { lr, beta1, beta2, epsilon, weight_decay, clip_norm: None };
-        model = state.step(model, loss.backward(), &hyper);
+        state.step(&mut model, loss.backward(), rule, None).unwrap();
     }
     losses.push(golden.loss(model.logits(tokens, &queries, &mut NoHooks)).into_scalar());
+    let expected_losses = &expected.get("losses").unwrap().data;
     for (step, (got, expected)) in std::iter::zip(&losses, expected_losses).enumerate() {
         let apart = distance(&[*got], &[*expected]);
-        assert!(apart < TOLERANCE, "loss after {step} steps: got {got}, expected {expected}");
+        let what = &rules[0];
+        assert!(apart < TOLERANCE, "loss after {step} steps: got {got}, not {expected}; {what:?}");
     }
-    check_all("after ten steps", &model.params(), &golden.tensors.strip_prefix("after."), wander);
+    check_all("after ten steps", &model.params(), &expected.strip_prefix("after."), wander);
 }
 
 #[test]
 fn the_x_transformers_variant_agrees_with_pytorch() {
-    check(include_bytes!("../golden/x_transformers.safetensors"));
+    check(
+        include_bytes!("../golden/x_transformers.safetensors"),
+        include_bytes!("../golden/x_transformers_sgd.safetensors"),
+    );
 }
 
 #[test]
 fn the_gpt2_variant_agrees_with_pytorch() {
-    check(include_bytes!("../golden/gpt2.safetensors"));
+    check(
+        include_bytes!("../golden/gpt2.safetensors"),
+        include_bytes!("../golden/gpt2_sgd.safetensors"),
+    );
 }
 
 #[test]
 fn one_block_without_positions_agrees_with_pytorch() {
-    check(include_bytes!("../golden/one_layer.safetensors"));
+    check(
+        include_bytes!("../golden/one_layer.safetensors"),
+        include_bytes!("../golden/one_layer_sgd.safetensors"),
+    );
 }
 
 #[test]
 fn a_stack_of_two_lstm_layers_agrees_with_pytorch() {
-    check(include_bytes!("../golden/lstm.safetensors"));
+    check(
+        include_bytes!("../golden/lstm.safetensors"),
+        include_bytes!("../golden/lstm_sgd.safetensors"),
+    );
 }
 
 #[test]

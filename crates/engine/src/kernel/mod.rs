@@ -8,6 +8,7 @@ pub(crate) mod linear;
 pub(crate) mod lstm;
 pub(crate) mod math;
 pub(crate) mod norm;
+pub(crate) mod optim;
 pub(crate) mod packed;
 pub(crate) mod pointwise;
 pub(crate) mod rotary;

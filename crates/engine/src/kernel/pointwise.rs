@@ -1,13 +1,9 @@
-//! Operations that treat each number, or each row, by itself: cross entropy, AdamW.
+//! Operations that treat each small row by itself: cross entropy.
 
 use rayon::prelude::*;
 
 use super::math::exp;
-use super::simd::{fma, multiversion, sum_of};
-use crate::optim::AdamWStep;
-
-/// Numbers of one task.
-const CHUNK: usize = 1 << 14;
+use super::simd::{multiversion, sum_of};
 
 /// Logits of one task, few enough that they stay in the cache from one pass to the next.
 const LOGITS: usize = 1 << 12;
@@ -97,84 +93,6 @@ fn max_of(row: &[f32]) -> f32 {
         max = if x > max { x } else { max };
     }
     max
-}
-
-/// The four arrays of a parameter and its optimiser.
-#[derive(Debug)]
-pub(crate) struct Param<'a> {
-    pub(crate) param: &'a mut [f32],
-    pub(crate) grad: &'a [f32],
-    pub(crate) m: &'a mut [f32],
-    pub(crate) v: &'a mut [f32],
-}
-
-/// One step of AdamW in one pass, in place.
-pub(crate) fn adamw(all: Param<'_>, step: &AdamWStep) {
-    let (correction1, correction2) = step.corrections();
-    let rates = Rates {
-        keep: (1.0 - step.lr * step.weight_decay) as f32,
-        beta1: step.beta1 as f32,
-        beta2: step.beta2 as f32,
-        rest1: (1.0 - step.beta1) as f32,
-        rest2: (1.0 - step.beta2) as f32,
-        size: (step.lr / correction1) as f32,
-        root: (1.0 / correction2.sqrt()) as f32,
-        epsilon: step.epsilon as f32,
-    };
-    all.param
-        .par_chunks_mut(CHUNK)
-        .zip(all.grad.par_chunks(CHUNK))
-        .zip(all.m.par_chunks_mut(CHUNK).zip(all.v.par_chunks_mut(CHUNK)))
-        .for_each(|((param, grad), (m, v))| adamw_chunk(Param { param, grad, m, v }, rates));
-}
-
-/// The numbers of a step, in the parameters' precision.
-#[derive(Clone, Copy)]
-struct Rates {
-    keep: f32,
-    beta1: f32,
-    beta2: f32,
-    rest1: f32,
-    rest2: f32,
-    size: f32,
-    root: f32,
-    epsilon: f32,
-}
-
-multiversion! {
-    fn adamw_chunk(all: Param<'_>, rates: Rates) = adamw_chunk_body;
-}
-
-#[inline(always)]
-fn adamw_chunk_body<const FMA: bool>(all: Param<'_>, rates: Rates) {
-    let Param { param, grad, m, v } = all;
-    let n = param.len();
-    let (grad, m, v) = (&grad[..n], &mut m[..n], &mut v[..n]);
-    for i in 0..n {
-        m[i] = fma::<FMA>(m[i], rates.beta1, grad[i] * rates.rest1);
-        v[i] = fma::<FMA>(v[i], rates.beta2, grad[i] * grad[i] * rates.rest2);
-        let update = m[i] / fma::<FMA>(v[i].sqrt(), rates.root, rates.epsilon);
-        param[i] = fma::<FMA>(param[i], rates.keep, -rates.size * update);
-    }
-}
-
-/// The sum of squares in `f64`: chunks side by side, their sums in order.
-pub(crate) fn sum_squares(x: &[f32]) -> f64 {
-    let parts: Vec<f64> = x
-        .par_chunks(CHUNK)
-        .map(|x| {
-            let mut lanes = [0.0_f64; 8];
-            let (blocks, tail) = x.as_chunks::<8>();
-            for block in blocks {
-                for (lane, &x) in lanes.iter_mut().zip(block) {
-                    *lane += f64::from(x) * f64::from(x);
-                }
-            }
-            let tail: f64 = tail.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
-            lanes.iter().sum::<f64>() + tail
-        })
-        .collect();
-    parts.iter().sum()
 }
 
 #[cfg(test)]
@@ -267,13 +185,5 @@ mod tests {
     fn a_logit_that_is_not_a_number_makes_the_loss_one_too() {
         assert!(cross_entropy(&[0.0, f32::NAN], &[0], 2).is_nan());
         assert!(!cross_entropy(&[0.0, f32::INFINITY], &[0], 2).is_finite());
-    }
-
-    #[test]
-    fn squares_are_summed_as_if_exactly() {
-        let x = numbers(1, 50_000);
-        let expected: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum();
-        assert!((sum_squares(&x) - expected).abs() < 1e-9 * expected);
-        assert!(!sum_squares(&[1.0, f32::NAN]).is_finite());
     }
 }

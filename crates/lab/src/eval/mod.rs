@@ -7,7 +7,8 @@ pub use glitch::Glitch;
 pub use tally::{Answered, Tally};
 
 use mnemoscope_engine::Ops;
-use mnemoscope_model::{Model, ModelSpec, hook::NoHooks};
+use mnemoscope_model::hook::{FirstNotFinite, NoHooks};
+use mnemoscope_model::{Model, ModelSpec};
 use mnemoscope_stats::stream::Stream;
 use mnemoscope_task::{Scoring, Task};
 
@@ -82,6 +83,26 @@ pub fn evaluate<B: Ops>(
     watch: &mut dyn FnMut(&Tally) -> bool,
 ) -> Result<Measured, Error> {
     let batch_size = examples_per_batch(&model.spec(), exam.task.seq_len());
+    evaluate_by(batch_size, model, exam, device, watch)
+}
+
+/// [`evaluate`] with so many examples at a time; nothing that is measured depends on how many.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+///
+/// # Panics
+///
+/// If `batch_size` is 0.
+pub fn evaluate_by<B: Ops>(
+    batch_size: u64,
+    model: &Model<B>,
+    exam: &Exam<'_>,
+    device: &B::Device,
+    watch: &mut dyn FnMut(&Tally) -> bool,
+) -> Result<Measured, Error> {
+    assert!(batch_size > 0, "an evaluation looks at no examples at a time");
     let mut measured = Measured { tally: Tally::default(), errors: Vec::new(), complete: false };
     let mut first_index = 0;
     while first_index < exam.n_examples {
@@ -121,13 +142,30 @@ pub fn answer<B: Ops>(
         return Err(Error::new(
             ErrorKind::Diverged,
             format!(
-                "the logits of example {} at position {} are not finite",
+                "the logits of example {} at position {} are not finite, {}",
                 batch.first_index + u64::from(ask.example),
                 ask.query_pos,
+                place_not_finite(model, batch, device),
             ),
         ));
     }
     Ok(logits)
+}
+
+/// Where in a forward pass over a batch something first is not finite, for a message.
+///
+/// It takes another pass that looks at every activation, so it is asked only when all is lost.
+pub(crate) fn place_not_finite<B: Ops>(
+    model: &Model<B>,
+    batch: &Batch,
+    device: &B::Device,
+) -> String {
+    let mut found = FirstNotFinite::default();
+    drop(model.logits(batch.inputs::<B>(device), &batch.rows(), &mut found));
+    match found.point() {
+        Some(point) => format!("and the first value that is not stands at `{point}`"),
+        None => "though every activation is".to_owned(),
+    }
 }
 
 /// How many examples are answered at once.

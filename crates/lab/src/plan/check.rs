@@ -4,7 +4,7 @@ use mnemoscope_model::ModelSpec;
 use mnemoscope_task::{Complaint, Task};
 
 use super::complaint::Fault;
-use super::types::{EvalPlan, Plan, TrainPlan};
+use super::types::{EvalPlan, OptimizerPlan, Plan, SgdPlan, TrainPlan};
 
 /// One thing that is wrong with a plan, at the path where a spec would have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,20 +85,42 @@ impl Found {
             );
             self.push("train.decay_steps", message);
         }
-        let sound = [
-            ("lr", optimizer.lr, optimizer.lr > 0.0),
-            ("beta1", optimizer.beta1, (0.0..1.0).contains(&optimizer.beta1)),
-            ("beta2", optimizer.beta2, (0.0..1.0).contains(&optimizer.beta2)),
-            ("epsilon", optimizer.epsilon, optimizer.epsilon > 0.0),
-            ("weight_decay", optimizer.weight_decay, optimizer.weight_decay >= 0.0),
-            ("clip_norm", optimizer.clip_norm.unwrap_or(1.0), {
-                optimizer.clip_norm.is_none_or(|norm| norm > 0.0)
-            }),
-        ];
-        for (field, number, in_range) in sound {
+        self.optimizer(optimizer);
+    }
+
+    fn optimizer(&mut self, optimizer: &OptimizerPlan) {
+        let positive = |x: f64| (x, x > 0.0);
+        let not_negative = |x: f64| (x, x >= 0.0);
+        let below_one = |x: f64| (x, (0.0..1.0).contains(&x));
+        let mut sound = match optimizer {
+            OptimizerPlan::AdamW(plan) => vec![
+                ("lr", positive(plan.lr)),
+                ("beta1", below_one(plan.beta1)),
+                ("beta2", below_one(plan.beta2)),
+                ("epsilon", positive(plan.epsilon)),
+                ("weight_decay", not_negative(plan.weight_decay)),
+            ],
+            OptimizerPlan::Sgd(plan) => vec![
+                ("lr", positive(plan.lr)),
+                ("momentum", below_one(plan.momentum)),
+                ("dampening", below_one(plan.dampening)),
+                ("weight_decay", not_negative(plan.weight_decay)),
+            ],
+        };
+        sound.extend(optimizer.clip_norm().map(|norm| ("clip_norm", positive(norm))));
+        for (field, (number, in_range)) in sound {
             if !(in_range && number.is_finite()) {
                 self.push(format!("train.{field}"), format!("{field} is {number}, out of range"));
             }
+        }
+        if let OptimizerPlan::Sgd(SgdPlan { momentum, dampening, nesterov: true, .. }) = optimizer
+            && (*momentum <= 0.0 || *dampening > 0.0)
+        {
+            let message = format!(
+                "nesterov goes with momentum above 0 and dampening 0, but momentum is {momentum} \
+                 and dampening {dampening}; mend these, or leave nesterov out"
+            );
+            self.push("train.nesterov", message);
         }
     }
 

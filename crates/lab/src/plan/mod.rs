@@ -51,7 +51,9 @@ pub use complaint::{Complaint, Place};
 pub use estimate::Estimate;
 pub use resolve::resolve;
 pub use study::{Arm, Study};
-pub use types::{AdamWPlan, Decay, EvalPlan, EvalSet, Plan, Seeds, TrainPlan};
+pub use types::{
+    AdamWPlan, Decay, EvalPlan, EvalSet, OptimizerPlan, Plan, Seeds, SgdPlan, TrainPlan,
+};
 
 /// The commented spec that `mnemoscope spec` prints; it says every option and its default.
 pub const DEFAULT_SPEC: &str = include_str!("default.toml");

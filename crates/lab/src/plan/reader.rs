@@ -398,8 +398,12 @@ impl<'t, 'n> Section<'t, 'n> {
         match elsewhere(ours) {
             Some(_) if here_at_times => {
                 let known = suggest::listed(self.asked.iter().copied());
+                let kind = match section_here.as_str() {
+                    "train" => "optimizer",
+                    section => section,
+                };
                 return format!(
-                    "`{ours}` does not go with this kind of {section_here}; known here: {known}"
+                    "`{ours}` does not go with this kind of {kind}; known here: {known}"
                 );
             }
             Some("") => return format!("unknown key here; `{ours}` stands at the top of a spec"),

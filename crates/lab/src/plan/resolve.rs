@@ -90,7 +90,7 @@ pub(super) fn vocabulary() -> &'static BTreeSet<String> {
     const KINDS: [&str; 3] = [
         "task = { name = 'mixture', parts = [{}] }\n\
          arm = [{ name = 'a' }]\nclaim = [{ text = 'a' }]\nsweep.seed = { count = 1 }",
-        "model.name = 'lstm'",
+        "model.name = 'lstm'\ntrain.optimizer = 'sgd'",
         "task.name = 'bigram'",
     ];
     static NOTHING: BTreeSet<String> = BTreeSet::new();

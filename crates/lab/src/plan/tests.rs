@@ -38,6 +38,14 @@ fn refusal(spec: &str, sets: &[&str]) -> String {
     error.to_string()
 }
 
+/// The largest learning rate of a plan.
+fn lr(plan: &Plan) -> f64 {
+    match &plan.train.optimizer {
+        OptimizerPlan::AdamW(adamw) => adamw.lr,
+        OptimizerPlan::Sgd(sgd) => sgd.lr,
+    }
+}
+
 fn names(study: &Study) -> Vec<(&str, usize)> {
     study.arms.iter().map(|arm| (arm.name.as_str(), arm.plans.len())).collect()
 }
@@ -79,6 +87,7 @@ fn what_the_default_spec_shows_in_comments_resolves_too() {
     assert_eq!(mixture.task.name(), "mixture");
     let lstm = plan(&shown("# [model]"), &[]);
     assert_eq!(lstm.model.n_params(), Some(133_381));
+    assert_eq!(plan(&shown("# [train]"), &[]), plan("train.optimizer = 'sgd'", &[]));
     let arms = [shown("# [[arm]]"), shown("# [sweep]"), shown("# [[claim]]")].join("\n");
     let arms = arms.replace("arm = \"lstm\" ", "arm = \"lstm n_layers=1 p_ignore=0.5\" ");
     let study = study(&arms, &[]);
@@ -348,7 +357,7 @@ fn set_speaks_the_paths_of_the_spec() {
     );
     assert_eq!(plan(spec, &["train.n_steps=1e3"]).train.n_steps, 1_000);
     assert_eq!(
-        plan("train.clip_norm = 1", &["train.clip_norm=none"]).train.optimizer.clip_norm,
+        plan("train.clip_norm = 1", &["train.clip_norm=none"]).train.optimizer.clip_norm(),
         None
     );
     assert_snapshot!(
@@ -372,6 +381,39 @@ fn a_model_that_becomes_another_kind_starts_afresh() {
     // The order in which the parts of an override are given does not matter.
     let small = plan(spec, &["model.d_model=32", "model.name=lstm"]);
     assert_eq!((small.model.name(), small.model.d_model()), ("lstm", 32));
+}
+
+#[test]
+fn sgd_is_a_choice_with_keys_of_its_own() {
+    let sgd = plan("[train]\noptimizer = 'sgd'\nclip_norm = 1\nweight_decay = 1e-4", &[]);
+    let stored = canonical::to_canonical(&sgd.to_value()["train"]["optimizer"]);
+    assert_snapshot!(stored, @r#"{"clip_norm":1.0,"dampening":0.0,"lr":0.1,"momentum":0.9,"name":"sgd","nesterov":false,"weight_decay":0.0001}"#);
+    assert_eq!(Plan::from_value(&sgd.to_value()).unwrap(), sgd);
+    let mut strange = sgd.to_value();
+    strange["train"]["optimizer"]["beta1"] = 0.9.into();
+    assert_eq!(Plan::from_value(&strange).unwrap_err().kind(), ErrorKind::Corrupt);
+    // AdamW may be said, and is then the plan it always was.
+    assert_eq!(plan("train.optimizer = 'adamw'", &[]).id(), plan("", &[]).id());
+    assert_snapshot!(refusal("[train]\noptimizer = 'sdg'\nmomentun = 1", &[]), @"");
+    assert_snapshot!(refusal("[train]\noptimizer = 'sgd'\nbeta1 = 0.9\nmomentun = 0.5\nnesterov = 1", &[]), @"");
+    assert_snapshot!(refusal("train = { momentum = 0.9, optim = 'sgd' }", &[]), @"");
+    assert_snapshot!(refusal("train = { optimizer = 'sgd', momentum = 0, nesterov = true }", &[]), @"");
+    assert_snapshot!(refusal("[optimizer]\nlr = 1\n[model]\nmomentum = 1", &[]), @"");
+}
+
+#[test]
+fn an_optimizer_that_becomes_another_one_drops_its_settings() {
+    let spec =
+        "train = { n_steps = 7, lr = 1e-3, beta2 = 0.95, weight_decay = 0.2, clip_norm = 1 }";
+    let sgd = plan(spec, &["train.optimizer=sgd", "train.momentum=0.5"]);
+    assert_eq!(
+        sgd,
+        plan("train = { n_steps = 7, optimizer = 'sgd', momentum = 0.5, clip_norm = 1 }", &[])
+    );
+    assert_eq!(plan(spec, &["train.optimizer=adamw"]), plan(spec, &[]));
+    let both = study(&format!("{spec}\nsweep.'train.optimizer' = ['adamw', 'sgd']"), &[]);
+    let lrs: Vec<f64> = both.plans().map(|(_, plan)| lr(plan)).collect();
+    assert_eq!(lrs, [1e-3, 0.1]);
 }
 
 #[test]
@@ -459,7 +501,7 @@ fn seeds_split_and_the_evaluation_stays_where_it_is() {
 fn ranges_include_both_ends() {
     let values = |range: &str| -> Vec<f64> {
         let spec = format!("sweep.train.lr = {range}");
-        study(&spec, &[]).plans().map(|(_, plan)| plan.train.optimizer.lr).collect()
+        study(&spec, &[]).plans().map(|(_, plan)| lr(plan)).collect()
     };
     assert_eq!(values("{ from = 0.1, to = 0.3, step = 0.1 }"), [0.1, 0.2, 0.3]);
     assert_eq!(values("{ from = 3, to = 1, step = -1 }"), [3.0, 2.0, 1.0]);

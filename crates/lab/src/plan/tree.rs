@@ -174,12 +174,17 @@ fn node_of(value: &Spanned<DeValue<'_>>, place: &dyn Fn(usize) -> Place) -> Node
     Node { value: read, place: place(value.span().start) }
 }
 
+/// What `[train]` says of its optimizer, and what means something else to another one.
+const OF_OPTIMIZERS: [&str; 8] =
+    ["lr", "beta1", "beta2", "epsilon", "momentum", "dampening", "nesterov", "weight_decay"];
+
 /// Lays `over` on `base`: tables key by key, everything else replaced.
 ///
-/// Three rules keep a part of a spec from meaning something it does not say:
+/// Four rules keep a part of a spec from meaning something it does not say:
 ///
 /// - a `task`, `model` or evaluation set that becomes another kind (`name`, `preset`) starts
 ///   afresh, because the old kind's fields do not belong to the new one;
+/// - likewise an optimizer that becomes another one drops the settings of the old one;
 /// - `n_ops` and `seq_len` say the same thing twice, so the upper one drops the lower one;
 /// - `p_ignore` alone is the shorthand for all three probabilities, so it drops the lower two.
 pub(crate) fn lay_over(base: &mut Table, over: &Table) {
@@ -191,6 +196,10 @@ fn lay_over_at(path: &str, base: &mut Table, over: &Table) {
         if kind(over).is_some_and(|kind_over| kind_over != kind(base).unwrap_or(default_kind(path)))
         {
             base.clear();
+        }
+        let optimizer = text(over, "optimizer").filter(|_| path == "train");
+        if optimizer.is_some_and(|name| name != text(base, "optimizer").unwrap_or("adamw")) {
+            base.retain(|key, _| !OF_OPTIMIZERS.contains(&key.as_str()));
         }
         for (one, other) in [("n_ops", "seq_len"), ("seq_len", "n_ops")] {
             if over.contains_key(one) && !over.contains_key(other) {
@@ -227,11 +236,14 @@ fn merge(base: &mut Table, over: &Table, tables: &dyn Fn(&str, &mut Table, &Tabl
 }
 
 fn kind(table: &Table) -> Option<&str> {
-    let text = |key| match &table.get(key)?.node.value {
+    text(table, "preset").or_else(|| text(table, "name"))
+}
+
+fn text<'t>(table: &'t Table, key: &str) -> Option<&'t str> {
+    match &table.get(key)?.node.value {
         Value::Text(text) => Some(text.as_str()),
         _ => None,
-    };
-    text("preset").or_else(|| text("name"))
+    }
 }
 
 fn default_kind(path: &str) -> &'static str {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mnemoscope_model::ModelSpec;
+use mnemoscope_model::optim::{AdamW, Rule, Sgd};
 use mnemoscope_store::canonical;
 use mnemoscope_task::{Scoring, Task};
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,7 @@ pub struct TrainPlan {
     /// Examples in each.
     pub batch_size: u32,
     /// The update's rule.
-    pub optimizer: AdamWPlan,
+    pub optimizer: OptimizerPlan,
     /// Steps over which the learning rate rises in a straight line; `0` means at once.
     pub warmup_steps: u64,
     /// What the learning rate does afterwards.
@@ -52,6 +53,41 @@ pub struct TrainPlan {
     pub loss: Scoring,
     /// Steps between two points of the learning curves; `0` means no curves.
     pub curve_every: u64,
+}
+
+/// The update's rule with its settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum OptimizerPlan {
+    /// Gradient descent with momentum; its stored form has the name `sgd`.
+    Sgd(SgdPlan),
+    /// AdamW. Its stored form has no name: it was once the only one, and its plans keep their ids.
+    #[serde(untagged)]
+    AdamW(AdamWPlan),
+}
+
+impl OptimizerPlan {
+    /// The rule of a step whose learning rate is `factor` times the largest.
+    #[must_use]
+    pub fn rule(&self, factor: f64) -> Rule {
+        match *self {
+            Self::AdamW(AdamWPlan { lr, beta1, beta2, epsilon, weight_decay, .. }) => {
+                Rule::AdamW(AdamW { lr: lr * factor, beta1, beta2, epsilon, weight_decay })
+            }
+            Self::Sgd(SgdPlan { lr, momentum, dampening, nesterov, weight_decay, .. }) => {
+                Rule::Sgd(Sgd { lr: lr * factor, momentum, dampening, nesterov, weight_decay })
+            }
+        }
+    }
+
+    /// What the gradient's 2-norm over all params is cut to; `None` cuts nothing.
+    #[must_use]
+    pub fn clip_norm(&self) -> Option<f64> {
+        match self {
+            Self::AdamW(plan) => plan.clip_norm,
+            Self::Sgd(plan) => plan.clip_norm,
+        }
+    }
 }
 
 /// AdamW with decoupled weight decay on all params, as PyTorch's `AdamW`.
@@ -67,6 +103,24 @@ pub struct AdamWPlan {
     /// Added to the root of the second mean.
     pub epsilon: f64,
     /// Share of a param taken off in a step, before it is multiplied by the learning rate.
+    pub weight_decay: f64,
+    /// The gradient's 2-norm over all params is cut to this; `None` cuts nothing.
+    pub clip_norm: Option<f64>,
+}
+
+/// Gradient descent with momentum, as PyTorch's `SGD`: all params decay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SgdPlan {
+    /// The largest learning rate of the schedule.
+    pub lr: f64,
+    /// What is left of the running sum of gradients after a step.
+    pub momentum: f64,
+    /// The share of each gradient after the first that is left out of the sum.
+    pub dampening: f64,
+    /// Whether to look ahead by one step of momentum.
+    pub nesterov: bool,
+    /// So many times a param is added to its gradient.
     pub weight_decay: f64,
     /// The gradient's 2-norm over all params is cut to this; `None` cuts nothing.
     pub clip_norm: Option<f64>,

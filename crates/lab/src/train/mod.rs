@@ -11,11 +11,12 @@ use mnemoscope_engine::burn::module::AutodiffModule;
 use mnemoscope_engine::burn::tensor::backend::{AutodiffBackend, Backend};
 use mnemoscope_model::Model;
 use mnemoscope_model::hook::NoHooks;
-use mnemoscope_model::optim::{AdamW, AdamWState};
+use mnemoscope_model::optim::OptimState;
 use mnemoscope_stats::stream::Stream;
 use mnemoscope_task::split;
 
 use crate::batch::Batch;
+use crate::eval::place_not_finite;
 use crate::plan::Plan;
 use crate::{Error, ErrorKind};
 
@@ -30,7 +31,7 @@ pub struct Trainer<'a, B: AutodiffBackend + Ops> {
     stream: Stream,
     device: B::Device,
     model: Model<B>,
-    state: AdamWState<B::InnerBackend>,
+    state: OptimState<B::InnerBackend>,
     n_steps_taken: u64,
 }
 
@@ -48,7 +49,7 @@ where
             stream: split::train_stream(plan.seeds.data),
             device: device.clone(),
             model: Model::init(&plan.model, &init, device),
-            state: AdamWState::new(),
+            state: OptimState::new(&plan.train.optimizer.rule(1.0)),
             n_steps_taken: 0,
         }
     }
@@ -66,7 +67,8 @@ where
         let mut trainer = Self::new(plan, device);
         checkpoint.check_plan(&plan.id())?;
         trainer.model = trainer.model.load(&checkpoint.params)?;
-        trainer.state = AdamWState::from_tensors(&checkpoint.optim, device)?;
+        let rule = plan.train.optimizer.rule(1.0);
+        trainer.state = OptimState::from_tensors(&rule, &checkpoint.optim, device)?;
         trainer.state.check_fit(&plan.model)?;
         trainer.n_steps_taken = checkpoint.step;
         Ok(trainer)
@@ -104,7 +106,10 @@ where
     ///
     /// # Errors
     ///
-    /// `Diverged`, if the loss is not finite; the parameters are then as they were before.
+    /// `Diverged`, if a number is not finite: the loss, and then the message names the first point of
+    /// the forward pass where a value is not; or a gradient or an updated parameter, which it names.
+    /// If the loss is not finite, or if gradients are clipped and one is not, the parameters are as
+    /// they were before the step. Otherwise nothing here is of further use: a checkpoint is.
     ///
     /// # Panics
     ///
@@ -125,25 +130,20 @@ where
         let loss = B::cross_entropy(logits, batch.answers::<B>(&self.device));
         let loss_nats = scalar(&loss);
         if !loss_nats.is_finite() {
+            let place = place_not_finite(&self.model.valid(), &batch, &self.device);
             return Err(Error::new(
                 ErrorKind::Diverged,
                 format!(
-                    "the loss of step {step} is not finite; try a smaller learning rate, or clip the gradient"
+                    "step {step}: the loss is not finite, {place}; try a smaller learning rate, or \
+                     clip the gradient"
                 ),
             ));
         }
-        let optimizer = &train.optimizer;
-        let hyper = AdamW {
-            lr: optimizer.lr * learning_rate_factor(step, train.warmup_steps, train.decay_steps),
-            beta1: optimizer.beta1,
-            beta2: optimizer.beta2,
-            epsilon: optimizer.epsilon,
-            weight_decay: optimizer.weight_decay,
-            clip_norm: optimizer.clip_norm,
-        };
-        let grads = loss.backward();
-        let model = std::mem::replace(&mut self.model, Model::placeholder());
-        self.model = self.state.step(model, grads, &hyper);
+        let factor = learning_rate_factor(step, train.warmup_steps, train.decay_steps);
+        let (rule, clip_norm) = (train.optimizer.rule(factor), train.optimizer.clip_norm());
+        self.state
+            .step(&mut self.model, loss.backward(), &rule, clip_norm)
+            .map_err(|found| Error::new(ErrorKind::Diverged, format!("step {step}: {found}")))?;
         self.n_steps_taken = step;
         Ok(loss_nats)
     }

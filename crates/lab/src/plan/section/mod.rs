@@ -72,11 +72,12 @@ fn note_problems(problems: Vec<Problem>, table: &Table, notes: &Notes<'_>) {
 
 /// The paths whose values a problem at `path` may be about.
 fn related(path: &str) -> Vec<String> {
-    const GROUPS: [&[&str]; 5] = [
+    const GROUPS: [&[&str]; 6] = [
         &["d_model", "n_heads", "preset", "name"],
         &["p_ignore", "p_write", "p_read"],
         &["seq_len", "n_ops"],
         &["warmup_steps", "n_steps", "decay_steps"],
+        &["nesterov", "momentum", "dampening"],
         &["curve_examples", "n_examples"],
     ];
     let (section, field) = path.rsplit_once('.').unwrap_or(("", path));

@@ -1,9 +1,9 @@
-//! `[train]`: AdamW on an endless stream of fresh examples.
+//! `[train]`: an optimiser on an endless stream of fresh examples.
 
 use mnemoscope_task::Scoring;
 
 use crate::plan::reader::{Allowed, Section};
-use crate::plan::types::{AdamWPlan, Decay, TrainPlan};
+use crate::plan::types::{AdamWPlan, Decay, OptimizerPlan, SgdPlan, TrainPlan};
 
 /// Steps of warm-up, unless training is shorter.
 const WARMUP_STEPS: u64 = 50;
@@ -13,14 +13,7 @@ pub(super) fn read(mut train: Section<'_, '_>) -> TrainPlan {
     let plan = TrainPlan {
         n_steps,
         batch_size: train.whole32("batch_size", 16, 1),
-        optimizer: AdamWPlan {
-            lr: train.real("lr", 3e-4, Allowed::POSITIVE),
-            beta1: train.real("beta1", 0.9, Allowed::BELOW_ONE),
-            beta2: train.real("beta2", 0.999, Allowed::BELOW_ONE),
-            epsilon: train.real("epsilon", 1e-8, Allowed::POSITIVE),
-            weight_decay: train.real("weight_decay", 0.1, Allowed::NOT_NEGATIVE),
-            clip_norm: train.real_or_none("clip_norm", Allowed::POSITIVE),
-        },
+        optimizer: read_optimizer(&mut train),
         warmup_steps: train.whole("warmup_steps", WARMUP_STEPS.min(n_steps), 0..=u64::MAX),
         decay: train.choice("decay", &[("linear", Decay::Linear)], Decay::Linear),
         decay_steps: train.whole("decay_steps", n_steps, 1..=u64::MAX),
@@ -33,4 +26,32 @@ pub(super) fn read(mut train: Section<'_, '_>) -> TrainPlan {
     };
     train.finish();
     plan
+}
+
+#[derive(Clone, Copy)]
+enum Name {
+    AdamW,
+    Sgd,
+}
+
+fn read_optimizer(train: &mut Section<'_, '_>) -> OptimizerPlan {
+    const NAMES: &[(&str, Name)] = &[("adamw", Name::AdamW), ("sgd", Name::Sgd)];
+    match train.choice("optimizer", NAMES, Name::AdamW) {
+        Name::AdamW => OptimizerPlan::AdamW(AdamWPlan {
+            lr: train.real("lr", 3e-4, Allowed::POSITIVE),
+            beta1: train.real("beta1", 0.9, Allowed::BELOW_ONE),
+            beta2: train.real("beta2", 0.999, Allowed::BELOW_ONE),
+            epsilon: train.real("epsilon", 1e-8, Allowed::POSITIVE),
+            weight_decay: train.real("weight_decay", 0.1, Allowed::NOT_NEGATIVE),
+            clip_norm: train.real_or_none("clip_norm", Allowed::POSITIVE),
+        }),
+        Name::Sgd => OptimizerPlan::Sgd(SgdPlan {
+            lr: train.real("lr", 0.1, Allowed::POSITIVE),
+            momentum: train.real("momentum", 0.9, Allowed::BELOW_ONE),
+            dampening: train.real("dampening", 0.0, Allowed::BELOW_ONE),
+            nesterov: train.flag("nesterov", false),
+            weight_decay: train.real("weight_decay", 0.0, Allowed::NOT_NEGATIVE),
+            clip_norm: train.real_or_none("clip_norm", Allowed::POSITIVE),
+        }),
+    }
 }
