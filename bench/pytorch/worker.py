@@ -1,6 +1,7 @@
 """The PyTorch side of the comparison: one workload, in blocks, on request.
 
-Usage: worker.py WORKLOAD FORM N_THREADS, with FORM `eager` or `compile`.
+Usage: worker.py WORKLOAD FORM N_THREADS, with FORM `eager` or `compile`; of the workloads that draw `loop` or
+`batch`.
 
 Speaks lines of JSON: first what it is, then, for each line `go` on standard input, the seconds of one
 block. Batches are drawn before the clock starts, so drawing costs PyTorch nothing here.
@@ -42,6 +43,70 @@ def draw(n, p_ignore, seq_len):
     tokens = np.empty((n, seq_len), np.int64)
     tokens[:, 0::2], tokens[:, 1::2] = op, bit + 3
     return torch.from_numpy(tokens)
+
+
+def draw_one_by_one(n, p_ignore, seq_len):
+    """Flip-flop strings as published generators make them: one string at a time, one instruction at a time."""
+    p_write = (1 - p_ignore) / 2
+    tokens = np.empty((n, seq_len), np.int64)
+    for row in tokens:
+        op = RNG.choice(3, seq_len // 2, p=[p_write, p_write, p_ignore])
+        op[0], op[-1] = 0, 1
+        bit = RNG.integers(0, 2, seq_len // 2)
+        register = 0
+        for i in range(seq_len // 2):
+            if op[i] == 0:
+                register = bit[i]
+            elif op[i] == 1:
+                bit[i] = register
+        row[0::2], row[1::2] = op, bit + 3
+    return tokens
+
+
+class Bigrams:
+    """Chains of 65 symbols in which five random triggers keep their output. The laws are random: only speed matters."""
+
+    def __init__(self, n_vocab=65, n_triggers=5):
+        self.n_vocab, self.n_triggers = n_vocab, n_triggers
+        self.first = RNG.dirichlet(np.ones(n_vocab))
+        self.next = RNG.dirichlet(np.full(n_vocab, 0.3), n_vocab)
+        self.first_cdf, self.next_cdf = self.first.cumsum(), self.next.cumsum(1)
+
+    def one_by_one(self, n, seq_len):
+        """One string at a time, one call of the generator for each token."""
+        tokens = np.empty((n, seq_len), np.int64)
+        for row in tokens:
+            triggers = RNG.choice(self.n_vocab, self.n_triggers, replace=False, p=self.first)
+            output = dict(zip(triggers, RNG.integers(0, self.n_vocab, self.n_triggers)))
+            row[0] = RNG.choice(self.n_vocab, p=self.first)
+            for i in range(1, seq_len):
+                known = output.get(row[i - 1])
+                row[i] = RNG.choice(self.n_vocab, p=self.next[row[i - 1]]) if known is None else known
+        return tokens
+
+    def batch(self, n, seq_len):
+        """All strings side by side, place by place."""
+        # The largest of log p + Gumbel noise, without replacement.
+        noise = np.log(self.first) + RNG.gumbel(size=(n, self.n_vocab))
+        triggers = np.argpartition(-noise, self.n_triggers, axis=1)[:, : self.n_triggers]
+        output = np.full((n, self.n_vocab), -1)
+        np.put_along_axis(output, triggers, RNG.integers(0, self.n_vocab, triggers.shape), 1)
+        tokens, rows = np.empty((n, seq_len), np.int64), np.arange(n)
+        tokens[:, 0] = np.searchsorted(self.first_cdf, RNG.random(n)).clip(max=self.n_vocab - 1)
+        for i in range(1, seq_len):
+            before = tokens[:, i - 1]
+            chance = (self.next_cdf[before] < RNG.random((n, 1))).sum(1).clip(max=self.n_vocab - 1)
+            known = output[rows, before]
+            tokens[:, i] = np.where(known < 0, chance, known)
+        return tokens
+
+
+def drawing(draw_block):
+    def block():
+        yield
+        draw_block()
+
+    return block
 
 
 class Block(nn.Module):
@@ -188,6 +253,13 @@ def workload():
             return [(z[:, :-1].contiguous(), None, z[:, 1:].flatten())]
 
         return model, train(model, optimizer, batches), 1
+    if WORKLOAD == "draw-flipflop":
+        n, f = (400, draw_one_by_one) if FORM == "loop" else (4096, draw)
+        return None, drawing(lambda: f(n, 0.8, 512)), n * 512
+    if WORKLOAD == "draw-bigram":
+        bigrams = Bigrams()
+        n, f = (20, bigrams.one_by_one) if FORM == "loop" else (2048, bigrams.batch)
+        return None, drawing(lambda: f(n, 257)), n * 257
     raise SystemExit(f"unknown workload {WORKLOAD}")
 
 
@@ -209,7 +281,8 @@ model, block, n = workload()
 timed(block)
 say(
     version=torch.__version__,
-    n_params=sum(p.numel() for p in model.parameters()),
+    numpy=np.__version__,
+    n_params=sum(p.numel() for p in model.parameters()) if model else None,
     n_per_block=n,
 )
 for line in sys.stdin:

@@ -14,8 +14,10 @@
 use mnemoscope_lab::engine::burn::tensor::backend::AutodiffBackend;
 use mnemoscope_lab::engine::burn::tensor::{Int, Tensor, TensorData};
 use mnemoscope_lab::engine::device::{Cpu, CpuAutodiff, cpu};
+use mnemoscope_lab::engine::optim::{Learned, Rule, Sgd, update};
 use mnemoscope_lab::engine::{Attend, Ops};
 use mnemoscope_lab::stats::stream::{Draws, Stream};
+use mnemoscope_lab::task::{Bigram, Task, Token, split};
 
 type Matrix = Tensor<CpuAutodiff, 2>;
 
@@ -24,18 +26,19 @@ const D: usize = 128;
 const SEQ_LEN: usize = 256;
 const BATCH: usize = 512;
 
-/// `torch.optim.SGD`: learning rate, momentum, weight decay.
-const LR: f64 = 0.2;
-const MOMENTUM: f64 = 0.9;
-const WEIGHT_DECAY: f64 = 1e-4;
+/// As on the other side.
+const SGD: Sgd =
+    Sgd { lr: 0.2, momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: 1e-4 };
 
 /// The model, and the momentum of what it learns.
 pub(crate) struct Simplified {
     frozen: Frozen,
     /// The keys of both layers, the output of the second, the feed-forward: `[d, d]` each.
     learned: [Matrix; 4],
-    momenta: [Option<Tensor<Cpu, 2>>; 4],
+    momenta: [Option<Tensor<Cpu, 1>>; 4],
+    task: Task,
     stream: Stream,
+    drawn: Vec<Token>,
     n_steps: u64,
 }
 
@@ -77,7 +80,15 @@ impl Simplified {
             unembed: linear("unembed", D_VOCAB),
         };
         let learned = ["k1", "k2", "o2", "ff"].map(|name| linear(name, D).require_grad());
-        Self { frozen, learned, momenta: [const { None }; 4], stream, n_steps: 0 }
+        Self {
+            frozen,
+            learned,
+            momenta: [const { None }; 4],
+            task: Task::Bigram(Bigram::paper(5)),
+            stream: split::train_stream(0),
+            drawn: Vec::new(),
+            n_steps: 0,
+        }
     }
 
     /// Numbers that training changes.
@@ -87,10 +98,10 @@ impl Simplified {
 
     /// One step on fresh tokens; the loss before it, in nats.
     pub(crate) fn step(&mut self) -> f32 {
-        let mut words = vec![0; BATCH * (SEQ_LEN + 1)];
-        self.stream.derive("tokens").at(self.n_steps).fill_u32(&mut words);
-        let token = |&word: &u32| ((u64::from(word) * D_VOCAB as u64) >> 32) as i32;
-        let rows = || words.chunks_exact(SEQ_LEN + 1);
+        let first_index = self.n_steps * BATCH as u64;
+        self.task.batch_into(&self.stream, first_index, BATCH, &mut self.drawn);
+        let rows = || self.drawn.chunks_exact(SEQ_LEN + 1);
+        let token = |&token: &Token| i32::from(token);
         let tokens: Vec<i32> = rows().flat_map(|row| row[..SEQ_LEN].iter().map(token)).collect();
         let targets: Vec<i32> = rows().flat_map(|row| row[1..].iter().map(token)).collect();
         let tokens = Tensor::from_data(TensorData::new(tokens, [BATCH, SEQ_LEN]), &cpu());
@@ -126,18 +137,18 @@ impl Simplified {
         CpuAutodiff::add(logits, mixed.reshape([BATCH * SEQ_LEN, D_VOCAB]))
     }
 
-    /// A step of SGD with momentum, as `torch.optim.SGD` takes it.
     fn descend(&mut self, mut grads: <CpuAutodiff as AutodiffBackend>::Gradients) {
-        for (param, momentum) in self.learned.iter_mut().zip(&mut self.momenta) {
+        let row = |x: Tensor<Cpu, 2>| x.reshape([D * D]);
+        let learned = self.learned.iter().zip(&mut self.momenta).map(|(param, momentum)| {
             let grad = param.grad_remove(&mut grads).expect("every matrix has a gradient");
-            let here = param.clone().inner();
-            let grad = grad + here.clone() * WEIGHT_DECAY;
-            let moved = match momentum.take() {
-                Some(before) => before * MOMENTUM + grad,
-                None => grad,
-            };
-            *param = Matrix::from_inner(here - moved.clone() * LR).require_grad();
-            *momentum = Some(moved);
+            let kept = momentum.take().unwrap_or_else(|| Tensor::zeros([D * D], &cpu()));
+            Learned { param: row(param.clone().inner()), grad: row(grad), kept: vec![kept] }
+        });
+        let (moved, finite) = update(learned.collect(), &Rule::Sgd(SGD), self.n_steps + 1, 1.0);
+        assert!(finite.iter().all(|finite| *finite), "a step left the finite numbers");
+        for (i, Learned { param, kept, .. }) in moved.into_iter().enumerate() {
+            self.learned[i] = Matrix::from_inner(param.reshape([D, D])).require_grad();
+            self.momenta[i] = kept.into_iter().next();
         }
     }
 }

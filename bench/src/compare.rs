@@ -14,8 +14,8 @@ use crate::{say, tell};
 pub(crate) struct Flags {
     python: String,
     n_threads: usize,
-    n_rounds: usize,
-    only: Option<String>,
+    pub(crate) n_rounds: usize,
+    pub(crate) only: Option<String>,
     history: Option<PathBuf>,
 }
 
@@ -51,20 +51,20 @@ impl Flags {
 }
 
 /// One side of a comparison: a process that does a block when asked.
-struct Side {
+pub(crate) struct Side {
     name: &'static str,
     child: Child,
     ask: ChildStdin,
     hear: BufReader<ChildStdout>,
     hello: Value,
     /// Seconds of one unit of work in each round.
-    wall: Vec<f64>,
+    pub(crate) wall: Vec<f64>,
     cpu: Vec<f64>,
     peak_bytes: Option<u64>,
 }
 
 impl Side {
-    fn start(name: &'static str, mut command: Command) -> Result<Self, String> {
+    pub(crate) fn start(name: &'static str, mut command: Command) -> Result<Self, String> {
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = started.map_err(|error| format!("{name}: cannot start: {error}"))?;
         let (ask, hear) = (child.stdin.take(), child.stdout.take());
@@ -84,7 +84,17 @@ impl Side {
     }
 
     fn turn(&mut self) -> Result<(), String> {
-        writeln!(self.ask, "go").map_err(|error| format!("{}: {error}", self.name))?;
+        self.begin_turn()?;
+        self.end_turn()
+    }
+
+    /// Asks for a block.
+    pub(crate) fn begin_turn(&mut self) -> Result<(), String> {
+        writeln!(self.ask, "go").map_err(|error| format!("{}: {error}", self.name))
+    }
+
+    /// Waits for the block to end.
+    pub(crate) fn end_turn(&mut self) -> Result<(), String> {
         let said = self.listen()?;
         let n = self.hello["n_per_block"].as_f64().unwrap_or(f64::NAN);
         self.wall.push(said["wall_secs"].as_f64().unwrap_or(f64::NAN) / n);
@@ -116,7 +126,7 @@ struct Finished {
 
 pub(crate) fn run(flags: &Flags) -> Result<(), String> {
     say(
-        "| workload | ours, ms | eager, ms | compiled, ms | ratio (quartiles) | CPU ratio | peak, ours / PyTorch |",
+        "| workload | ours | eager, or loop | compiled, or batch | ratio (quartiles) | CPU ratio | peak, ours / theirs |",
     );
     say("|---|---|---|---|---|---|---|");
     let wanted = |workload: &&Workload| {
@@ -132,12 +142,17 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
     Ok(())
 }
 
-/// Ours first, then PyTorch in both forms.
-fn measure(workload: &Workload, flags: &Flags) -> Result<Vec<Finished>, String> {
-    let n_threads = flags.n_threads.to_string();
+/// The command that serves our side.
+pub(crate) fn ours(workload: &Workload, n_threads: usize) -> Result<Command, String> {
     let this = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
-    let mut ours = Command::new(this);
-    ours.args(["worker", workload.name, &n_threads]);
+    let mut command = Command::new(this);
+    command.args(["worker", workload.name, &n_threads.to_string()]);
+    Ok(command)
+}
+
+/// Ours first, then the other side in both forms.
+fn measure(workload: &Workload, flags: &Flags) -> Result<Vec<Finished>, String> {
+    let n_threads = workload.n_threads(flags.n_threads).to_string();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/pytorch/worker.py");
     let pytorch = |form: &str| {
         let mut command = Command::new(&flags.python);
@@ -145,10 +160,11 @@ fn measure(workload: &Workload, flags: &Flags) -> Result<Vec<Finished>, String> 
         command
     };
     tell(&format!("{}: starting", workload.name));
+    let [first, second] = workload.forms();
     let mut sides = vec![
-        Side::start("ours", ours)?,
-        Side::start("eager", pytorch("eager"))?,
-        Side::start("compiled", pytorch("compile"))?,
+        Side::start("ours", ours(workload, workload.n_threads(flags.n_threads))?)?,
+        Side::start(first, pytorch(first))?,
+        Side::start(second, pytorch(second))?,
     ];
     for round in 1..=flags.n_rounds {
         tell(&format!("{}: round {round} of {}", workload.name, flags.n_rounds));
@@ -157,7 +173,7 @@ fn measure(workload: &Workload, flags: &Flags) -> Result<Vec<Finished>, String> 
     sides.into_iter().map(Side::finish).collect()
 }
 
-/// The PyTorch side whose median is the smaller.
+/// The other side whose median is the smaller.
 fn better(sides: &[Finished]) -> &Finished {
     let [_, eager, compiled] = sides else { unreachable!("there are three sides") };
     if median(&compiled.wall) < median(&eager.wall) { compiled } else { eager }
@@ -172,7 +188,7 @@ fn report(workload: &Workload, sides: &[Finished]) {
     let [ours, eager, compiled] = sides else { unreachable!("there are three sides") };
     let best = better(sides);
     let ratio = ratios(&best.wall, &ours.wall);
-    let ms = |side: &Finished| format!("{:.4}", median(&side.wall) * 1e3);
+    let time = |side: &Finished| duration(median(&side.wall));
     let mib = |side: &Finished| {
         side.peak_bytes.map_or("-".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
     };
@@ -180,9 +196,9 @@ fn report(workload: &Workload, sides: &[Finished]) {
         "| `{}`, a {} | {} | {} | {} | **{:.2}** ({:.2}-{:.2}) | {:.2} | {} / {} |",
         workload.name,
         workload.unit,
-        ms(ours),
-        ms(eager),
-        ms(compiled),
+        time(ours),
+        time(eager),
+        time(compiled),
         median(&ratio),
         quantile(&ratio, 0.25),
         quantile(&ratio, 0.75),
@@ -208,7 +224,7 @@ fn remember(
     let ratio = ratios(&better(sides).wall, &sides[0].wall);
     let mut line = json!({
         "workload": workload.name, "about": workload.about, "unit": workload.unit,
-        "n_threads": flags.n_threads, "n_rounds": flags.n_rounds, "processor": processor(),
+        "n_threads": workload.n_threads(flags.n_threads), "n_rounds": flags.n_rounds, "processor": processor(),
         "commit": commit(), "better": better(sides).name, "ratio": median(&ratio),
     });
     for side in sides {
@@ -217,6 +233,17 @@ fn remember(
     let file = OpenOptions::new().create(true).append(true).open(history);
     let mut file = file.map_err(|error| format!("{}: {error}", history.display()))?;
     writeln!(file, "{line}").map_err(|error| format!("{}: {error}", history.display()))
+}
+
+/// Seconds in the unit in which they are readable.
+pub(crate) fn duration(secs: f64) -> String {
+    let (scaled, unit) = match secs {
+        secs if secs < 1e-6 => (secs * 1e9, "ns"),
+        secs if secs < 1e-3 => (secs * 1e6, "us"),
+        secs if secs < 1.0 => (secs * 1e3, "ms"),
+        secs => (secs, "s"),
+    };
+    format!("{scaled:.3} {unit}")
 }
 
 /// The processor's name, where Linux tells it.
@@ -232,12 +259,12 @@ fn commit() -> Option<String> {
     Some(String::from_utf8(said.stdout).ok()?.trim().to_owned())
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
 /// The quantile at `share`, on a straight line between neighbours.
-fn quantile(values: &[f64], share: f64) -> f64 {
+pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = share * (sorted.len() - 1) as f64;

@@ -1,4 +1,4 @@
-//! Side by side with PyTorch: training steps and evaluation on this machine, in one run.
+//! Side by side with PyTorch: training steps, evaluation and drawing on this machine, in one run.
 //!
 //! ```text
 //! cargo bench -p mnemoscope-bench -- --python .venv/bin/python
@@ -8,11 +8,12 @@
 //! as it comes (`eager`) and PyTorch through `torch.compile`. They take turns, A B C A B C, so that
 //! a machine that drifts drifts for all; what is quoted is the median over rounds of the ratio of
 //! PyTorch's better form to ours, with its quartiles. Ours draws its data inside the clock, PyTorch
-//! outside of it. `docs/compare.md` has the table, `bench/history.jsonl` every measurement.
+//! outside of it. Drawing is compared with two generators in NumPy, on one thread. `docs/compare.md` has the table, `bench/history.jsonl` every measurement.
 
 mod birth;
 mod compare;
 mod process;
+mod throughput;
 mod worker;
 mod workload;
 
@@ -24,6 +25,9 @@ static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 const HELP: &str = "\
 Usage: compare [--python PYTHON] [--threads N] [--rounds N] [--only WORKLOAD] [--history FILE]
+       compare throughput [--rounds N] [--only WORKLOAD]
+
+The second form compares two runs side by side, one thread each, with one of them alone.
 
   --python PYTHON   an interpreter that has torch and numpy [python3]
   --threads N       threads of each side [as many as the machine has]
@@ -39,6 +43,9 @@ pub fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let outcome = match args.first().map(String::as_str) {
         Some("worker") => worker::serve(&args[1..]),
+        Some("throughput") => {
+            compare::Flags::parse(&args[1..]).and_then(|flags| throughput::run(&flags))
+        }
         _ => compare::Flags::parse(&args).and_then(|flags| compare::run(&flags)),
     };
     match outcome {

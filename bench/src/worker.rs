@@ -1,5 +1,6 @@
 //! Our side: one workload, in blocks, on request. It speaks the same lines as `pytorch/worker.py`.
 
+use std::hint::black_box;
 use std::io::BufRead as _;
 use std::time::Instant;
 
@@ -34,6 +35,20 @@ pub(crate) fn serve(args: &[String]) -> Result<(), String> {
                     if !loss_nats.is_finite() {
                         return Err(format!("the loss is {loss_nats}"));
                     }
+                }
+                Ok(())
+            })
+        }
+        Kind::Draw(task) => {
+            const N_EXAMPLES: usize = 1024;
+            let (task, stream) = (task(), split::train_stream(0));
+            let (mut tokens, mut first_index) = (Vec::new(), 0);
+            answer(workload, None, || {
+                let mut n_drawn = 0;
+                while n_drawn < workload.n_per_block {
+                    task.batch_into(&stream, first_index, N_EXAMPLES, &mut tokens);
+                    n_drawn += black_box(&tokens).len() as u64;
+                    first_index += N_EXAMPLES as u64;
                 }
                 Ok(())
             })

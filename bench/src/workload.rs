@@ -1,5 +1,7 @@
 //! What is compared: names, shapes, and how much of each makes a block.
 
+use mnemoscope_lab::task::{Bigram, FlipFlop, Task};
+
 /// One thing both sides do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Workload {
@@ -11,22 +13,40 @@ pub(crate) struct Workload {
     pub(crate) kind: Kind,
     /// Its spec; what it leaves out has the default.
     pub(crate) spec: &'static str,
-    /// Steps of training, or examples of evaluation, in a block.
+    /// Steps of training, examples of evaluation, or tokens, in a block.
     pub(crate) n_per_block: u64,
     /// Our steps or examples are so many of PyTorch's in its block.
     pub(crate) unit: &'static str,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Train,
     Evaluate,
+    /// Drawing of examples into memory, on one thread.
+    Draw(fn() -> Task),
     /// Training of [`Simplified`](crate::birth::Simplified), which has no spec.
     Birth,
 }
 
 const MID: &str = "model = { preset = 'fflm-base', n_layers = 2, d_model = 128, n_heads = 4 }";
 const LSTM: &str = "model = { preset = 'lstm' }";
+
+impl Workload {
+    /// The forms of the other side: PyTorch as it comes and compiled, or a generator that makes a
+    /// sequence at a time, as the published ones do, and one that makes many at once.
+    pub(crate) fn forms(&self) -> [&'static str; 2] {
+        match self.kind {
+            Kind::Draw(_) => ["loop", "batch"],
+            Kind::Train | Kind::Evaluate | Kind::Birth => ["eager", "compile"],
+        }
+    }
+
+    /// Threads of each side where `n_threads` are asked for.
+    pub(crate) fn n_threads(&self, n_threads: usize) -> usize {
+        if matches!(self.kind, Kind::Draw(_)) { 1 } else { n_threads }
+    }
+}
 
 /// All workloads, in the order of the table.
 pub(crate) const ALL: &[Workload] = &[
@@ -86,5 +106,21 @@ pub(crate) const ALL: &[Workload] = &[
         spec: MID,
         n_per_block: 1024,
         unit: "example",
+    },
+    Workload {
+        name: "draw-flipflop",
+        about: "FFL(0.8) of 512 tokens into memory, one thread",
+        kind: Kind::Draw(|| Task::FlipFlop(FlipFlop::paper(0.8).expect("the paper's own"))),
+        spec: "",
+        n_per_block: 64 * 1024 * 512,
+        unit: "token",
+    },
+    Workload {
+        name: "draw-bigram",
+        about: "bigrams of 65 symbols with 5 random triggers, 257 tokens, one thread",
+        kind: Kind::Draw(|| Task::Bigram(Bigram::paper(5))),
+        spec: "",
+        n_per_block: 32 * 1024 * 257,
+        unit: "token",
     },
 ];
