@@ -1,7 +1,7 @@
 //! Side by side with PyTorch: training steps, evaluation and drawing on this machine, in one run.
 //!
 //! ```text
-//! cargo bench -p mnemoscope-bench -- --python .venv/bin/python
+//! cargo bench --bench compare -- --python .venv/bin/python
 //! ```
 //!
 //! Every side is a process of its own that does a *block* of steps when it is asked to: ours, PyTorch

@@ -6,7 +6,8 @@
 //! operation needs (skipping the masked half of attention), or in GB/s of the numbers it must
 //! touch; `share` compares a rate with the matrix product measured first, on the same threads.
 //!
-//! `cargo bench -p mnemoscope-engine`; with `-- --test` every rung runs once. A name selects rungs.
+//! `cargo bench -p mnemoscope-engine` times, and a name behind `--` selects rungs. Under `cargo test`
+//! every rung runs once, on one example.
 
 #![expect(clippy::print_stdout, reason = "a bench reports to the person who runs it")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
@@ -15,7 +16,7 @@
 use std::time::Instant;
 
 use mnemoscope_engine::{
-    Activation, Attend, Gate, Gelu, Ops, QueryRows,
+    Activation, Attend, Dropout, Gate, Gelu, Ops, QueryRows, Rotary,
     burn::tensor::{Int, Tensor},
     device::{Cpu, CpuAutodiff, cpu, cpu_level},
     memory,
@@ -30,9 +31,7 @@ static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 type Ad = CpuAutodiff;
 
-const BATCH: usize = 16;
 const SEQ_LEN: usize = 511;
-const ROWS: usize = BATCH * SEQ_LEN;
 
 /// How work is counted.
 #[derive(Clone, Copy)]
@@ -44,7 +43,10 @@ enum Work {
 }
 
 struct Ladder {
+    /// Whether rungs are only checked.
     once: bool,
+    /// Examples in a batch.
+    batch: usize,
     only: Option<String>,
     peak_gflops: f64,
 }
@@ -68,6 +70,9 @@ impl Ladder {
     }
 
     fn line(&self, name: &str, rung: &str, secs: f64, work: Work) {
+        if self.once {
+            return;
+        }
         let rate = match work {
             Work::Flops(flops) => {
                 let rate = flops / secs / 1e9;
@@ -118,12 +123,13 @@ fn ints<const D: usize>(shape: [usize; D], bound: i32) -> Tensor<Ad, D, Int> {
 }
 
 fn products(ladder: &Ladder) {
+    let n_rows = ladder.batch * SEQ_LEN;
     for (d_in, d_out) in [(64, 192), (128, 384), (128, 512), (512, 128), (512, 512)] {
         let (x, w, b) =
-            (leaf(1, [ROWS, d_in], 1.0), leaf(2, [d_in, d_out], 0.1), leaf(3, [d_out], 1.0));
-        let flops = 2.0 * (ROWS * d_in * d_out) as f64;
+            (leaf(1, [n_rows, d_in], 1.0), leaf(2, [d_in, d_out], 0.1), leaf(3, [d_out], 1.0));
+        let flops = 2.0 * (n_rows * d_in * d_out) as f64;
         ladder.rungs(
-            &format!("linear/[{ROWS},{d_in},{d_out}]"),
+            &format!("linear/[{n_rows},{d_in},{d_out}]"),
             Work::Flops(flops),
             3.0,
             |fused| match fused {
@@ -136,6 +142,7 @@ fn products(ladder: &Ladder) {
 
 /// The first layer of an MLP with its activation.
 fn activated(ladder: &Ladder) {
+    let n_rows = ladder.batch * SEQ_LEN;
     let (d_in, d_out) = (128, 512);
     let acts = [
         ("relu", Activation::Relu),
@@ -147,12 +154,12 @@ fn activated(ladder: &Ladder) {
     for (act_name, act) in acts {
         let d_product = act.d_product(d_out);
         let (x, w, b) = (
-            leaf(1, [ROWS, d_in], 1.0),
+            leaf(1, [n_rows, d_in], 1.0),
             leaf(2, [d_in, d_product], 0.1),
             leaf(3, [d_product], 1.0),
         );
-        let flops = 2.0 * (ROWS * d_in * d_product) as f64;
-        let name = format!("linear_act_{act_name}/[{ROWS},{d_in},{d_out}]");
+        let flops = 2.0 * (n_rows * d_in * d_product) as f64;
+        let name = format!("linear_act_{act_name}/[{n_rows},{d_in},{d_out}]");
         ladder.rungs(&name, Work::Flops(flops), 3.0, |fused| match fused {
             true => <Ad as Ops>::linear_act(x.clone(), w.clone(), Some(b.clone()), act),
             false => reference::linear_act(x.clone(), w.clone(), Some(b.clone()), act),
@@ -161,10 +168,10 @@ fn activated(ladder: &Ladder) {
 }
 
 fn sequences(ladder: &Ladder) {
-    let d = 128;
-    let (gates, w_hh) = (leaf(1, [BATCH, SEQ_LEN, 4 * d], 1.0), leaf(2, [d, 4 * d], 0.1));
-    let flops = 2.0 * (ROWS * d * 4 * d) as f64;
-    ladder.rungs(&format!("lstm/[{BATCH},{SEQ_LEN},{d}]"), Work::Flops(flops), 3.0, |fused| {
+    let (batch, n_rows, d) = (ladder.batch, ladder.batch * SEQ_LEN, 128);
+    let (gates, w_hh) = (leaf(1, [batch, SEQ_LEN, 4 * d], 1.0), leaf(2, [d, 4 * d], 0.1));
+    let flops = 2.0 * (n_rows * d * 4 * d) as f64;
+    ladder.rungs(&format!("lstm/[{batch},{SEQ_LEN},{d}]"), Work::Flops(flops), 3.0, |fused| {
         match fused {
             true => <Ad as Ops>::lstm(gates.clone(), w_hh.clone()),
             false => reference::lstm(gates.clone(), w_hh.clone()),
@@ -172,20 +179,25 @@ fn sequences(ladder: &Ladder) {
     });
     for (n_heads, d_head) in [(4, 16), (4, 32), (2, 64)] {
         let d = n_heads * d_head;
-        let qkv = leaf(1, [BATCH, SEQ_LEN, 3 * d], 1.0);
-        let flops = 2.0 * (ROWS * d * (SEQ_LEN + 1)) as f64;
-        let name = format!("causal_attention/[{BATCH},{SEQ_LEN},{n_heads},{d_head}]");
+        let qkv = leaf(1, [batch, SEQ_LEN, 3 * d], 1.0);
+        let flops = 2.0 * (n_rows * d * (SEQ_LEN + 1)) as f64;
+        let name = format!("causal_attention/[{batch},{SEQ_LEN},{n_heads},{d_head}]");
         ladder.rungs(&name, Work::Flops(flops), 3.5, |fused| match fused {
             true => <Ad as Ops>::causal_attention(qkv.clone(), None, &Attend::plain(n_heads)),
             false => reference::causal_attention(qkv.clone(), None, &Attend::plain(n_heads)),
         });
     }
-    let places = (0..BATCH as u32).flat_map(|e| (1..6).map(move |i| (e, i * 100))).collect();
+}
+
+/// Attention of chosen queries, of operands apart, and with everything that may be asked of it.
+fn attention(ladder: &Ladder) {
+    let (batch, n_rows, d) = (ladder.batch, ladder.batch * SEQ_LEN, 128);
+    let places = (0..batch as u32).flat_map(|e| (1..6).map(move |i| (e, i * 100))).collect();
     let rows = QueryRows::new(SEQ_LEN, places);
-    let (q, kv) = (leaf(1, [rows.len(), d], 1.0), leaf(2, [BATCH, SEQ_LEN, 2 * d], 1.0));
-    let bytes = (ROWS * 2 * d * 4) as f64;
+    let (q, kv) = (leaf(1, [rows.len(), d], 1.0), leaf(2, [batch, SEQ_LEN, 2 * d], 1.0));
+    let bytes = (n_rows * 2 * d * 4) as f64;
     ladder.rungs(
-        &format!("causal_attention_at/[{BATCH},{SEQ_LEN},4,32] 5 queries"),
+        &format!("causal_attention_at/[{batch},{SEQ_LEN},4,32] 5 queries"),
         Work::Bytes(bytes),
         3.0,
         |fused| match fused {
@@ -205,14 +217,44 @@ fn sequences(ladder: &Ladder) {
             ),
         },
     );
+    // The simplified model of Bietti et al. 2023: one head, identities for queries and values.
+    let (n_examples, seq_len) = (4 * batch, 256);
+    let apart = [1, 2].map(|salt| leaf(salt, [n_examples, seq_len, d], 1.0));
+    let flops = 2.0 * (n_examples * seq_len * d * (seq_len + 1)) as f64;
+    let name = format!("causal_attention_of/[{n_examples},{seq_len},1,{d}]");
+    ladder.rungs(&name, Work::Flops(flops), 3.5, |fused| {
+        let ([q, k], attend) = (apart.clone(), Attend::plain(1));
+        match fused {
+            true => <Ad as Ops>::causal_attention_of(q.clone(), k, q, &attend),
+            false => reference::causal_attention_of(q.clone(), k, q, &attend),
+        }
+    });
+    let qkv = leaf(1, [batch, SEQ_LEN, 3 * d], 1.0);
+    let bias = leaf(2, [4, SEQ_LEN], 1.0);
+    let flops = 2.0 * (n_rows * d * (SEQ_LEN + 1)) as f64;
+    let dropout = Some(Dropout::new(0.1, 7));
+    for (way, attend, biased) in [
+        ("bias", Attend::plain(4), true),
+        ("stats", Attend { stats: true, ..Attend::plain(4) }, false),
+        ("dropout", Attend { dropout, ..Attend::plain(4) }, false),
+    ] {
+        let name = format!("causal_attention {way}/[{batch},{SEQ_LEN},4,32]");
+        ladder.rungs(&name, Work::Flops(flops), 3.5, |fused| {
+            let (qkv, bias) = (qkv.clone(), biased.then(|| bias.clone()));
+            match fused {
+                true => <Ad as Ops>::causal_attention(qkv, bias, &attend),
+                false => reference::causal_attention(qkv, bias, &attend),
+            }
+        });
+    }
 }
 
 fn rows(ladder: &Ladder) {
-    let d = 128;
-    let (x, gain, bias) = (leaf(1, [ROWS, d], 2.0), leaf(2, [d], 1.0), leaf(3, [d], 1.0));
-    let bytes = (2 * ROWS * d * 4) as f64;
+    let (batch, n_rows, d) = (ladder.batch, ladder.batch * SEQ_LEN, 128);
+    let (x, gain, bias) = (leaf(1, [n_rows, d], 2.0), leaf(2, [d], 1.0), leaf(3, [d], 1.0));
+    let bytes = (2 * n_rows * d * 4) as f64;
     ladder.rungs(
-        &format!("layer_norm/[{ROWS},{d}]"),
+        &format!("layer_norm/[{n_rows},{d}]"),
         Work::Bytes(bytes),
         2.5,
         |fused| match fused {
@@ -220,26 +262,53 @@ fn rows(ladder: &Ladder) {
             false => reference::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5),
         },
     );
-    ladder.rungs(&format!("rms_norm/[{ROWS},{d}]"), Work::Bytes(bytes), 2.5, |fused| match fused {
-        true => <Ad as Ops>::rms_norm(x.clone(), gain.clone(), 1e-5),
-        false => reference::rms_norm(x.clone(), gain.clone(), 1e-5),
-    });
-    let wide = leaf(1, [ROWS, 4 * d], 2.0);
+    ladder.rungs(
+        &format!("rms_norm/[{n_rows},{d}]"),
+        Work::Bytes(bytes),
+        2.5,
+        |fused| match fused {
+            true => <Ad as Ops>::rms_norm(x.clone(), gain.clone(), 1e-5),
+            false => reference::rms_norm(x.clone(), gain.clone(), 1e-5),
+        },
+    );
+    let wide = leaf(1, [n_rows, 4 * d], 2.0);
     for form in [Gelu::Erf, Gelu::Tanh] {
-        let name = format!("gelu_{form:?}/[{ROWS},{}]", 4 * d).to_lowercase();
+        let name = format!("gelu_{form:?}/[{n_rows},{}]", 4 * d).to_lowercase();
         ladder.rungs(&name, Work::Bytes(4.0 * bytes), 2.5, |fused| match fused {
             true => <Ad as Ops>::gelu(wide.clone(), form),
             false => reference::gelu(wide.clone(), form),
         });
     }
-    let (table, tokens) = (leaf(1, [5, 4 * d], 1.0), ints([BATCH, SEQ_LEN], 5));
-    ladder.rungs(&format!("embed/[{ROWS},{}]", 4 * d), Work::Bytes(2.0 * bytes), 2.0, |fused| {
+    let (table, tokens) = (leaf(1, [5, 4 * d], 1.0), ints([batch, SEQ_LEN], 5));
+    ladder.rungs(&format!("embed/[{n_rows},{}]", 4 * d), Work::Bytes(2.0 * bytes), 2.0, |fused| {
         match fused {
             true => <Ad as Ops>::embed(table.clone(), tokens.clone()),
             false => reference::embed(table.clone(), tokens.clone()),
         }
     });
-    for (n_rows, d_vocab) in [(ROWS, 5), (131_072, 65)] {
+    let (table, places) = (leaf(1, [5, d], 1.0), leaf(2, [SEQ_LEN, d], 1.0));
+    ladder.rungs(&format!("embed_at/[{n_rows},{d}]"), Work::Bytes(bytes), 2.0, |fused| {
+        let (table, places, tokens) = (table.clone(), places.clone(), tokens.clone());
+        match fused {
+            true => <Ad as Ops>::embed_at(table, places, 0.5, tokens),
+            false => reference::embed_at(table, places, 0.5, tokens),
+        }
+    });
+    ladder.rungs(
+        &format!("add/[{n_rows},{d}]"),
+        Work::Bytes(1.5 * bytes),
+        1.0,
+        |fused| match fused {
+            true => <Ad as Ops>::add(x.clone(), x.clone()),
+            false => reference::add(x.clone(), x.clone()),
+        },
+    );
+    let (places, rotary) = (QueryRows::all(batch, SEQ_LEN), Rotary::new(32, 16, 10_000.0, SEQ_LEN));
+    ladder.rungs(&format!("rotary/[{n_rows},{d}]"), Work::Bytes(bytes), 2.0, |fused| match fused {
+        true => <Ad as Ops>::rotary(x.clone(), 4, &places, &rotary),
+        false => reference::rotary(x.clone(), 4, &places, &rotary),
+    });
+    for (n_rows, d_vocab) in [(n_rows, 5), (16 * n_rows, 65)] {
         let logits = leaf(1, [n_rows, d_vocab], 4.0);
         let targets = ints([n_rows], d_vocab as i32);
         ladder.rungs(
@@ -255,11 +324,11 @@ fn rows(ladder: &Ladder) {
 }
 
 fn updates(ladder: &Ladder) {
-    let n = 1_000_000;
+    let n = if ladder.once { 1_000 } else { 1_000_000 };
     let adamw = AdamW { lr: 3e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 };
     let sgd = Sgd { lr: 0.1, momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: 1e-4 };
-    for (name, rule) in [("adamw/[1000000]", Rule::AdamW(adamw)), ("sgd/[1000000]", Rule::Sgd(sgd))]
-    {
+    for (name, rule) in [("adamw", Rule::AdamW(adamw)), ("sgd", Rule::Sgd(sgd))] {
+        let name = &format!("{name}/[{n}]");
         if ladder.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }
@@ -294,9 +363,9 @@ fn updates(ladder: &Ladder) {
 fn main() {
     memory::keep_freed();
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let once = args.iter().any(|arg| arg == "--test");
+    let once = !args.iter().any(|arg| arg == "--bench");
     let only = args.into_iter().find(|arg| !arg.starts_with("--"));
-    let mut ladder = Ladder { once, only, peak_gflops: f64::NAN };
+    let mut ladder = Ladder { once, batch: if once { 1 } else { 16 }, only, peak_gflops: f64::NAN };
     let (x, w) = (leaf(1, [4096, 512], 1.0).inner(), leaf(2, [512, 512], 0.1).inner());
     let secs = ladder.time(|| drop(<Cpu as Ops>::linear(x.clone(), w.clone(), None)));
     ladder.peak_gflops = 2.0 * 4096.0 * 512.0 * 512.0 / secs / 1e9;
@@ -309,6 +378,7 @@ fn main() {
     products(&ladder);
     activated(&ladder);
     sequences(&ladder);
+    attention(&ladder);
     rows(&ladder);
     updates(&ladder);
 }

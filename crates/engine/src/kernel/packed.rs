@@ -58,7 +58,7 @@ impl<'a> Packed<'a> {
 
     /// All columns of the rows from `row` on, without copying.
     #[track_caller]
-    pub(crate) fn from_row(&self, row: usize) -> Packed<'_> {
+    pub(crate) fn skip_rows(&self, row: usize) -> Packed<'_> {
         assert!(row <= self.k, "from row {row} of a packed [{}, {}]", self.k, self.n);
         let data = Cow::Borrowed(&self.data[row * PANEL..]);
         Packed { data, panel_stride: self.panel_stride, k: self.k - row, n: self.n }
@@ -66,7 +66,7 @@ impl<'a> Packed<'a> {
 
     /// All rows of the columns from `col` on, a multiple of [`PANEL`], without copying.
     #[track_caller]
-    pub(crate) fn from_col(&self, col: usize) -> Packed<'_> {
+    pub(crate) fn skip_cols(&self, col: usize) -> Packed<'_> {
         assert!(col <= self.n && col.is_multiple_of(PANEL), "from column {col} of {}", self.n);
         let data = Cow::Borrowed(&self.data[col / PANEL * self.panel_stride..]);
         Packed { data, panel_stride: self.panel_stride, k: self.k, n: self.n - col }

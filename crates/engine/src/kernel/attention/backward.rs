@@ -91,7 +91,7 @@ fn add_to_keys(
     for (keys, first_row) in strip.key_blocks() {
         let entries = Lhs::transposed(&entries[first_row * stride + keys.start..], stride);
         let d_keys = &mut d_keys[keys.start * d..];
-        matmul(entries, keys.len(), &rows.from_row(first_row), Start::Keep, d_keys, d);
+        matmul(entries, keys.len(), &rows.skip_rows(first_row), Start::Keep, d_keys, d);
     }
 }
 

@@ -156,7 +156,7 @@ impl<'a> Example<'a> {
         for part in strip.parts(PANEL) {
             let keys = keys.first(keys.n_rows(), part.keys.end);
             let (rows, first) = (rows.skip(part.first), part.first * stride + part.keys.start);
-            let keys = keys.from_col(part.keys.start);
+            let keys = keys.skip_cols(part.keys.start);
             matmul(rows, part.n_rows, &keys, Start::Zero, &mut out[first..], stride);
         }
     }
@@ -180,7 +180,8 @@ impl<'a> Example<'a> {
             let start = if part.keys.start == 0 { Start::Zero } else { Start::Keep };
             let entries = Lhs::rows(&entries[part.first * stride + part.keys.start..], stride);
             let keys = keys.first(part.keys.end, keys.n_cols());
-            let (keys, out) = (keys.from_row(part.keys.start), &mut out[part.first * out_stride..]);
+            let (keys, out) =
+                (keys.skip_rows(part.keys.start), &mut out[part.first * out_stride..]);
             matmul(entries, part.n_rows, &keys, start, out, out_stride);
         }
     }
