@@ -1,4 +1,4 @@
-//! See the library: it is what `cargo bench -p mnemoscope-bench` starts.
+//! See the library: it is what `cargo bench --bench compare` starts.
 
 fn main() -> std::process::ExitCode {
     mnemoscope_bench::main()
