@@ -465,6 +465,23 @@ impl Ops for Flex {
         tensor(h, [dims.batch, dims.seq_len, dims.d])
     }
 
+    fn lstm_of(
+        table: Tensor<Self, 2>,
+        tokens: Tensor<Self, 2, Int>,
+        w_hh: Tensor<Self, 2>,
+    ) -> Tensor<Self, 3> {
+        let ([batch, seq_len], [d_vocab, d4], [d, w_cols]) =
+            (tokens.dims(), table.dims(), w_hh.dims());
+        assert!(
+            d4 == 4 * d && w_cols == d4,
+            "table: [d_vocab, {d4}] does not fit w_hh: [{d}, {w_cols}]; expected [d, 4 d]"
+        );
+        let tokens = indices("token", tokens, d_vocab);
+        let (table, w_hh, dims) = (dense(table), dense(w_hh), Dims { batch, seq_len, d });
+        let h = kernel::lstm::forward_of(table.storage(), &tokens, w_hh.storage(), dims);
+        tensor(h, [batch, seq_len, d])
+    }
+
     fn lstm_saved(
         gates_in: Tensor<Self, 3>,
         w_hh: Tensor<Self, 2>,

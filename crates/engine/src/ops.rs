@@ -476,6 +476,22 @@ pub trait Ops: Backend {
         reference::lstm(gates_in, w_hh)
     }
 
+    /// [`lstm`](Self::lstm) whose gates' inputs are looked up: rows of a table, one a token.
+    ///
+    /// In the first layer of a model they are the same wherever a token stands. Where no gradient is
+    /// wanted, the CPU does not write them down.
+    ///
+    /// # Shapes
+    ///
+    /// `table: [d_vocab, 4 d]`, `tokens: [batch, pos]`, `w_hh: [d, 4 d]` -> `h: [batch, pos, d]`
+    fn lstm_of(
+        table: Tensor<Self, 2>,
+        tokens: Tensor<Self, 2, Int>,
+        w_hh: Tensor<Self, 2>,
+    ) -> Tensor<Self, 3> {
+        <Self as Ops>::lstm(<Self as Ops>::embed(table, tokens), w_hh)
+    }
+
     /// [`lstm`](Self::lstm), keeping what its backward pass needs.
     fn lstm_saved(
         gates_in: Tensor<Self, 3>,

@@ -400,7 +400,7 @@ fn the_first_point_that_is_not_finite_is_found_in_every_model() {
         let tokens = || tensor::<Cpu>(&examples(0..2), &cpu());
         let mut found = FirstNotFinite::default();
         let model = init::<Cpu>(&spec);
-        let _ = model.logits(tokens(), &queries, &mut found);
+        drop(model.logits(tokens(), &queries, &mut found));
         assert_eq!(found.point(), None, "{spec:?}: a masked score counts");
         let (param, expected) = match &spec {
             ModelSpec::Lstm(_) => ("layers.0.b_hh", "layers.0.hook_gates"),
@@ -410,7 +410,7 @@ fn the_first_point_that_is_not_finite_is_found_in_every_model() {
         let mut bias = params.remove(param).unwrap();
         bias.data[2] = f32::NAN;
         params.insert(param, bias);
-        let _ = model.load(&params).unwrap().logits(tokens(), &queries, &mut found);
+        drop(model.load(&params).unwrap().logits(tokens(), &queries, &mut found));
         assert_eq!(found.point(), Some(expected), "{spec:?}");
     }
 }

@@ -30,19 +30,34 @@ impl Dims {
 
 /// `h: [batch, pos, d]` from the gates' inputs `[batch, pos, 4 d]`.
 pub(crate) fn forward(gates_in: &[f32], w_hh: &[f32], dims: Dims) -> Vec<f32> {
+    let d4 = 4 * dims.d;
+    forward_from(|place| &gates_in[place * d4..][..d4], w_hh, dims)
+}
+
+/// [`forward`] with the gates' inputs of a place in the row of `table` that its token names.
+pub(crate) fn forward_of(table: &[f32], tokens: &[u32], w_hh: &[f32], dims: Dims) -> Vec<f32> {
+    let d4 = 4 * dims.d;
+    forward_from(|place| &table[tokens[place] as usize * d4..][..d4], w_hh, dims)
+}
+
+/// [`forward`] with the gates' inputs of flat place `example * seq_len + pos` in `gates_in(place)`.
+fn forward_from<'a>(
+    gates_in: impl Fn(usize) -> &'a [f32] + Sync,
+    w_hh: &[f32],
+    dims: Dims,
+) -> Vec<f32> {
     let Dims { batch, seq_len, d } = dims;
     let packed = Packed::rows(w_hh, 4 * d, d, 4 * d);
     let mut h = Fresh::new(batch * seq_len * d);
     let group = dims.group();
-    let h_groups = h.par_chunks_mut(group * seq_len * d);
-    let in_groups = gates_in.par_chunks((group * seq_len * 4 * d).max(1));
-    h_groups.zip(in_groups).for_each(|(h, gates_in)| {
+    h.par_chunks_mut(group * seq_len * d).enumerate().for_each(|(group_idx, h)| {
+        let first = group_idx * group * seq_len;
         let n_rows = h.len() / (seq_len * d);
         let mut gates = vec![0.0; n_rows * 4 * d];
         let mut c = vec![0.0; n_rows * d];
         for pos in 0..seq_len {
             for (row, gates) in gates.chunks_exact_mut(4 * d).enumerate() {
-                gates.copy_from_slice(&gates_in[(row * seq_len + pos) * 4 * d..][..4 * d]);
+                gates.copy_from_slice(gates_in(first + row * seq_len + pos));
             }
             if pos > 0 {
                 let before = Lhs::rows(&h[(pos - 1) * d..], seq_len * d);

@@ -327,6 +327,24 @@ fn lstm_agrees() {
 }
 
 #[test]
+fn gates_that_are_looked_up_have_the_bits_of_those_written_down() {
+    for (batch, seq_len, d, d_vocab) in [(1, 1, 1, 1), (3, 7, 16, 5), (50, 9, 33, 70)] {
+        let (table, w_hh) = (inner(1, [d_vocab, 4 * d]), inner(2, [d, 4 * d]));
+        let tokens = || ints([batch, seq_len], d_vocab).inner();
+        let written = <Cpu as Ops>::embed(table.clone(), tokens());
+        let expected = plain(<Cpu as Ops>::lstm(written, w_hh.clone()));
+        let looked_up = <Cpu as Ops>::lstm_of(table.clone(), tokens(), w_hh.clone());
+        check_same_bits("lstm_of", &plain(looked_up), &expected);
+        let [table, w_hh] = [table, w_hh].map(|x| Tensor::<Ad, 2>::from_inner(x).require_grad());
+        let tokens = ints([batch, seq_len], d_vocab);
+        let h = <Ad as Ops>::lstm_of(table.clone(), tokens, w_hh.clone());
+        check_same_bits("lstm_of under autodiff", &plain(h.clone()), &expected);
+        let grads = h.sum().backward();
+        assert!(table.grad(&grads).is_some() && w_hh.grad(&grads).is_some());
+    }
+}
+
+#[test]
 fn cross_entropy_agrees() {
     for (n_rows, d_vocab) in [(1, 2), (17, 5), (1030, 65), (1000, 300), (3, 5000)] {
         let logits = leaf(1, [n_rows, d_vocab], 8.0);

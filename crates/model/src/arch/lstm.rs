@@ -76,8 +76,7 @@ impl<B: Ops> Lstm<B> {
     ) -> Tensor<B, 2> {
         let mut site = Site::root(hooks);
         let (first, after) = self.layers.split_first().expect("a checked spec has a layer");
-        let gates_in = self.first_gates(first, tokens, &mut site);
-        let mut h = first.forward(gates_in, &mut site.within("layers.0."));
+        let mut h = self.first_states(first, tokens, &mut site);
         for (layer, parts) in (1..).zip(after) {
             let mut site = site.within(&format!("layers.{layer}."));
             h = parts.forward(parts.gates_in(site.pass("hook_in", h)), &mut site);
@@ -87,8 +86,8 @@ impl<B: Ops> Lstm<B> {
         logits
     }
 
-    /// The inputs of the first layer's gates: `tokens: [batch, pos]` -> `[batch, pos, 4 d_model]`
-    fn first_gates(
+    /// What the first layer gives: `tokens: [batch, pos]` -> `[batch, pos, d_model]`
+    fn first_states(
         &self,
         first: &LstmLayer<B>,
         tokens: Tensor<B, 2, Int>,
@@ -98,12 +97,18 @@ impl<B: Ops> Lstm<B> {
         let replaced = site.replaces("embed.hook_out") || site.replaces("layers.0.hook_in");
         if replaced || self.spec.d_vocab > LARGEST_TABLE {
             let embed = site.pass("embed.hook_out", <B as Ops>::embed(table, tokens));
-            return first.gates_in(site.pass("layers.0.hook_in", embed));
+            let gates_in = first.gates_in(site.pass("layers.0.hook_in", embed));
+            return first.forward(gates_in, &mut site.within("layers.0."));
         }
         for point in ["embed.hook_out", "layers.0.hook_in"] {
             site.read(point, || <B as Ops>::embed(table.clone(), tokens.clone()));
         }
-        <B as Ops>::embed(first.gates_of_rows(table), tokens)
+        let (table, mut site) = (first.gates_of_rows(table), site.within("layers.0."));
+        if LstmLayer::looks_inside(&site) {
+            return first.forward(<B as Ops>::embed(table, tokens), &mut site);
+        }
+        let h = <B as Ops>::lstm_of(table, tokens, first.w_hh.val());
+        site.pass("hook_out", h)
     }
 }
 
@@ -119,10 +124,15 @@ impl<B: Ops> LstmLayer<B> {
         from_rows(self.gates_of_rows(to_rows(x)), n_pos)
     }
 
+    /// Whether somebody wants what is inside of the layer.
+    fn looks_inside(site: &Site<'_, B>) -> bool {
+        site.wants("hook_gates") || site.wants("hook_cell")
+    }
+
     /// `gates_in: [batch, pos, 4 d_model]` -> `[batch, pos, d_model]`
     fn forward(&self, gates_in: Tensor<B, 3>, site: &mut Site<'_, B>) -> Tensor<B, 3> {
         let w_hh = self.w_hh.val();
-        if !(site.wants("hook_gates") || site.wants("hook_cell")) {
+        if !Self::looks_inside(site) {
             return site.pass("hook_out", <B as Ops>::lstm(gates_in, w_hh));
         }
         let h = <B as Ops>::lstm(gates_in.clone(), w_hh.clone());
