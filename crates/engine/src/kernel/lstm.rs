@@ -22,9 +22,12 @@ pub(crate) struct Dims {
 }
 
 impl Dims {
-    /// Examples of one task: all threads busy, few enough that a step stays in the cache.
+    /// Examples of one task: as many tasks for one thread as for another, each so small that a step
+    /// stays in the cache. No bit depends on it.
     fn group(self) -> usize {
-        self.batch.div_ceil(rayon::current_num_threads()).clamp(1, 48)
+        const MOST: usize = 48;
+        let n_groups = self.batch.div_ceil(MOST).next_multiple_of(rayon::current_num_threads());
+        self.batch.div_ceil(n_groups.max(1)).max(1)
     }
 }
 
