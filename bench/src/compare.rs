@@ -253,10 +253,15 @@ fn processor() -> Option<String> {
     Some(line.split(':').nth(1)?.trim().to_owned())
 }
 
-/// The commit that was checked out, where git tells it.
+/// The commit that was checked out, where git tells it; the history does not count as a change to it.
 fn commit() -> Option<String> {
-    let said = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
-    Some(String::from_utf8(said.stdout).ok()?.trim().to_owned())
+    let git = |args: &[&str]| {
+        let said = Command::new("git").args(args).output().ok()?;
+        Some(String::from_utf8(said.stdout).ok()?.trim().to_owned())
+    };
+    let (commit, all_but) = (git(&["describe", "--always"])?, ":(top,exclude)bench/history.jsonl");
+    let changed = git(&["status", "--porcelain", "--untracked-files=no", "--", ":/", all_but])?;
+    Some(if changed.is_empty() { commit } else { format!("{commit}-dirty") })
 }
 
 pub(crate) fn median(values: &[f64]) -> f64 {
