@@ -394,11 +394,31 @@ fn sgd_is_a_choice_with_keys_of_its_own() {
     assert_eq!(Plan::from_value(&strange).unwrap_err().kind(), ErrorKind::Corrupt);
     // AdamW may be said, and is then the plan it always was.
     assert_eq!(plan("train.optimizer = 'adamw'", &[]).id(), plan("", &[]).id());
-    assert_snapshot!(refusal("[train]\noptimizer = 'sdg'\nmomentun = 1", &[]), @"");
-    assert_snapshot!(refusal("[train]\noptimizer = 'sgd'\nbeta1 = 0.9\nmomentun = 0.5\nnesterov = 1", &[]), @"");
-    assert_snapshot!(refusal("train = { momentum = 0.9, optim = 'sgd' }", &[]), @"");
-    assert_snapshot!(refusal("train = { optimizer = 'sgd', momentum = 0, nesterov = true }", &[]), @"");
-    assert_snapshot!(refusal("[optimizer]\nlr = 1\n[model]\nmomentum = 1", &[]), @"");
+    assert_snapshot!(refusal("[train]\noptimizer = 'sdg'\nmomentun = 1", &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:2:13: train.optimizer: found "sdg"; allowed: "adamw", "sgd"; did you mean "sgd"?
+      study.toml:3:1: train.momentun: unknown key; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `curve_every`
+    "#);
+    assert_snapshot!(refusal("[train]\noptimizer = 'sgd'\nbeta1 = 0.9\nmomentun = 0.5\nnesterov = 1", &[]), @r#"
+    3 things are wrong with study.toml:
+      study.toml:3:1: train.beta1: `beta1` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `momentum`, `dampening`, `nesterov`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `curve_every`
+      study.toml:4:1: train.momentun: unknown key; did you mean `momentum`?
+      study.toml:5:12: train.nesterov: found 1; allowed: true or false
+    "#);
+    assert_snapshot!(refusal("train = { momentum = 0.9, optim = 'sgd' }", &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:1:11: train.momentum: `momentum` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `curve_every`
+      study.toml:1:27: train.optim: unknown key; did you mean `optimizer`?
+    "#);
+    assert_snapshot!(refusal("train = { optimizer = 'sgd', momentum = 0, nesterov = true }", &[]), @r#"
+    one thing is wrong with study.toml:
+      study.toml:1:55: train.nesterov: nesterov goes with momentum above 0 and dampening 0, but momentum is 0 and dampening 0; mend these, or leave nesterov out
+    "#);
+    assert_snapshot!(refusal("[optimizer]\nlr = 1\n[model]\nmomentum = 1", &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:1:2: optimizer: unknown key here; `optimizer` is a key of `[train]`
+      study.toml:4:1: model.momentum: unknown key here; `momentum` is a key of `[train]`
+    "#);
 }
 
 #[test]
