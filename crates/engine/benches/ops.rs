@@ -250,7 +250,7 @@ fn attention(ladder: &Ladder) {
 }
 
 fn rows(ladder: &Ladder) {
-    let (batch, n_rows, d) = (ladder.batch, ladder.batch * SEQ_LEN, 128);
+    let (n_rows, d) = (ladder.batch * SEQ_LEN, 128);
     let (x, gain, bias) = (leaf(1, [n_rows, d], 2.0), leaf(2, [d], 1.0), leaf(3, [d], 1.0));
     let bytes = (2 * n_rows * d * 4) as f64;
     ladder.rungs(
@@ -279,6 +279,12 @@ fn rows(ladder: &Ladder) {
             false => reference::gelu(wide.clone(), form),
         });
     }
+}
+
+/// Tables looked up, and losses.
+fn symbols(ladder: &Ladder) {
+    let (batch, n_rows, d) = (ladder.batch, ladder.batch * SEQ_LEN, 128);
+    let (x, bytes) = (leaf(1, [n_rows, d], 2.0), (2 * n_rows * d * 4) as f64);
     let (table, tokens) = (leaf(1, [5, 4 * d], 1.0), ints([batch, SEQ_LEN], 5));
     ladder.rungs(&format!("embed/[{n_rows},{}]", 4 * d), Work::Bytes(2.0 * bytes), 2.0, |fused| {
         match fused {
@@ -382,6 +388,7 @@ fn main() {
     sequences(&ladder);
     attention(&ladder);
     rows(&ladder);
+    symbols(&ladder);
     updates(&ladder);
     if once {
         println!("every rung agrees with its reference");
