@@ -52,12 +52,14 @@ impl RunLock {
     ///
     /// A store without locks (or without the right to ask) has no writer we could know of.
     pub(crate) fn is_held(dir: &Path) -> bool {
-        let Ok(file) = File::open(dir.join(LOCK)) else { return false };
         // A store that we may only read has perhaps no gate; then there is no writer to disturb.
         let gate = File::open(gate_path(dir)).ok();
         if let Some(gate) = &gate {
             gate.lock_shared().ok();
         }
+        // Opened inside the gate, so that it is closed, and with it the lock let go, before the
+        // gate is: the other way round a writer could pass the gate and still meet our lock.
+        let Ok(file) = File::open(dir.join(LOCK)) else { return false };
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 }
@@ -99,6 +101,30 @@ mod tests {
             drop((file, gate));
             assert_eq!(writer.join().unwrap(), Ok(()));
         });
+    }
+
+    /// Readers that never cease to ask: whatever the moment, a writer gets a free run.
+    #[test]
+    fn a_reader_lets_go_of_the_run_before_the_gate() {
+        let store = tempfile::tempdir().unwrap();
+        let dir = store.path().join("3f9c");
+        std::fs::create_dir(&dir).unwrap();
+        drop(RunLock::take(&dir, "3f9c").unwrap());
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let refused = std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        RunLock::is_held(&dir);
+                    }
+                });
+            }
+            // Nothing may panic before `done`, or the readers would go on for ever.
+            let refused = (0..100).filter(|_| RunLock::take(&dir, "3f9c").is_err()).count();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            refused
+        });
+        assert_eq!(refused, 0);
     }
 
     #[test]

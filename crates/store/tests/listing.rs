@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test: what is not there is a failure")]
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -298,10 +299,12 @@ fn readers_never_keep_a_writer_out() {
                 n_asked.fetch_add(1, Ordering::SeqCst);
             }
         });
-        for _ in 0..60 {
-            drop(begin(&store, "ab01", 1.0, &json!({})));
-        }
+        // A writer that is refused panics; the reader must then end as well, not go on for ever.
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            (0..60).for_each(|_| drop(begin(&store, "ab01", 1.0, &json!({}))));
+        }));
         done.store(true, Ordering::SeqCst);
+        written.unwrap_or_else(|refused| resume_unwind(refused));
     });
     assert!(n_asked.into_inner() > 20);
 }
