@@ -50,6 +50,22 @@ def transformer_spec(**changes):
     return spec | changes
 
 
+def associative_spec(**changes):
+    spec = {
+        "name": "associative",
+        "d_model": 12,
+        "d_mlp": 20,
+        "n_ctx": 11,
+        "d_vocab": 7,
+        "first_mlp": "none",
+        "mlp": "linear",
+        "places": "table",
+        "score_scale": "rsqrt_d_model",
+        "init": "published",
+    }
+    return spec | changes
+
+
 SPECS = {
     # The two published variants, tiny.
     "x_transformers": transformer_spec(),
@@ -61,6 +77,11 @@ SPECS = {
         n_layers=1, n_heads=2, positions="none", tie_unembed=True, attn_bias=True, pos_scale="unit"
     ),
     "lstm": {"name": "lstm", "n_layers": 2, "d_model": 10, "d_vocab": 7},
+    # The simplified model of "Birth of a Transformer", and the other half of its switches.
+    "associative": associative_spec(),
+    "associative_relu": associative_spec(
+        d_model=6, first_mlp="linear", mlp="relu", places="sinusoidal", score_scale="unit"
+    ),
 }
 
 # SGD as it is commonly used, and its other switches.
@@ -70,6 +91,8 @@ SGD_OF = {
     "gpt2": SGD | {"nesterov": True},
     "one_layer": SGD | {"dampening": 0.3},
     "lstm": SGD,
+    "associative": SGD,
+    "associative_relu": SGD,
 }
 
 
@@ -149,6 +172,52 @@ class Transformer:
         return tensors
 
 
+class Associative:
+    """Two layers of one head whose queries are the stream, without norms and biases; every parameter learns."""
+
+    def __init__(self, spec, generator):
+        self.spec = spec
+        d, m, v = spec["d_model"], spec["d_mlp"], spec["d_vocab"]
+        self.params = {"embed.weight": draw(generator, v, d, scale=1.0)}
+        if spec["places"] == "table":
+            self.params["pos.weight"] = draw(generator, spec["n_ctx"], d, scale=1.0)
+        for i, mlp in enumerate([spec["first_mlp"], spec["mlp"]]):
+            shapes = {"attn.k": (d, d), "attn.v": (d, d), "attn.out": (d, d)}
+            shapes |= {"linear": {"mlp": (d, d)}, "relu": {"mlp.up": (d, m), "mlp.down": (m, d)}, "none": {}}[mlp]
+            for part, shape in shapes.items():
+                self.params[f"blocks.{i}.{part}.weight"] = draw(generator, *shape, scale=(3 * shape[0]) ** -0.5)
+        self.params["unembed.weight"] = draw(generator, d, v, scale=d**-0.5)
+
+    def leaves(self):
+        return self.params
+
+    def logits(self, tokens):
+        spec, p = self.spec, self.params
+        d, n_pos = spec["d_model"], tokens.shape[1]
+        scale = d**-0.5 if spec["score_scale"] == "rsqrt_d_model" else 1.0
+        if spec["places"] == "table":
+            places = p["pos.weight"]
+        else:
+            angles = torch.arange(spec["n_ctx"]).double()[:, None] * 10_000.0 ** (-torch.arange(0, d, 2).double() / d)
+            # As the code under test, which rounds them to single precision.
+            places = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float().double()
+        x = F.embedding(tokens, p["embed.weight"]) + places[:n_pos]
+        for i in range(2):
+            linear = lambda part, x: F.linear(x, p[f"blocks.{i}.{part}.weight"].T)
+            mixed = F.scaled_dot_product_attention(
+                x, linear("attn.k", x), linear("attn.v", x), is_causal=True, scale=scale
+            )
+            x = x + linear("attn.out", mixed)
+            if f"blocks.{i}.mlp.weight" in p:
+                x = x + linear("mlp", x)
+            elif f"blocks.{i}.mlp.up.weight" in p:
+                x = x + linear("mlp.down", F.relu(linear("mlp.up", x)))
+        return F.linear(x, p["unembed.weight"].T)
+
+    def named(self, tensors):
+        return tensors
+
+
 class Lstm:
     """torch.nn.LSTM between an embedding and a linear map."""
 
@@ -211,7 +280,7 @@ def save(name, out, metadata):
 
 def make(name, spec, seed):
     generator = torch.Generator().manual_seed(seed)
-    model = (Transformer if spec["name"] == "transformer" else Lstm)(spec, generator)
+    model = {"transformer": Transformer, "lstm": Lstm, "associative": Associative}[spec["name"]](spec, generator)
     leaves = {key: leaf.requires_grad_() for key, leaf in model.leaves().items()}
     before = {key: leaf.detach().clone() for key, leaf in leaves.items()}
 

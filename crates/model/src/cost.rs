@@ -1,7 +1,9 @@
 //! What a model costs: parameters exactly, memory and arithmetic as estimates, all before anything
 //! is allocated and without overflow.
 
-use crate::spec::{LstmSpec, ModelSpec, Positions, TransformerSpec};
+use crate::spec::{
+    AssociativeSpec, FeedForward, LstmSpec, ModelSpec, Places, Positions, TransformerSpec,
+};
 
 /// Bytes of a single-precision number.
 const F32_BYTES: u64 = 4;
@@ -26,6 +28,7 @@ impl ModelSpec {
         match self {
             Self::Transformer(spec) => transformer_params(spec),
             Self::Lstm(spec) => lstm_params(spec),
+            Self::Associative(spec) => associative_params(spec),
         }
     }
 
@@ -83,6 +86,28 @@ impl ModelSpec {
                     + (n_layers - 1.0 + queries_per_token) * rest
                     + queries_per_token * 2.0 * d * float(spec.d_vocab)
             }
+            Self::Associative(spec) => {
+                let (d, mixed) = (float(spec.d_model), float(spec.d_model.min(spec.d_vocab)));
+                let mlp = |kind, asked: f64| match kind {
+                    FeedForward::None => 0.0,
+                    FeedForward::Linear => asked * 2.0 * d * d,
+                    FeedForward::Relu => asked * 4.0 * d * float(spec.d_mlp),
+                };
+                // The keys and values of the first layer are looked up, the second's computed. A
+                // linear feed-forward of the second layer is part of the unembedding.
+                let second_mlp = if spec.mlp == FeedForward::Relu {
+                    mlp(FeedForward::Relu, queries_per_token)
+                } else {
+                    0.0
+                };
+                2.0 * d * float(seq_len)
+                    + mlp(spec.first_mlp, 1.0)
+                    + 2.0 * d * d
+                    + 2.0 * d * mixed
+                    + queries_per_token * (d + mixed) * float(seq_len)
+                    + second_mlp
+                    + queries_per_token * 2.0 * d * float(spec.d_vocab)
+            }
             Self::Lstm(spec) => {
                 let (d, n_layers) = (float(spec.d_model), float(spec.n_layers));
                 // The first layer's inputs come from a table of the vocabulary.
@@ -101,6 +126,16 @@ impl ModelSpec {
                 sum([product([7, spec.d_model])?, product([2, spec.d_mlp])?])?,
                 sum([product([4, spec.d_model])?, product([2, spec.d_mlp])?])?,
             ),
+            // Kept: the stream before and after each half, keys, values. Widest: the MLP.
+            Self::Associative(spec) => {
+                let hidden = |kind| if kind == FeedForward::Relu { spec.d_mlp } else { 0 };
+                let widest_mlp = hidden(spec.first_mlp).max(hidden(spec.mlp));
+                (
+                    2,
+                    sum([product([4, spec.d_model])?, product([2, widest_mlp])?])?,
+                    sum([product([4, spec.d_model])?, product([2, widest_mlp])?])?,
+                )
+            }
             // Kept: gates before and after, cell, state. Widest: gates, state, embedding.
             Self::Lstm(spec) => {
                 (spec.n_layers, product([10, spec.d_model])?, product([6, spec.d_model])?)
@@ -140,6 +175,22 @@ fn lstm_params(spec: &LstmSpec) -> Option<u64> {
     ])
 }
 
+fn associative_params(spec: &AssociativeSpec) -> Option<u64> {
+    let AssociativeSpec { d_model: d, d_mlp, d_vocab, .. } = *spec;
+    let mlp = |kind| match kind {
+        FeedForward::None => Some(0),
+        FeedForward::Linear => product([d, d]),
+        FeedForward::Relu => product([2, d, d_mlp]),
+    };
+    sum([
+        product([2, d_vocab, d])?, // embed, unembed
+        if spec.places == Places::Table { product([spec.n_ctx, d])? } else { 0 },
+        product([6, d, d])?, // k, v, out of two blocks
+        mlp(spec.first_mlp)?,
+        mlp(spec.mlp)?,
+    ])
+}
+
 fn product<const N: usize>(factors: [usize; N]) -> Option<u64> {
     factors.into_iter().try_fold(1_u64, |n, factor| n.checked_mul(factor.try_into().ok()?))
 }
@@ -157,6 +208,27 @@ mod tests {
     /// Every combination of the switches that change the number of parameters, at uneven sizes.
     fn variants() -> Vec<ModelSpec> {
         let mut specs = vec![ModelSpec::Lstm(LstmSpec { n_layers: 3, d_model: 7, d_vocab: 11 })];
+        for (first_mlp, mlp) in [
+            (FeedForward::None, FeedForward::Linear),
+            (FeedForward::Linear, FeedForward::Relu),
+            (FeedForward::Relu, FeedForward::None),
+        ] {
+            for places in [Places::Table, Places::Sinusoidal, Places::Rotary] {
+                let sizes = AssociativeSpec {
+                    d_model: 6,
+                    d_mlp: 13,
+                    n_ctx: 17,
+                    d_vocab: 11,
+                    ..AssociativeSpec::birth()
+                };
+                specs.push(ModelSpec::Associative(AssociativeSpec {
+                    first_mlp,
+                    mlp,
+                    places,
+                    ..sizes
+                }));
+            }
+        }
         for switches in 0..16_u32 {
             let on = |bit: u32| switches >> bit & 1 == 1;
             specs.push(ModelSpec::Transformer(TransformerSpec {
@@ -197,6 +269,8 @@ mod tests {
         assert_eq!((x(2, 128), gpt2(2, 128)), (Some(462_597), Some(462_976)));
         assert_eq!((x(8, 1024), gpt2(8, 1024)), (Some(101_273_605), Some(101_301_248)));
         assert_eq!(ModelSpec::Lstm(LstmSpec::paper()).n_params(), Some(133_381));
+        // Seven matrices of 128 x 128, 65 tokens twice and 256 places of 128 numbers.
+        assert_eq!(ModelSpec::Associative(AssociativeSpec::birth()).n_params(), Some(164_096));
     }
 
     #[test]

@@ -37,6 +37,13 @@
 //! A replaced pattern is multiplied with the values explicitly. Replacing a pattern by itself
 //! therefore agrees with the fused operation to rounding, not to the bit.
 //!
+//! # Points of an associative model
+//!
+//! Those of a transformer of two blocks and one head, but for its norms, `attn.q` (a query is the
+//! residual stream itself), `attn.v` and `attn.hook_z` (values and outputs are one product), and what
+//! stands inside of a feed-forward that is no MLP. Where the fused computation skips a value because
+//! exact algebra does without it, reading the point computes it beside.
+//!
 //! # Points of an LSTM
 //!
 //! | point | shape | replaceable |
@@ -56,7 +63,7 @@ use burn::tensor::{Tensor, TensorPrimitive};
 
 use crate::error::{Cause, Error};
 use crate::params::Array;
-use crate::spec::{ModelSpec, Positions};
+use crate::spec::{AssociativeSpec, FeedForward, ModelSpec, Places, Positions};
 
 mod site;
 pub(crate) use site::Site;
@@ -185,6 +192,12 @@ pub fn points(spec: &ModelSpec) -> Vec<Point> {
             }
             add("ln_final.hook_out".to_owned(), &["n_queries", "d_model"], false);
         }
+        ModelSpec::Associative(spec) => {
+            if spec.places != Places::Rotary {
+                add("pos_embed.hook_out".to_owned(), &["pos", "d_model"], false);
+            }
+            associative_points(spec, &mut add);
+        }
         ModelSpec::Lstm(spec) => {
             for layer in 0..spec.n_layers {
                 let name = |part| format!("layers.{layer}.{part}");
@@ -223,6 +236,32 @@ fn block_points(layer: usize, last: bool, add: &mut impl FnMut(String, &[&'stati
     add(name("mlp.hook_post"), mlp, false);
     add(name("mlp.hook_out"), asked, true);
     add(name("hook_out"), asked, true);
+}
+
+fn associative_points(spec: &AssociativeSpec, add: &mut impl FnMut(String, &[&'static str], bool)) {
+    let everywhere = &["batch", "pos", "d_model"];
+    for (block, mlp) in [spec.first_mlp, spec.mlp].into_iter().enumerate() {
+        let name = |part| format!("blocks.{block}.{part}");
+        let last = block == 1;
+        let asked: &[_] = if last { &["n_queries", "d_model"] } else { everywhere };
+        let hidden: &[_] = if last { &["n_queries", "d_mlp"] } else { &["batch", "pos", "d_mlp"] };
+        let pattern: &[_] =
+            if last { &["n_queries", "head", "key"] } else { &["batch", "head", "query", "key"] };
+        add(name("hook_in"), everywhere, true);
+        add(name("attn.k.hook_out"), &["batch", "pos", "head", "d_head"], false);
+        add(name("attn.hook_attn_scores"), pattern, false);
+        add(name("attn.hook_pattern"), pattern, true);
+        add(name("attn.hook_out"), asked, true);
+        add(name("hook_resid_mid"), asked, true);
+        if mlp == FeedForward::Relu {
+            add(name("mlp.hook_pre"), hidden, false);
+            add(name("mlp.hook_post"), hidden, false);
+        }
+        if mlp != FeedForward::None {
+            add(name("mlp.hook_out"), asked, true);
+        }
+        add(name("hook_out"), asked, true);
+    }
 }
 
 /// The canonical name of a point that may be given by TransformerLens's older name.

@@ -28,7 +28,7 @@ pub(crate) fn draw(spec: &ModelSpec, stream: &Stream) -> Tensors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{LstmSpec, TransformerSpec};
+    use crate::spec::{AssociativeInit, AssociativeSpec, LstmSpec, TransformerSpec};
 
     /// Mean and standard deviation of a parameter as drawn.
     fn moments(spec: &ModelSpec, name: &str) -> (f64, f64, f64) {
@@ -46,6 +46,7 @@ mod tests {
     fn each_parameter_follows_the_law_of_the_table() {
         let x = TransformerSpec { n_ctx: 64, ..TransformerSpec::x_transformers(2, 64, 2) };
         let gpt2 = TransformerSpec { n_ctx: 64, ..TransformerSpec::gpt2(2, 64, 2) };
+        let theory = AssociativeSpec { init: AssociativeInit::Theory, ..AssociativeSpec::birth() };
         let uniform = |d_in: f64| 1.0 / d_in.sqrt() / 3.0_f64.sqrt();
         let cases = [
             (ModelSpec::Transformer(x.clone()), "pos.weight", 1.0),
@@ -56,6 +57,13 @@ mod tests {
             (ModelSpec::Transformer(gpt2.clone()), "pos.weight", 0.02),
             (ModelSpec::Transformer(gpt2.clone()), "blocks.0.attn.out.weight", 0.01),
             (ModelSpec::Transformer(gpt2), "blocks.0.mlp.up.weight", 0.02),
+            (ModelSpec::Associative(AssociativeSpec::birth()), "pos.weight", 1.0),
+            (
+                ModelSpec::Associative(AssociativeSpec::birth()),
+                "blocks.1.mlp.weight",
+                uniform(128.0),
+            ),
+            (ModelSpec::Associative(theory), "blocks.0.attn.out.weight", 128.0_f64.sqrt().recip()),
             (ModelSpec::Lstm(LstmSpec::paper()), "embed.weight", 1.0),
             (ModelSpec::Lstm(LstmSpec::paper()), "layers.0.w_hh", uniform(128.0)),
         ];

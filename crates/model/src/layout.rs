@@ -26,8 +26,26 @@
 //! | `layers.{i}.w_ih`, `.w_hh` | `[d_model, 4 d_model]`, gates i, f, g, o | U(±d_model^-½) |
 //! | `layers.{i}.b_ih`, `.b_hh` | `[4 d_model]` | U(±d_model^-½) |
 //! | `unembed.weight`, `.bias` | `[d_model, d_vocab]`, `[d_vocab]` | U(±d_model^-½) |
+//!
+//! | parameter of an associative model | shape | published | theory |
+//! |---|---|---|---|
+//! | `embed.weight` (W_E) | `[d_vocab, d_model]` | N(0, 1) | N(0, 1/d_model) |
+//! | `pos.weight` (p; of a table of places) | `[n_ctx, d_model]` | N(0, 1) | N(0, 1/d_model) |
+//! | `blocks.{i}.attn.k.weight` (W_K, transposed) | `[d_model, d_model]` | U(±d_model^-½) | 0 |
+//! | `blocks.{i}.attn.v.weight` (W_V, transposed) | `[d_model, d_model]` | U(±d_model^-½) | N(0, 1/d_model) |
+//! | `blocks.{i}.attn.out.weight` (W_O, transposed) | `[d_model, d_model]` | U(±d_model^-½) | block 0: N(0, 1/d_model); block 1: 0 |
+//! | `blocks.{i}.mlp.weight` (linear; W_F, transposed) | `[d_model, d_model]` | U(±d_model^-½) | 0 |
+//! | `blocks.{i}.mlp.up.weight` | `[d_model, d_mlp]` | U(±d_model^-½) | N(0, 1/d_model) |
+//! | `blocks.{i}.mlp.down.weight` | `[d_mlp, d_model]` | U(±d_mlp^-½) | 0 |
+//! | `unembed.weight` (W_U, transposed) | `[d_model, d_vocab]` | U(±d_model^-½) | N(0, 1/d_model) |
+//!
+//! Under the law `small-embed` embeddings and places are N(0, 1/d_model) and the rest is as published.
+//! Matrices are transposed against the paper because it writes vectors as columns and we as rows.
 
-use crate::spec::{Init, LstmSpec, ModelSpec, PosScale, Positions, TransformerSpec};
+use crate::spec::{
+    AssociativeInit, AssociativeSpec, FeedForward, Init, LstmSpec, ModelSpec, Places, PosScale,
+    Positions, TransformerSpec,
+};
 
 /// One parameter of a model before it has numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +93,7 @@ pub fn layout(spec: &ModelSpec) -> Vec<Slot> {
     match spec {
         ModelSpec::Transformer(spec) => transformer(spec),
         ModelSpec::Lstm(spec) => lstm(spec),
+        ModelSpec::Associative(spec) => associative(spec),
     }
 }
 
@@ -125,6 +144,41 @@ fn lstm(spec: &LstmSpec) -> Vec<Slot> {
     }
     slots.push(slot("unembed.weight", &[d, spec.d_vocab], law));
     slots.push(slot("unembed.bias", &[spec.d_vocab], law));
+    slots
+}
+
+fn associative(spec: &AssociativeSpec) -> Vec<Slot> {
+    let d = spec.d_model;
+    let rsqrt = |d_in: usize| (d_in as f64).sqrt().recip();
+    let embed = match spec.init {
+        AssociativeInit::Published => Law::Normal(1.0),
+        AssociativeInit::SmallEmbed | AssociativeInit::Theory => Law::Normal(rsqrt(d)),
+    };
+    // What stays frozen in the theory is random, what learns begins at zero.
+    let matrix = |learns: bool, d_in: usize| match spec.init {
+        AssociativeInit::Theory if learns => Law::Constant(0.0),
+        AssociativeInit::Theory => Law::Normal(rsqrt(d)),
+        AssociativeInit::Published | AssociativeInit::SmallEmbed => Law::Uniform(rsqrt(d_in)),
+    };
+    let mut slots = vec![slot("embed.weight", &[spec.d_vocab, d], embed)];
+    if spec.places == Places::Table {
+        slots.push(slot("pos.weight", &[spec.n_ctx, d], embed));
+    }
+    for (block, mlp) in [spec.first_mlp, spec.mlp].into_iter().enumerate() {
+        let name = |part: &str| format!("blocks.{block}.{part}.weight");
+        slots.push(slot(&name("attn.k"), &[d, d], matrix(true, d)));
+        slots.push(slot(&name("attn.v"), &[d, d], matrix(false, d)));
+        slots.push(slot(&name("attn.out"), &[d, d], matrix(block == 1, d)));
+        match mlp {
+            FeedForward::None => {}
+            FeedForward::Linear => slots.push(slot(&name("mlp"), &[d, d], matrix(true, d))),
+            FeedForward::Relu => {
+                slots.push(slot(&name("mlp.up"), &[d, spec.d_mlp], matrix(false, d)));
+                slots.push(slot(&name("mlp.down"), &[spec.d_mlp, d], matrix(true, spec.d_mlp)));
+            }
+        }
+    }
+    slots.push(slot("unembed.weight", &[d, spec.d_vocab], matrix(false, d)));
     slots
 }
 

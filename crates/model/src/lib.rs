@@ -52,8 +52,11 @@ pub mod params;
 mod safetensor;
 mod spec;
 
-pub use arch::{Lstm, Transformer};
+pub use arch::{Associative, Lstm, Transformer};
 pub use error::{Error, ErrorKind};
 pub use layout::{Law, Slot, layout};
 pub use model::Model;
-pub use spec::{Complaint, Gelu, Init, LstmSpec, ModelSpec, PosScale, Positions, TransformerSpec};
+pub use spec::{
+    AssociativeInit, AssociativeSpec, Complaint, FeedForward, Gelu, Init, LstmSpec, ModelSpec,
+    Places, PosScale, Positions, ScoreScale, TransformerSpec,
+};

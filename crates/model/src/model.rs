@@ -1,16 +1,16 @@
 //! A model: an architecture with its numbers.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
 use mnemoscope_engine::{Ops, QueryRows};
 use mnemoscope_stats::stream::Stream;
 
-use crate::arch::{Lstm, Transformer};
+use crate::arch::{Associative, Lstm, Transformer};
 use crate::error::Error;
 use crate::hook::Hooks;
 use crate::init;
-use crate::params::{self, Source, Tensors};
+use crate::params::{self, Path, Source, Tensors};
 use crate::spec::{LstmSpec, ModelSpec};
 
 /// An architecture with its numbers.
@@ -24,6 +24,8 @@ pub enum Model<B: Backend> {
     Transformer(Transformer<B>),
     /// A long short-term memory.
     Lstm(Lstm<B>),
+    /// Two layers of attention whose matrices are read as associative memories.
+    Associative(Associative<B>),
 }
 
 impl<B: Backend> Model<B> {
@@ -76,6 +78,52 @@ impl<B: Backend> Model<B> {
         Self::from_params(&self.spec(), tensors.clone(), &device)
     }
 
+    /// The same model, of which only the parameters whose name `learns` have gradients.
+    ///
+    /// What has none costs nothing in the backward pass and is left alone by [`crate::optim`]. On a
+    /// backend without gradients this changes nothing.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::{Ops, QueryRows, burn::tensor::Tensor, device::{CpuAutodiff, cpu}};
+    /// use mnemoscope_model::{LstmSpec, Model, ModelSpec, hook::NoHooks, optim::read_grads};
+    /// use mnemoscope_stats::stream::Stream;
+    ///
+    /// let spec = ModelSpec::Lstm(LstmSpec { n_layers: 1, d_model: 8, d_vocab: 5 });
+    /// let model = Model::<CpuAutodiff>::init(&spec, &Stream::root(0), &cpu());
+    /// let model = model.learn(|name| name.starts_with("unembed."));
+    /// let tokens = Tensor::from_data([[0, 4, 1]], &cpu());
+    /// let logits = model.logits(tokens, &QueryRows::new(3, vec![(0, 2)]), &mut NoHooks);
+    /// let loss = CpuAutodiff::cross_entropy(logits, Tensor::from_data([4], &cpu()));
+    /// let grads = read_grads(&model, &loss.backward());
+    /// assert_eq!(grads.names().collect::<Vec<_>>(), ["unembed.bias", "unembed.weight"]);
+    /// ```
+    #[must_use]
+    pub fn learn(self, learns: impl Fn(&str) -> bool) -> Self {
+        struct Setter<F> {
+            path: Path,
+            learns: F,
+        }
+        impl<B: Backend, F: Fn(&str) -> bool> ModuleMapper<B> for Setter<F> {
+            fn enter_module(&mut self, name: &str, container: &str) {
+                self.path.enter(name, container);
+            }
+
+            fn exit_module(&mut self, _name: &str, container: &str) {
+                self.path.exit(container);
+            }
+
+            fn map_float<const D: usize>(
+                &mut self,
+                param: Param<Tensor<B, D>>,
+            ) -> Param<Tensor<B, D>> {
+                param.set_require_grad((self.learns)(&self.path.name()))
+            }
+        }
+        self.map(&mut Setter { path: Path::default(), learns })
+    }
+
     /// The numbers by name, copied out of the backend.
     #[must_use]
     pub fn params(&self) -> Tensors {
@@ -88,6 +136,7 @@ impl<B: Backend> Model<B> {
         match self {
             Self::Transformer(model) => ModelSpec::Transformer(model.spec().clone()),
             Self::Lstm(model) => ModelSpec::Lstm(model.spec().clone()),
+            Self::Associative(model) => ModelSpec::Associative(model.spec().clone()),
         }
     }
 
@@ -106,6 +155,9 @@ impl<B: Backend> Model<B> {
                 Self::Transformer(Transformer::from_source(&mut source, spec))
             }
             ModelSpec::Lstm(spec) => Self::Lstm(Lstm::from_source(&mut source, spec)),
+            ModelSpec::Associative(spec) => {
+                Self::Associative(Associative::from_source(&mut source, spec))
+            }
         }
     }
 }
@@ -140,6 +192,7 @@ impl<B: Ops> Model<B> {
         match self {
             Self::Transformer(model) => model.logits(tokens, queries, hooks),
             Self::Lstm(model) => model.logits(tokens, queries, hooks),
+            Self::Associative(model) => model.logits(tokens, queries, hooks),
         }
     }
 }

@@ -22,6 +22,9 @@ use crate::spec::ModelSpec;
 /// The number of steps in the stored form.
 const N_STEPS: &str = "n_steps";
 
+/// Before the name of a parameter in the stored form, if it began to move late: the steps before.
+const BEGUN: &str = "begun";
+
 /// A step count is stored as two numbers below this, because every stored number is a float.
 const LIMB: u64 = 1 << 24;
 
@@ -69,6 +72,8 @@ pub struct OptimState<B: Backend> {
 #[derive(Clone, Debug)]
 struct Kept<B: Backend> {
     shape: Vec<usize>,
+    /// Steps of the optimiser before the first that moved this parameter: it was frozen.
+    begun: u64,
     rows: Vec<Tensor<B, 1>>,
 }
 
@@ -88,13 +93,16 @@ impl<B: Backend> OptimState<B> {
     /// The state as named arrays: `n_steps`, and by rule `m.<parameter>` and `v.<parameter>`, or
     /// `momentum.<parameter>`.
     ///
-    /// `n_steps` holds the quotient and the remainder of the count by 2^24.
+    /// `n_steps` holds the quotient and the remainder of the count by 2^24, and so does
+    /// `begun.<parameter>` of one that was frozen for so many steps.
     #[must_use]
     pub fn to_tensors(&self) -> Tensors {
         let mut tensors = Tensors::default();
-        let limbs = [self.n_steps / LIMB, self.n_steps % LIMB].map(|limb| limb as f32);
-        tensors.insert(N_STEPS, Array { shape: vec![2], data: limbs.to_vec() });
-        for (name, Kept { shape, rows }) in &self.kept {
+        tensors.insert(N_STEPS, count_array(self.n_steps));
+        for (name, Kept { shape, begun, rows }) in &self.kept {
+            if *begun > 0 {
+                tensors.insert(format!("{BEGUN}.{name}"), count_array(*begun));
+            }
             for (row_name, row) in self.row_names.iter().zip(rows) {
                 let array = Array { shape: shape.clone(), data: numbers(row.to_data()) };
                 tensors.insert(format!("{row_name}.{name}"), array);
@@ -113,13 +121,14 @@ impl<B: Backend> OptimState<B> {
     pub fn from_tensors(rule: &Rule, tensors: &Tensors, device: &B::Device) -> Result<Self, Error> {
         let mut state = Self::new(rule);
         let mut complaints = Vec::new();
-        match read_n_steps(tensors) {
+        match read_count(tensors, N_STEPS) {
             Ok(n_steps) => state.n_steps = n_steps,
             Err(complaint) => complaints.push(complaint),
         }
         let param_of = |name: &str| {
             let (row_name, param) = name.split_once('.')?;
-            state.row_names.contains(&row_name).then(|| param.to_owned())
+            let known = row_name == BEGUN || state.row_names.contains(&row_name);
+            known.then(|| param.to_owned())
         };
         let params: BTreeSet<String> = tensors.names().filter_map(param_of).collect();
         for param in params {
@@ -141,10 +150,14 @@ impl<B: Backend> OptimState<B> {
 
     /// Checks that the state belongs to a model of this spec, or that no step was taken.
     ///
+    /// # Arguments
+    ///
+    /// - `learned`: whether the parameter of a name has learned so far; nothing is kept of another.
+    ///
     /// # Errors
     ///
     /// `Incompatible`, with every parameter that is missing, unknown or of another shape.
-    pub fn check_fit(&self, spec: &ModelSpec) -> Result<(), Error> {
+    pub fn check_fit(&self, spec: &ModelSpec, learned: impl Fn(&str) -> bool) -> Result<(), Error> {
         if self.n_steps == 0 && self.kept.is_empty() {
             return Ok(());
         }
@@ -153,7 +166,7 @@ impl<B: Backend> OptimState<B> {
             let n_values = shape.iter().product();
             shapes.insert(name, Array { shape: shape.clone(), data: vec![0.0; n_values] });
         }
-        let complaints = misfits(spec, &shapes);
+        let complaints = misfits(spec, &shapes, learned);
         if complaints.is_empty() { Ok(()) } else { Err(Cause::OptimMisfit { complaints }.into()) }
     }
 }
@@ -194,12 +207,13 @@ impl<B: Ops> OptimState<B> {
         let mut taker = Taker::<A> { path, grads, state: self, places: vec![], learned: vec![] };
         let hollow = std::mem::replace(model, Model::placeholder()).map(&mut taker);
         let Taker { places, learned, .. } = taker;
-        let (learned, found) = self.moved(learned, rule, clip_norm);
+        let begun: Vec<u64> = places.iter().map(|place| place.begun).collect();
+        let (learned, found) = self.moved(learned, &begun, rule, clip_norm);
         let not_finite = found.map(|(what, idx)| (what, places[idx].name.clone()));
         let mut params = Vec::with_capacity(places.len());
-        for (Place { id, name, shape }, learned) in places.into_iter().zip(learned) {
+        for (Place { id, name, shape, begun }, learned) in places.into_iter().zip(learned) {
             params.push((id, Shape::from(shape.clone()), learned.param));
-            self.kept.insert(name, Kept { shape, rows: learned.kept });
+            self.kept.insert(name, Kept { shape, begun, rows: learned.kept });
         }
         *model = hollow.map(&mut Giver::<B> { params: params.into_iter().peekable() });
         match not_finite {
@@ -209,9 +223,14 @@ impl<B: Ops> OptimState<B> {
     }
 
     /// The parameters after a step, and what is not finite of which of them.
+    ///
+    /// # Arguments
+    ///
+    /// - `begun`: for each, the steps before it began to learn. Its own first step is one.
     fn moved(
         &mut self,
         learned: Vec<Learned<B>>,
+        begun: &[u64],
         rule: &Rule,
         clip_norm: Option<f64>,
     ) -> (Vec<Learned<B>>, Option<(&'static str, usize)>) {
@@ -229,7 +248,7 @@ impl<B: Ops> OptimState<B> {
             grad_scale = clip_factor(squares.iter().sum::<f64>().sqrt(), clip_norm);
         }
         self.n_steps += 1;
-        let (learned, finite) = update(learned, rule, self.n_steps, grad_scale);
+        let (learned, finite) = update_by_age(learned, begun, rule, self.n_steps, grad_scale);
         let found = finite.iter().rposition(|finite| !finite).map(|idx| {
             match first_wrong(&squares(&learned)) {
                 Some(idx) => (GRADIENT, idx),
@@ -238,6 +257,32 @@ impl<B: Ops> OptimState<B> {
         });
         (learned, found)
     }
+}
+
+/// One pass over all parameters that have learned for equally many steps; mostly one in all.
+fn update_by_age<B: Ops>(
+    learned: Vec<Learned<B>>,
+    begun: &[u64],
+    rule: &Rule,
+    n_steps: u64,
+    grad_scale: f64,
+) -> (Vec<Learned<B>>, Vec<bool>) {
+    let ages: BTreeSet<u64> = begun.iter().copied().collect();
+    if ages.len() <= 1 {
+        let begun = ages.first().copied().unwrap_or(0);
+        return update(learned, rule, n_steps - begun, grad_scale);
+    }
+    let mut moved: Vec<Option<(Learned<B>, bool)>> = learned.iter().map(|_| None).collect();
+    let mut learned: Vec<Option<Learned<B>>> = learned.into_iter().map(Some).collect();
+    for age in ages {
+        let places: Vec<usize> = (0..begun.len()).filter(|&idx| begun[idx] == age).collect();
+        let group = places.iter().filter_map(|&idx| learned[idx].take()).collect();
+        let (group, finite) = update(group, rule, n_steps - age, grad_scale);
+        for (idx, done) in places.into_iter().zip(group.into_iter().zip(finite)) {
+            moved[idx] = Some(done);
+        }
+    }
+    moved.into_iter().flatten().unzip()
 }
 
 /// The Euclidean norm of all gradients of a model together.
@@ -309,6 +354,8 @@ struct Place {
     id: ParamId,
     name: String,
     shape: Vec<usize>,
+    /// As in [`Kept`].
+    begun: u64,
 }
 
 /// Takes every parameter that has a gradient out of a model, so that nobody else holds its numbers
@@ -338,14 +385,17 @@ impl<A: AutodiffBackend> ModuleMapper<A> for Taker<'_, A> {
         let (name, shape) = (self.path.name(), tensor.dims().to_vec());
         let empty = Tensor::empty([0; D], &tensor.device());
         let param = to_row(tensor.inner());
-        let kept = match self.state.kept.remove(&name) {
+        let (begun, kept) = match self.state.kept.remove(&name) {
             Some(kept) => {
                 assert_eq!(kept.shape, shape, "what is kept of `{name}` has another shape");
-                kept.rows
+                (kept.begun, kept.rows)
             }
-            None => self.state.row_names.iter().map(|_| param.zeros_like()).collect(),
+            None => {
+                let rows = self.state.row_names.iter().map(|_| param.zeros_like()).collect();
+                (self.state.n_steps, rows)
+            }
         };
-        self.places.push(Place { id, name, shape });
+        self.places.push(Place { id, name, shape, begun });
         self.learned.push(Learned { param, grad: to_row(grad), kept });
         Param::from_mapped_value(id, empty, mapper)
     }
@@ -380,12 +430,15 @@ fn read_rows<B: Backend>(
     tensors: &Tensors,
     device: &B::Device,
 ) -> Result<Kept<B>, String> {
+    let begun = format!("{BEGUN}.{param}");
+    let begun = if tensors.get(&begun).is_some() { read_count(tensors, &begun)? } else { 0 };
     let mut kept: Option<Kept<B>> = None;
     for row_name in row_names {
         let name = format!("{row_name}.{param}");
         let Array { shape, data } =
             tensors.get(&name).ok_or_else(|| format!("`{name}` is missing"))?;
-        let kept = kept.get_or_insert_with(|| Kept { shape: shape.clone(), rows: Vec::new() });
+        let kept =
+            kept.get_or_insert_with(|| Kept { shape: shape.clone(), begun, rows: Vec::new() });
         if kept.shape != *shape {
             return Err(format!(
                 "`{}.{param}` has shape {:?} and `{name}` has {shape:?}",
@@ -398,9 +451,15 @@ fn read_rows<B: Backend>(
     kept.ok_or_else(|| format!("nothing is kept of `{param}`"))
 }
 
-fn read_n_steps(tensors: &Tensors) -> Result<u64, String> {
-    let Some(array) = tensors.get(N_STEPS) else {
-        return Err(format!("`{N_STEPS}` is missing"));
+/// A count as two numbers that single precision holds.
+fn count_array(count: u64) -> Array {
+    let limbs = [count / LIMB, count % LIMB].map(|limb| limb as f32);
+    Array { shape: vec![2], data: limbs.to_vec() }
+}
+
+fn read_count(tensors: &Tensors, name: &str) -> Result<u64, String> {
+    let Some(array) = tensors.get(name) else {
+        return Err(format!("`{name}` is missing"));
     };
     let limb = |value: f32| {
         (value.fract() == 0.0 && (0.0..LIMB as f32).contains(&value)).then_some(value as u64)
@@ -409,5 +468,5 @@ fn read_n_steps(tensors: &Tensors) -> Result<u64, String> {
         [high, low] => limb(high).zip(limb(low)).map(|(high, low)| high * LIMB + low),
         _ => None,
     }
-    .ok_or_else(|| format!("`{N_STEPS}` is {:?}, not a count", array.data))
+    .ok_or_else(|| format!("`{name}` is {:?}, not a count", array.data))
 }

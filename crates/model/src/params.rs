@@ -179,16 +179,22 @@ impl Path {
 
 /// Compares names and shapes with what the model needs.
 pub(crate) fn check_fit(spec: &ModelSpec, tensors: &Tensors) -> Result<(), Error> {
-    let complaints = misfits(spec, tensors);
+    let complaints = misfits(spec, tensors, |_| true);
     if complaints.is_empty() { Ok(()) } else { Err(Cause::Misfit { complaints }.into()) }
 }
 
-/// What keeps the arrays from being the parameters of the model, each in a sentence.
-pub(crate) fn misfits(spec: &ModelSpec, tensors: &Tensors) -> Vec<String> {
+/// What keeps the arrays from being the parameters of the model whose names are `needed`, each in a
+/// sentence.
+pub(crate) fn misfits(
+    spec: &ModelSpec,
+    tensors: &Tensors,
+    needed: impl Fn(&str) -> bool,
+) -> Vec<String> {
     let slots = layout(spec);
     let mut complaints = Vec::new();
     for slot in &slots {
         match tensors.get(&slot.name) {
+            None if !needed(&slot.name) => {}
             None => complaints.push(format!("`{}` is missing", slot.name)),
             Some(array) if array.shape != slot.shape => complaints.push(format!(
                 "`{}` has shape {:?}, the model needs {:?}",
@@ -216,6 +222,10 @@ impl<'d, B: Backend> Source<'d, B> {
         Self { tensors, device }
     }
 
+    pub(crate) fn device(&self) -> &'d B::Device {
+        self.device
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         self.tensors.get(name).is_some()
     }
@@ -241,9 +251,9 @@ mod tests {
 
     use super::*;
     use crate::error::ErrorKind;
-    use crate::spec::{LstmSpec, TransformerSpec};
+    use crate::spec::{AssociativeSpec, FeedForward, LstmSpec, Places, TransformerSpec};
 
-    fn specs() -> [ModelSpec; 4] {
+    fn specs() -> [ModelSpec; 6] {
         let tiny = TransformerSpec { n_ctx: 9, ..TransformerSpec::x_transformers(3, 8, 2) };
         [
             ModelSpec::Transformer(tiny.clone()),
@@ -254,6 +264,17 @@ mod tests {
             }),
             ModelSpec::Transformer(TransformerSpec::gpt2(2, 8, 4)),
             ModelSpec::Lstm(LstmSpec { n_layers: 2, d_model: 6, d_vocab: 5 }),
+            ModelSpec::Associative(AssociativeSpec {
+                d_model: 6,
+                n_ctx: 9,
+                ..AssociativeSpec::birth()
+            }),
+            ModelSpec::Associative(AssociativeSpec {
+                d_model: 6,
+                first_mlp: FeedForward::Relu,
+                places: Places::Sinusoidal,
+                ..AssociativeSpec::birth()
+            }),
         ]
     }
 

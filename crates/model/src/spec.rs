@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod associative;
+
+pub use associative::{AssociativeInit, AssociativeSpec, FeedForward, Places, ScoreScale};
+
 /// Everything that fixes the architecture of a model and its initial law.
 ///
 /// Every field is present: defaults are the business of whoever reads a spec. In TOML or JSON the
@@ -24,6 +28,8 @@ pub enum ModelSpec {
     Transformer(TransformerSpec),
     /// A long short-term memory.
     Lstm(LstmSpec),
+    /// Two layers of attention without norms, whose matrices are read as associative memories.
+    Associative(AssociativeSpec),
 }
 
 /// A decoder of pre-norm blocks: attention, then an MLP, each added to the residual stream.
@@ -281,6 +287,7 @@ impl ModelSpec {
         let mut found = match self {
             Self::Transformer(spec) => spec.complaints(),
             Self::Lstm(spec) => spec.complaints(),
+            Self::Associative(spec) => spec.complaints(),
         };
         if found.is_empty() && self.train_bytes(1, 1).is_none() {
             found.push(Complaint {
@@ -299,6 +306,7 @@ impl ModelSpec {
         match self {
             Self::Transformer(_) => "transformer",
             Self::Lstm(_) => "lstm",
+            Self::Associative(_) => "associative",
         }
     }
 
@@ -308,6 +316,7 @@ impl ModelSpec {
         match self {
             Self::Transformer(spec) => spec.d_vocab,
             Self::Lstm(spec) => spec.d_vocab,
+            Self::Associative(spec) => spec.d_vocab,
         }
     }
 
@@ -317,6 +326,7 @@ impl ModelSpec {
         match self {
             Self::Transformer(spec) => spec.d_model,
             Self::Lstm(spec) => spec.d_model,
+            Self::Associative(spec) => spec.d_model,
         }
     }
 
@@ -326,6 +336,7 @@ impl ModelSpec {
         match self {
             Self::Transformer(spec) => spec.n_layers,
             Self::Lstm(spec) => spec.n_layers,
+            Self::Associative(_) => 2,
         }
     }
 
@@ -334,8 +345,42 @@ impl ModelSpec {
     pub fn n_ctx(&self) -> Option<usize> {
         match self {
             Self::Transformer(spec) if spec.positions == Positions::Learned => Some(spec.n_ctx),
+            Self::Associative(spec) => Some(spec.n_ctx),
             Self::Transformer(_) | Self::Lstm(_) => None,
         }
+    }
+
+    /// The parameters that do not learn unless a plan says otherwise, by name.
+    ///
+    /// Empty but for the associative model, of which the paper trains the keys of both layers, the
+    /// output of the second and its feed-forward.
+    ///
+    /// # Panics
+    ///
+    /// If the spec has complaints, see [`Self::check`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_model::{AssociativeSpec, ModelSpec};
+    ///
+    /// let frozen = ModelSpec::Associative(AssociativeSpec::birth()).frozen_by_default();
+    /// assert_eq!(frozen, [
+    ///     "embed.weight", "pos.weight", "blocks.0.attn.v.weight", "blocks.0.attn.out.weight",
+    ///     "blocks.1.attn.v.weight", "unembed.weight",
+    /// ]);
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn frozen_by_default(&self) -> Vec<String> {
+        let Self::Associative(_) = self else { return Vec::new() };
+        let learns = |name: &str| {
+            name.contains(".attn.k.")
+                || name.contains(".mlp.")
+                || name.starts_with("blocks.1.attn.out")
+        };
+        let names = crate::layout(self).into_iter().map(|slot| slot.name);
+        names.filter(|name| !learns(name)).collect()
     }
 }
 

@@ -208,6 +208,22 @@ fn a_stack_of_two_lstm_layers_agrees_with_pytorch() {
 }
 
 #[test]
+fn the_simplified_model_agrees_with_pytorch() {
+    check(
+        include_bytes!("../golden/associative.safetensors"),
+        include_bytes!("../golden/associative_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn the_simplified_model_with_its_other_options_agrees_with_pytorch() {
+    check(
+        include_bytes!("../golden/associative_relu.safetensors"),
+        include_bytes!("../golden/associative_relu_sgd.safetensors"),
+    );
+}
+
+#[test]
 fn the_distance_would_notice_one_wrong_number_in_a_thousand() {
     let expected: Vec<f32> = (1..=1000).map(|k| (k as f32).sin()).collect();
     let mut got = expected.clone();

@@ -1,6 +1,8 @@
 //! What can be wrong with a plan whose every field is present: values that do not go together.
 
-use mnemoscope_model::ModelSpec;
+use std::collections::BTreeSet;
+
+use mnemoscope_model::{ModelSpec, layout};
 use mnemoscope_task::{Complaint, Task};
 
 use super::complaint::Fault;
@@ -23,6 +25,7 @@ impl Plan {
         found.train(&self.train);
         found.eval(&self.eval, &self.task);
         if found.0.is_empty() {
+            found.freeze(self);
             found.fit(self);
         }
         found.0
@@ -86,6 +89,21 @@ impl Found {
             self.push("train.decay_steps", message);
         }
         self.optimizer(optimizer);
+    }
+
+    /// Whether the frozen params are the model's, and not all there are.
+    fn freeze(&mut self, plan: &Plan) {
+        let frozen = &plan.train.freeze;
+        let names: BTreeSet<String> =
+            layout(&plan.model).into_iter().map(|slot| slot.name).collect();
+        for name in frozen.keys().filter(|name| !names.contains(*name)) {
+            self.push("train.freeze", format!("the model has no param `{name}`"));
+        }
+        if !names.iter().any(|name| plan.train.learns(name, plan.train.n_steps)) {
+            let message =
+                "every param is frozen to the last step, so nothing learns; leave one out";
+            self.push("train.freeze", message.to_owned());
+        }
     }
 
     fn optimizer(&mut self, optimizer: &OptimizerPlan) {

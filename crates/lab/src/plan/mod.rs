@@ -52,7 +52,7 @@ pub use estimate::Estimate;
 pub use resolve::resolve;
 pub use study::{Arm, Study};
 pub use types::{
-    AdamWPlan, Decay, EvalPlan, EvalSet, OptimizerPlan, Plan, Seeds, SgdPlan, TrainPlan,
+    AdamWPlan, Decay, EvalPlan, EvalSet, Freeze, OptimizerPlan, Plan, Seeds, SgdPlan, TrainPlan,
 };
 
 /// The commented spec that `mnemoscope spec` prints; it says every option and its default.

@@ -286,6 +286,33 @@ impl<'t, 'n> Section<'t, 'n> {
         }
     }
 
+    /// A list of words, if it was written, each with its place.
+    ///
+    /// # Arguments
+    ///
+    /// - `such_as`: what one may look like, for complaints.
+    pub(crate) fn texts(
+        &mut self,
+        key: &'static str,
+        such_as: &str,
+    ) -> Option<Vec<(&'t str, Place)>> {
+        let node = self.get(key)?;
+        let texts = match &node.value {
+            Value::List(nodes) => nodes
+                .iter()
+                .map(|node| match &node.value {
+                    Value::Text(text) => Some((text.as_str(), node.place)),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        };
+        if texts.is_none() {
+            self.refuse(key, &node.value, &format!("a list of words, such as {such_as}"));
+        }
+        texts
+    }
+
     /// One of a closed set of words.
     pub(crate) fn choice<T: Copy>(
         &mut self,

@@ -87,11 +87,12 @@ fn refusal(complaints: Complaints) -> Error {
 /// Every path a spec may have.
 pub(super) fn vocabulary() -> &'static BTreeSet<String> {
     /// One spec of each kind; together they are asked for every key there is.
-    const KINDS: [&str; 3] = [
+    const KINDS: [&str; 4] = [
         "task = { name = 'mixture', parts = [{}] }\n\
          arm = [{ name = 'a' }]\nclaim = [{ text = 'a' }]\nsweep.seed = { count = 1 }",
         "model.name = 'lstm'\ntrain.optimizer = 'sgd'",
         "task.name = 'bigram'",
+        "model.name = 'associative'",
     ];
     static NOTHING: BTreeSet<String> = BTreeSet::new();
     static VOCABULARY: OnceLock<BTreeSet<String>> = OnceLock::new();

@@ -87,11 +87,61 @@ fn what_the_default_spec_shows_in_comments_resolves_too() {
     assert_eq!(mixture.task.name(), "mixture");
     let lstm = plan(&shown("# [model]"), &[]);
     assert_eq!(lstm.model.n_params(), Some(133_381));
+    let birth =
+        plan(&format!("task.name = 'bigram'\n{}", shown("# [model]\n# preset = \"birth\"")), &[]);
+    assert_eq!(birth, plan("task.name = 'bigram'\nmodel.preset = 'birth'", &[]));
     assert_eq!(plan(&shown("# [train]"), &[]), plan("train.optimizer = 'sgd'", &[]));
     let arms = [shown("# [[arm]]"), shown("# [sweep]"), shown("# [[claim]]")].join("\n");
     let arms = arms.replace("arm = \"lstm\" ", "arm = \"lstm n_layers=1 p_ignore=0.5\" ");
     let study = study(&arms, &[]);
     assert_eq!((study.arms.len(), study.arms[0].plans.len(), study.claims.len()), (15, 25, 1));
+}
+
+#[test]
+fn what_is_frozen_is_the_models_default_laid_over_by_name_and_pattern() {
+    let frozen = |spec: &str| plan(&format!("task.name = 'bigram'\n{spec}"), &[]).train.freeze;
+    assert!(frozen("").is_empty());
+    let birth = frozen("model.preset = 'birth'");
+    let names: Vec<&str> = birth.keys().map(String::as_str).collect();
+    let expected = [
+        "blocks.0.attn.out.weight",
+        "blocks.0.attn.v.weight",
+        "blocks.1.attn.v.weight",
+        "embed.weight",
+        "pos.weight",
+        "unembed.weight",
+    ];
+    assert_eq!(names, expected);
+    assert!(birth.values().all(|&freeze| freeze == Freeze::Always));
+    let mine = frozen(
+        "model.preset = 'birth'\n\
+         train.freeze = ['blocks.*.attn.k.weight until 300', 'embed.weight']\n\
+         train.learn = ['*embed.weight', 'blocks.*.attn.v.weight']",
+    );
+    assert_eq!(mine.get("unembed.weight"), None);
+    assert_eq!(mine["embed.weight"], Freeze::Always);
+    assert_eq!(mine["blocks.1.attn.k.weight"], Freeze::Until(300));
+    assert_eq!(mine.len(), 5, "{mine:?}");
+}
+
+#[test]
+fn a_freeze_list_that_cannot_be_followed_is_refused_with_the_nearest_name() {
+    assert_snapshot!(refusal("task.name = 'bigram'\nmodel.preset = 'birth'\n[train]\nfreeze = ['blocks.1.attn.o.weight', 'mlp.*', 'embed.weight until', 'pos.weight', '*os.weight until 7']\nlearn = ['unembed']", &[]), @r"
+    5 things are wrong with study.toml:
+      study.toml:4:11: train.freeze: the model has no param `blocks.1.attn.o.weight`; did you mean `blocks.1.attn.k.weight`?
+      study.toml:4:37: train.freeze: the model has no param `mlp.*`; its params are embed.weight, pos.weight, blocks.0.attn.k.weight, blocks.0.attn.v.weight, blocks.0.attn.out.weight, blocks.1.attn.k.weight, blocks.1.attn.v.weight, blocks.1.attn.out.weight, blocks.1.mlp.weight, unembed.weight
+      study.toml:4:46: train.freeze: `embed.weight until` is no rule; write a param or a pattern, and perhaps `until` and a step, such as `blocks.*.attn.k.weight until 300`
+      study.toml:4:82: train.freeze: `pos.weight` is frozen twice, for different times
+      study.toml:5:10: train.learn: the model has no param `unembed`; its params are embed.weight, pos.weight, blocks.0.attn.k.weight, blocks.0.attn.v.weight, blocks.0.attn.out.weight, blocks.1.attn.k.weight, blocks.1.attn.v.weight, blocks.1.attn.out.weight, blocks.1.mlp.weight, unembed.weight
+    ");
+    assert_snapshot!(refusal("task.name = 'bigram'\nmodel.preset = 'birth'\ntrain.freeze = ['*']", &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:3:16: train.freeze: every param is frozen to the last step, so nothing learns; leave one out
+    ");
+    assert_snapshot!(refusal("train.freeze = 'embed.weight'", &[]), @r#"
+    one thing is wrong with study.toml:
+      study.toml:1:16: train.freeze: found "embed.weight"; allowed: a list of words, such as ["blocks.*.attn.v.weight", "unembed.weight until 300"]
+    "#);
 }
 
 #[test]
@@ -397,17 +447,17 @@ fn sgd_is_a_choice_with_keys_of_its_own() {
     assert_snapshot!(refusal("[train]\noptimizer = 'sdg'\nmomentun = 1", &[]), @r#"
     2 things are wrong with study.toml:
       study.toml:2:13: train.optimizer: found "sdg"; allowed: "adamw", "sgd"; did you mean "sgd"?
-      study.toml:3:1: train.momentun: unknown key; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `curve_every`
+      study.toml:3:1: train.momentun: unknown key; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `curve_every`, `freeze`, `learn`
     "#);
     assert_snapshot!(refusal("[train]\noptimizer = 'sgd'\nbeta1 = 0.9\nmomentun = 0.5\nnesterov = 1", &[]), @r#"
     3 things are wrong with study.toml:
-      study.toml:3:1: train.beta1: `beta1` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `momentum`, `dampening`, `nesterov`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `curve_every`
+      study.toml:3:1: train.beta1: `beta1` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `momentum`, `dampening`, `nesterov`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `curve_every`, `freeze`, `learn`
       study.toml:4:1: train.momentun: unknown key; did you mean `momentum`?
       study.toml:5:12: train.nesterov: found 1; allowed: true or false
     "#);
     assert_snapshot!(refusal("train = { momentum = 0.9, optim = 'sgd' }", &[]), @r#"
     2 things are wrong with study.toml:
-      study.toml:1:11: train.momentum: `momentum` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `curve_every`
+      study.toml:1:11: train.momentum: `momentum` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `curve_every`, `freeze`, `learn`
       study.toml:1:27: train.optim: unknown key; did you mean `optimizer`?
     "#);
     assert_snapshot!(refusal("train = { optimizer = 'sgd', momentum = 0, nesterov = true }", &[]), @r#"

@@ -53,6 +53,38 @@ pub struct TrainPlan {
     pub loss: Scoring,
     /// Steps between two points of the learning curves; `0` means no curves.
     pub curve_every: u64,
+    /// Params that do not learn, or not yet, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub freeze: BTreeMap<String, Freeze>,
+}
+
+/// How long a param stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Freeze {
+    /// For the whole of training.
+    Always,
+    /// For so many steps; the next one moves it.
+    Until(u64),
+}
+
+impl Freeze {
+    /// Whether the param stays as it is at `step`, from 1.
+    #[must_use]
+    pub fn holds(self, step: u64) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Until(n_steps) => step <= n_steps,
+        }
+    }
+}
+
+impl TrainPlan {
+    /// Whether the param called `name` moves at `step`, from 1.
+    #[must_use]
+    pub fn learns(&self, name: &str, step: u64) -> bool {
+        self.freeze.get(name).is_none_or(|freeze| !freeze.holds(step))
+    }
 }
 
 /// The update's rule with its settings.
@@ -126,12 +158,14 @@ pub struct SgdPlan {
     pub clip_norm: Option<f64>,
 }
 
-/// What the learning rate does after warm-up. One law so far, and named, so that another can join it.
+/// What the learning rate does after warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
     /// Falls in a straight line that would reach 0 at step `decay_steps + 1`, as in the paper.
     Linear,
+    /// Stays at its largest; `decay_steps` then says nothing.
+    None,
 }
 
 /// How a trained model is measured.

@@ -4,7 +4,9 @@ mod checkpoint;
 mod schedule;
 
 pub use checkpoint::Checkpoint;
-pub use schedule::learning_rate_factor;
+pub use schedule::{learning_rate_factor, warmup_factor};
+
+use std::collections::BTreeSet;
 
 use mnemoscope_engine::Ops;
 use mnemoscope_engine::burn::module::AutodiffModule;
@@ -17,7 +19,7 @@ use mnemoscope_task::split;
 
 use crate::batch::Batch;
 use crate::eval::place_not_finite;
-use crate::plan::Plan;
+use crate::plan::{Decay, Plan};
 use crate::{Error, ErrorKind};
 
 /// A model in training, between two steps.
@@ -33,6 +35,8 @@ pub struct Trainer<'a, B: AutodiffBackend + Ops> {
     model: Model<B>,
     state: OptimState<B::InnerBackend>,
     n_steps_taken: u64,
+    /// The params that do not learn at the moment.
+    frozen: BTreeSet<&'a str>,
 }
 
 impl<'a, B> Trainer<'a, B>
@@ -51,6 +55,7 @@ where
             model: Model::init(&plan.model, &init, device),
             state: OptimState::new(&plan.train.optimizer.rule(1.0)),
             n_steps_taken: 0,
+            frozen: BTreeSet::new(),
         }
     }
 
@@ -69,7 +74,7 @@ where
         trainer.model = trainer.model.load(&checkpoint.params)?;
         let rule = plan.train.optimizer.rule(1.0);
         trainer.state = OptimState::from_tensors(&rule, &checkpoint.optim, device)?;
-        trainer.state.check_fit(&plan.model)?;
+        trainer.state.check_fit(&plan.model, |name| plan.train.learns(name, checkpoint.step))?;
         trainer.n_steps_taken = checkpoint.step;
         Ok(trainer)
     }
@@ -118,6 +123,7 @@ where
         let train = &self.plan.train;
         let step = self.n_steps_taken + 1;
         assert!(step <= train.n_steps, "the plan has {} steps", train.n_steps);
+        self.thaw(step);
         let batch = Batch::draw(
             &self.plan.task,
             &self.stream,
@@ -139,13 +145,27 @@ where
                 ),
             ));
         }
-        let factor = learning_rate_factor(step, train.warmup_steps, train.decay_steps);
+        let factor = match train.decay {
+            Decay::Linear => learning_rate_factor(step, train.warmup_steps, train.decay_steps),
+            Decay::None => warmup_factor(step, train.warmup_steps),
+        };
         let (rule, clip_norm) = (train.optimizer.rule(factor), train.optimizer.clip_norm());
         self.state
             .step(&mut self.model, loss.backward(), &rule, clip_norm)
             .map_err(|found| Error::new(ErrorKind::Diverged, format!("step {step}: {found}")))?;
         self.n_steps_taken = step;
         Ok(loss_nats)
+    }
+
+    /// Lets exactly those params have gradients that learn at `step`.
+    fn thaw(&mut self, step: u64) {
+        let plan = self.plan;
+        let still = plan.train.freeze.iter().filter(|(_, freeze)| freeze.holds(step));
+        let frozen: BTreeSet<&str> = still.map(|(name, _)| name.as_str()).collect();
+        if self.frozen != frozen {
+            self.model = self.model.clone().learn(|name| !frozen.contains(name));
+            self.frozen = frozen;
+        }
     }
 }
 

@@ -34,10 +34,25 @@
 pub fn learning_rate_factor(step: u64, warmup_steps: u64, decay_steps: u64) -> f64 {
     assert!((1..=decay_steps).contains(&step), "step {step} is not in 1..={decay_steps}");
     if step <= warmup_steps {
-        step as f64 / warmup_steps as f64
+        warmup_factor(step, warmup_steps)
     } else {
         (decay_steps + 1 - step) as f64 / (decay_steps + 1 - warmup_steps) as f64
     }
+}
+
+/// The factor of a schedule that only rises: `step / warmup_steps`, and 1 from there on.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_lab::train::warmup_factor;
+///
+/// assert_eq!([1, 2, 4, 9].map(|step| warmup_factor(step, 4)), [0.25, 0.5, 1.0, 1.0]);
+/// assert_eq!(warmup_factor(1, 0), 1.0);
+/// ```
+#[must_use]
+pub fn warmup_factor(step: u64, warmup_steps: u64) -> f64 {
+    if step < warmup_steps { step as f64 / warmup_steps as f64 } else { 1.0 }
 }
 
 #[cfg(test)]

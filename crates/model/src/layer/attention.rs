@@ -42,7 +42,8 @@ impl<B: Ops> Attention<B> {
         site.read("q.hook_out", || part(0));
         site.read("k.hook_out", || part(1));
         site.read("v.hook_out", || part(2));
-        let replaced = pattern_if_watched(site, || scores_everywhere(part(0), part(1)));
+        let replaced =
+            pattern_if_watched(site, || scores_everywhere(part(0), part(1), scale(d / n_heads)));
         let z = match replaced {
             // [batch, head, query, key] x [batch, head, key, d_head] -> [batch, query, head, d_head]
             Some(pattern) => join_heads(pattern.matmul(part(2).swap_dims(1, 2)).swap_dims(1, 2)),
@@ -72,14 +73,11 @@ impl<B: Ops> Attention<B> {
         site.read("q.hook_out", || heads(q.clone()));
         site.read("k.hook_out", || part(0));
         site.read("v.hook_out", || part(1));
-        let replaced = pattern_if_watched(site, || scores_at(heads(q.clone()), part(0), queries));
+        let replaced = pattern_if_watched(site, || {
+            scores_at(heads(q.clone()), part(0), queries, scale(d_head))
+        });
         let z = match replaced {
-            Some(pattern) => {
-                // Each query's own example: [n_queries, head, key, d_head].
-                let values = of_examples(part(1), queries).swap_dims(1, 2);
-                let z = pattern.unsqueeze_dim::<4>(2).matmul(values);
-                z.reshape([n_queries, d])
-            }
+            Some(pattern) => mix_at(pattern, part(1), queries),
             None => <B as Ops>::causal_attention_at(q, kv, None, queries, &Attend::plain(n_heads)),
         };
         site.read("hook_z", || heads(z.clone()));
@@ -87,8 +85,21 @@ impl<B: Ops> Attention<B> {
     }
 }
 
+/// `pattern: [n_queries, head, key]` over `values: [batch, pos, head, d_head]` -> `[n_queries, d]`
+pub(crate) fn mix_at<B: Backend>(
+    pattern: Tensor<B, 3>,
+    values: Tensor<B, 4>,
+    queries: &QueryRows,
+) -> Tensor<B, 2> {
+    let [_, _, n_heads, d_head] = values.dims();
+    // Each query's own example: [n_queries, head, key, d_head].
+    let values = of_examples(values, queries).swap_dims(1, 2);
+    let mixed = pattern.unsqueeze_dim::<4>(2).matmul(values);
+    mixed.reshape([queries.len(), n_heads * d_head])
+}
+
 /// Lets the hooks see scores and pattern; the pattern comes back if a hook replaces it.
-fn pattern_if_watched<B: Backend, const D: usize>(
+pub(crate) fn pattern_if_watched<B: Backend, const D: usize>(
     site: &mut Site<'_, B>,
     scores: impl FnOnce() -> Tensor<B, D>,
 ) -> Option<Tensor<B, D>> {
@@ -102,22 +113,32 @@ fn pattern_if_watched<B: Backend, const D: usize>(
     replaces.then_some(pattern)
 }
 
-/// `q, k: [batch, pos, head, d_head]` -> `[batch, head, query, key]`, -inf above the diagonal.
-fn scores_everywhere<B: Backend>(q: Tensor<B, 4>, k: Tensor<B, 4>) -> Tensor<B, 4> {
-    let [batch, n_pos, n_heads, d_head] = q.dims();
+/// `q, k: [batch, pos, head, d_head]` -> `factor` times their products, `[batch, head, query, key]`,
+/// -inf above the diagonal.
+pub(crate) fn scores_everywhere<B: Backend>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    factor: f64,
+) -> Tensor<B, 4> {
+    let [batch, n_pos, n_heads, _] = q.dims();
     let device = q.device();
     let future: Vec<bool> = (0..n_pos * n_pos).map(|place| place % n_pos > place / n_pos).collect();
     let future = Tensor::<B, 2, Bool>::from_data(TensorData::new(future, [n_pos, n_pos]), &device);
     let future = future.unsqueeze::<4>().expand([batch, n_heads, n_pos, n_pos]);
     // [batch, head, query, d_head] x [batch, head, d_head, key]
     let products = q.swap_dims(1, 2).matmul(k.swap_dims(1, 2).swap_dims(2, 3));
-    products.mul_scalar(scale(d_head)).mask_fill(future, f32::NEG_INFINITY)
+    products.mul_scalar(factor).mask_fill(future, f32::NEG_INFINITY)
 }
 
-/// `q: [n_queries, head, d_head]`, `k: [batch, pos, head, d_head]` -> `[n_queries, head, key]`,
-/// -inf after the query.
-fn scores_at<B: Backend>(q: Tensor<B, 3>, k: Tensor<B, 4>, queries: &QueryRows) -> Tensor<B, 3> {
-    let [n_queries, n_heads, d_head] = q.dims();
+/// `q: [n_queries, head, d_head]`, `k: [batch, pos, head, d_head]` -> `factor` times their products,
+/// `[n_queries, head, key]`, -inf after the query.
+pub(crate) fn scores_at<B: Backend>(
+    q: Tensor<B, 3>,
+    k: Tensor<B, 4>,
+    queries: &QueryRows,
+    factor: f64,
+) -> Tensor<B, 3> {
+    let [n_queries, n_heads, _] = q.dims();
     let n_pos = queries.seq_len();
     let device = q.device();
     let future: Vec<bool> = queries
@@ -130,7 +151,7 @@ fn scores_at<B: Backend>(q: Tensor<B, 3>, k: Tensor<B, 4>, queries: &QueryRows) 
     // [n_queries, head, 1, d_head] x [n_queries, head, d_head, key]
     let keys = of_examples(k, queries).swap_dims(1, 2).swap_dims(2, 3);
     let products = q.unsqueeze_dim::<4>(2).matmul(keys).reshape([n_queries, n_heads, n_pos]);
-    products.mul_scalar(scale(d_head)).mask_fill(future, f32::NEG_INFINITY)
+    products.mul_scalar(factor).mask_fill(future, f32::NEG_INFINITY)
 }
 
 /// Each query's example: `[batch, ..]` -> `[n_queries, ..]`

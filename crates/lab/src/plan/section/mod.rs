@@ -4,6 +4,7 @@
 
 mod bigram;
 mod eval;
+mod freeze;
 mod model;
 mod task;
 mod train;
@@ -46,10 +47,11 @@ pub(crate) fn read_plan<'n>(
         eval: top.whole("eval_seed", 0, 0..=u64::MAX),
     };
     let task = task::read_train_task(top.table("task"));
-    let train = train::read(top.table("train"));
+    let (mut train, freezing) = train::read(top.table("train"));
     let (eval, sets_named) = eval::read(top.table("eval"), &task);
     let model = model::read(top.table("model"), &task, &eval);
     top.finish();
+    train.freeze = freezing.of(&model, notes);
     let plan = Plan { format: Plan::FORMAT, task, model, train, eval, seeds };
     let problems = plan.check();
     if problems.is_empty() {

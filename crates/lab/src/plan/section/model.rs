@@ -1,6 +1,9 @@
 //! `[model]`: a preset, and what is changed of it.
 
-use mnemoscope_model::{Gelu, Init, LstmSpec, ModelSpec, PosScale, Positions, TransformerSpec};
+use mnemoscope_model::{
+    AssociativeInit, AssociativeSpec, FeedForward, Gelu, Init, LstmSpec, ModelSpec, Places,
+    PosScale, Positions, ScoreScale, TransformerSpec,
+};
 use mnemoscope_task::Task;
 
 use crate::plan::complaint::Fault;
@@ -11,6 +14,7 @@ use crate::plan::types::EvalPlan;
 enum Name {
     Transformer,
     Lstm,
+    Associative,
 }
 
 #[derive(Clone, Copy)]
@@ -18,22 +22,32 @@ enum Preset {
     FflmBase,
     Gpt2Base,
     Lstm,
+    Birth,
 }
 
 impl Preset {
-    const ALL: &[(&str, Self)] =
-        &[("fflm-base", Self::FflmBase), ("gpt2-base", Self::Gpt2Base), ("lstm", Self::Lstm)];
+    const ALL: &[(&str, Self)] = &[
+        ("fflm-base", Self::FflmBase),
+        ("gpt2-base", Self::Gpt2Base),
+        ("lstm", Self::Lstm),
+        ("birth", Self::Birth),
+    ];
 
     fn name(self) -> Name {
         match self {
             Self::FflmBase | Self::Gpt2Base => Name::Transformer,
             Self::Lstm => Name::Lstm,
+            Self::Birth => Name::Associative,
         }
     }
 }
 
 pub(super) fn read(mut section: Section<'_, '_>, task: &Task, eval: &EvalPlan) -> ModelSpec {
-    const NAMES: &[(&str, Name)] = &[("transformer", Name::Transformer), ("lstm", Name::Lstm)];
+    const NAMES: &[(&str, Name)] = &[
+        ("transformer", Name::Transformer),
+        ("lstm", Name::Lstm),
+        ("associative", Name::Associative),
+    ];
     let preset = section.choice_if_given("preset", Preset::ALL);
     let name = section.choice_if_given("name", NAMES);
     if preset.is_some_and(|preset| name.is_some_and(|name| preset.name() != name)) {
@@ -42,9 +56,12 @@ pub(super) fn read(mut section: Section<'_, '_>, task: &Task, eval: &EvalPlan) -
     }
     let preset = preset.unwrap_or(match name {
         Some(Name::Lstm) => Preset::Lstm,
+        Some(Name::Associative) => Preset::Birth,
         Some(Name::Transformer) | None => Preset::FflmBase,
     });
     let d_vocab = section.size("d_vocab", task.d_vocab() as usize);
+    let tasks = std::iter::once(task).chain(eval.sets.values().map(|set| &set.task));
+    let longest = tasks.map(Task::n_ctx).max().unwrap_or(task.n_ctx());
     let model = match preset {
         Preset::Lstm => {
             let LstmSpec { n_layers, d_model, .. } = LstmSpec::paper();
@@ -54,13 +71,15 @@ pub(super) fn read(mut section: Section<'_, '_>, task: &Task, eval: &EvalPlan) -
                 d_vocab,
             })
         }
+        Preset::Birth => {
+            let base = AssociativeSpec { d_vocab, n_ctx: longest, ..AssociativeSpec::birth() };
+            ModelSpec::Associative(read_associative(&mut section, base))
+        }
         Preset::FflmBase | Preset::Gpt2Base => {
             let base = match preset {
                 Preset::Gpt2Base => TransformerSpec::gpt2_base(),
                 _ => TransformerSpec::fflm_base(),
             };
-            let tasks = std::iter::once(task).chain(eval.sets.values().map(|set| &set.task));
-            let longest = tasks.map(Task::n_ctx).max().unwrap_or(base.n_ctx);
             let base = TransformerSpec { d_vocab, n_ctx: longest, ..base };
             ModelSpec::Transformer(read_transformer(&mut section, base))
         }
@@ -101,6 +120,46 @@ fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> Tra
         init: section.choice(
             "init",
             &[("x-transformers", Init::XTransformers), ("gpt2", Init::Gpt2)],
+            base.init,
+        ),
+    }
+}
+
+fn read_associative(section: &mut Section<'_, '_>, base: AssociativeSpec) -> AssociativeSpec {
+    const FEED_FORWARDS: &[(&str, FeedForward)] = &[
+        ("none", FeedForward::None),
+        ("linear", FeedForward::Linear),
+        ("relu", FeedForward::Relu),
+    ];
+    let d_model = section.size("d_model", base.d_model);
+    AssociativeSpec {
+        d_model,
+        d_mlp: section.size("d_mlp", d_model.saturating_mul(4)),
+        n_ctx: section.size("n_ctx", base.n_ctx),
+        d_vocab: base.d_vocab,
+        first_mlp: section.choice("first_mlp", FEED_FORWARDS, base.first_mlp),
+        mlp: section.choice("mlp", FEED_FORWARDS, base.mlp),
+        places: section.choice(
+            "places",
+            &[
+                ("table", Places::Table),
+                ("sinusoidal", Places::Sinusoidal),
+                ("rotary", Places::Rotary),
+            ],
+            base.places,
+        ),
+        score_scale: section.choice(
+            "score_scale",
+            &[("rsqrt_d_model", ScoreScale::RsqrtDModel), ("unit", ScoreScale::Unit)],
+            base.score_scale,
+        ),
+        init: section.choice(
+            "init",
+            &[
+                ("published", AssociativeInit::Published),
+                ("small-embed", AssociativeInit::SmallEmbed),
+                ("theory", AssociativeInit::Theory),
+            ],
             base.init,
         ),
     }

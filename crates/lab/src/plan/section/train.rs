@@ -1,21 +1,26 @@
 //! `[train]`: an optimiser on an endless stream of fresh examples.
 
+use std::collections::BTreeMap;
+
 use mnemoscope_task::Scoring;
 
+use super::freeze::Freezing;
+use crate::plan::complaint::Fault;
 use crate::plan::reader::{Allowed, Section};
 use crate::plan::types::{AdamWPlan, Decay, OptimizerPlan, SgdPlan, TrainPlan};
 
 /// Steps of warm-up, unless training is shorter.
 const WARMUP_STEPS: u64 = 50;
 
-pub(super) fn read(mut train: Section<'_, '_>) -> TrainPlan {
+/// What the table says, but for what is frozen: the model has to be known for that.
+pub(super) fn read<'t>(mut train: Section<'t, '_>) -> (TrainPlan, Freezing<'t>) {
     let n_steps = train.whole("n_steps", 10_000, 1..=u64::MAX);
     let plan = TrainPlan {
         n_steps,
         batch_size: train.whole32("batch_size", 16, 1),
         optimizer: read_optimizer(&mut train),
         warmup_steps: train.whole("warmup_steps", WARMUP_STEPS.min(n_steps), 0..=u64::MAX),
-        decay: train.choice("decay", &[("linear", Decay::Linear)], Decay::Linear),
+        decay: read_decay(&mut train),
         decay_steps: train.whole("decay_steps", n_steps, 1..=u64::MAX),
         loss: train.choice(
             "loss",
@@ -23,9 +28,21 @@ pub(super) fn read(mut train: Section<'_, '_>) -> TrainPlan {
             Scoring::Reads,
         ),
         curve_every: train.whole("curve_every", 100, 0..=u64::MAX),
+        freeze: BTreeMap::new(),
     };
+    let freezing = Freezing::read(&mut train);
     train.finish();
-    plan
+    (plan, freezing)
+}
+
+fn read_decay(train: &mut Section<'_, '_>) -> Decay {
+    let decays = [("linear", Decay::Linear), ("none", Decay::None)];
+    let decay = train.choice("decay", &decays, Decay::Linear);
+    if decay == Decay::None && train.has("decay_steps") {
+        let message = "the learning rate does not decay, so decay_steps says nothing; leave it out";
+        train.complain(Fault::Together, "decay_steps", message.to_owned());
+    }
+    decay
 }
 
 #[derive(Clone, Copy)]

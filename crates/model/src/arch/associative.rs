@@ -1,0 +1,403 @@
+//! The simplified two-layer model of "Birth of a Transformer".
+//!
+//! ```text
+//! x  = embed[token] + pos[pos]
+//! x += (pattern of x, x k1) x v1 out1            x += first_mlp(x)
+//! x += (pattern of x, x k2) x v2 out2            x += mlp(x)
+//! logits = x unembed
+//! ```
+//!
+//! # Algebra
+//!
+//! Exact, so that it changes roundings only:
+//!
+//! - what the first layer reads is a token's vector plus a place's, so its keys and values are two
+//!   small tables looked up at once;
+//! - a value matrix and the output matrix behind it are one matrix, and the keys of a layer are the
+//!   only projection of its queries and keys;
+//! - a linear feed-forward and the unembedding are one matrix, and if the vocabulary is smaller than
+//!   the stream is wide, the second layer mixes logits, not vectors: the output matrix and the unembedding
+//!   are multiplied into its values.
+//!
+//! A hook that replaces something inside has the values it stands between computed one by one.
+
+use burn::module::{Module, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData};
+use mnemoscope_engine::{Activation, Attend, Ops, QueryRows, Rotary};
+
+use crate::hook::{Hooks, Site};
+use crate::layer::{
+    Linear, Table, from_rows, mix_at, pattern_if_watched, scores_at, scores_everywhere,
+    select_rows, to_rows,
+};
+use crate::params::Source;
+use crate::spec::{AssociativeSpec, Places, ScoreScale};
+
+/// Angles of rotary places, as in the authors' code and Su et al. 2021.
+const ROTARY_BASE: f64 = 10_000.0;
+
+/// Two layers of attention without norms; [`AssociativeSpec`] says what fixes it.
+#[derive(Module, Debug)]
+pub struct Associative<B: Backend> {
+    embed: Table<B>,
+    pos: Option<Table<B>>,
+    blocks: Vec<Block<B>>,
+    unembed: Linear<B>,
+    /// Sines and cosines, `[n_ctx, d_model]`: no parameter.
+    sinusoids: Option<Tensor<B, 2>>,
+    #[module(skip)]
+    rotary: Option<Rotary>,
+    #[module(skip)]
+    spec: AssociativeSpec,
+}
+
+#[derive(Module, Debug)]
+struct Block<B: Backend> {
+    attn: Attention<B>,
+    mlp: Mlp<B>,
+}
+
+/// `k`, `v`, `out`: `[d_model, d_model]`; a query is the residual stream itself.
+#[derive(Module, Debug)]
+struct Attention<B: Backend> {
+    k: Linear<B>,
+    v: Linear<B>,
+    out: Linear<B>,
+}
+
+/// A feed-forward: one matrix, or two with a rectifier between them, or nothing.
+#[derive(Module, Debug)]
+struct Mlp<B: Backend> {
+    weight: Option<Param<Tensor<B, 2>>>,
+    up: Option<Linear<B>>,
+    down: Option<Linear<B>>,
+}
+
+/// What the first layer reads: rows of tables, or vectors that a hook has touched.
+enum Stream<B: Backend> {
+    /// Token ids and the vectors that are looked up for them: `[d_vocab, d]`, `[n_ctx, d]`.
+    LookedUp { tokens: Tensor<B, 2, Int>, embed: Tensor<B, 2>, places: Option<Tensor<B, 2>> },
+    /// `[batch, pos, d_model]`
+    Vectors(Tensor<B, 3>),
+}
+
+impl<B: Backend> Associative<B> {
+    pub(crate) fn from_source(source: &mut Source<'_, B>, spec: &AssociativeSpec) -> Self {
+        let sinusoids = (spec.places == Places::Sinusoidal)
+            .then(|| Tensor::from_data(sinusoids(spec.n_ctx, spec.d_model), source.device()));
+        let rotary = (spec.places == Places::Rotary)
+            .then(|| Rotary::new(spec.d_model, spec.d_model, ROTARY_BASE, spec.n_ctx));
+        Self {
+            embed: Table::from_source(source, "embed"),
+            pos: source.has("pos.weight").then(|| Table::from_source(source, "pos")),
+            blocks: (0..2).map(|block| Block::from_source(source, block)).collect(),
+            unembed: Linear::from_source(source, "unembed"),
+            sinusoids,
+            rotary,
+            spec: spec.clone(),
+        }
+    }
+
+    pub(crate) fn spec(&self) -> &AssociativeSpec {
+        &self.spec
+    }
+
+    /// What is added to the embedding at each place: `[n_ctx, d_model]`
+    fn places(&self) -> Option<Tensor<B, 2>> {
+        self.pos.as_ref().map(|pos| pos.weight.val()).or_else(|| self.sinusoids.clone())
+    }
+
+    /// One head, whose products are multiplied by [`Self::score_factor`].
+    fn attend(&self) -> Attend {
+        let temperature = match self.spec.score_scale {
+            ScoreScale::RsqrtDModel => 1.0,
+            ScoreScale::Unit => (self.spec.d_model as f64).sqrt().recip(),
+        };
+        Attend { temperature, ..Attend::plain(1) }
+    }
+
+    fn score_factor(&self) -> f64 {
+        match self.spec.score_scale {
+            ScoreScale::RsqrtDModel => (self.spec.d_model as f64).sqrt().recip(),
+            ScoreScale::Unit => 1.0,
+        }
+    }
+}
+
+impl<B: Ops> Associative<B> {
+    pub(crate) fn logits(
+        &self,
+        tokens: Tensor<B, 2, Int>,
+        queries: &QueryRows,
+        hooks: &mut dyn Hooks<B>,
+    ) -> Tensor<B, 2> {
+        let [_, n_pos] = tokens.dims();
+        assert!(
+            n_pos <= self.spec.n_ctx,
+            "the sequence has {n_pos} places, the model knows n_ctx = {}",
+            self.spec.n_ctx
+        );
+        let mut site = Site::root(hooks);
+        let read = self.embed_tokens(tokens, &mut site);
+        let resid = self.first(&read, &mut site.within("blocks.0."));
+        let logits = self.second(resid, queries, &mut site.within("blocks.1."));
+        site.read("unembed.hook_out", || logits.clone());
+        logits
+    }
+
+    fn embed_tokens(&self, tokens: Tensor<B, 2, Int>, site: &mut Site<'_, B>) -> Stream<B> {
+        let n_pos = tokens.dims()[1];
+        let places = self.places().map(|places| places.narrow(0, 0, n_pos));
+        if let Some(places) = &places {
+            site.read("pos_embed.hook_out", || places.clone());
+        }
+        let embed = self.embed.weight.val();
+        let vectors = || <B as Ops>::embed(embed.clone(), tokens.clone());
+        if site.replaces("embed.hook_out") {
+            let vectors = site.pass("embed.hook_out", vectors());
+            let placed = match places {
+                Some(places) => vectors + places.unsqueeze::<3>(),
+                None => vectors,
+            };
+            return Stream::Vectors(site.pass("blocks.0.hook_in", placed));
+        }
+        site.read("embed.hook_out", vectors);
+        let stream = Stream::LookedUp { tokens: tokens.clone(), embed, places };
+        if site.replaces("blocks.0.hook_in") {
+            return Stream::Vectors(site.pass("blocks.0.hook_in", stream.vectors()));
+        }
+        site.read("blocks.0.hook_in", || stream.vectors());
+        stream
+    }
+
+    /// The first layer: `[batch, pos, d_model]`
+    fn first(&self, read: &Stream<B>, site: &mut Site<'_, B>) -> Tensor<B, 3> {
+        let Block { attn, mlp } = &self.blocks[0];
+        let resid = read.vectors();
+        let [n_examples, n_pos, _] = resid.dims();
+        let turned = |x: Tensor<B, 3>| match &self.rotary {
+            Some(rotary) => {
+                let rows = QueryRows::all(n_examples, n_pos);
+                from_rows(<B as Ops>::rotary(to_rows(x), 1, &rows, rotary), n_pos)
+            }
+            None => x,
+        };
+        let keys = turned(read.through(attn.k.weight.val()));
+        let values = read.through(attn.value_out());
+        let queries = turned(resid.clone());
+        let attend = self.attend();
+        site.read("attn.k.hook_out", || heads(keys.clone()));
+        let scores =
+            || scores_everywhere(heads(queries.clone()), heads(keys.clone()), self.score_factor());
+        let mixed = match pattern_if_watched(&mut site.within("attn."), scores) {
+            // [batch, 1, query, key] x [batch, 1, key, d_model]
+            Some(pattern) => pattern.matmul(values.unsqueeze_dim::<4>(1)).reshape(resid.dims()),
+            None => <B as Ops>::causal_attention_of(queries, keys, values, &attend),
+        };
+        let mixed = site.pass("attn.hook_out", mixed);
+        let resid = site.pass("hook_resid_mid", B::add(resid, mixed));
+        mlp.look(&to_rows(resid.clone()), site, |rows| from_rows(rows, n_pos));
+        let out = match mlp.apply(to_rows(resid.clone())) {
+            Some(out) => B::add(resid, site.pass("mlp.hook_out", from_rows(out, n_pos))),
+            None => resid,
+        };
+        site.pass("hook_out", out)
+    }
+
+    /// The second layer and the unembedding: `[batch, pos, d_model]` -> `[n_queries, d_vocab]`
+    fn second(
+        &self,
+        resid: Tensor<B, 3>,
+        queries: &QueryRows,
+        site: &mut Site<'_, B>,
+    ) -> Tensor<B, 2> {
+        /// What the shortest way to the logits does not form.
+        const INSIDE: [&str; 6] = [
+            "attn.hook_out",
+            "hook_resid_mid",
+            "mlp.hook_pre",
+            "mlp.hook_post",
+            "mlp.hook_out",
+            "hook_out",
+        ];
+        let resid = site.pass("hook_in", resid);
+        let Block { attn, .. } = &self.blocks[1];
+        let n_pos = resid.dims()[1];
+        let keys = from_rows(attn.k.apply(to_rows(resid.clone())), n_pos);
+        site.read("attn.k.hook_out", || heads(keys.clone()));
+        let asked = select_rows(resid.clone(), queries);
+        let scores = || {
+            let query = asked.clone().unsqueeze_dim(1);
+            scores_at(query, heads(keys.clone()), queries, self.score_factor())
+        };
+        let pattern = pattern_if_watched(&mut site.within("attn."), scores);
+        let mix = |weight: Tensor<B, 2>| {
+            let values = from_rows(<B as Ops>::linear(to_rows(resid.clone()), weight, None), n_pos);
+            if let Some(pattern) = &pattern {
+                return mix_at(pattern.clone(), heads(values), queries);
+            }
+            let (q, k, attend) = (resid.clone(), keys.clone(), self.attend());
+            select_rows(<B as Ops>::causal_attention_of(q, k, values, &attend), queries)
+        };
+        let replaced = INSIDE.iter().any(|point| site.replaces(point));
+        if replaced || INSIDE.iter().any(|point| site.wants(point)) {
+            let out = self.leave(asked.clone(), mix(attn.value_out()), site);
+            if replaced {
+                return self.unembed.apply(out);
+            }
+        }
+        self.answer(asked, mix)
+    }
+
+    /// Logits of the asked rows, by the shortest way: `[n_queries, d_vocab]`
+    ///
+    /// # Arguments
+    ///
+    /// - `mix`: what the second layer attends to, through a matrix: `[d_model, d]` -> `[n_queries, d]`
+    fn answer(
+        &self,
+        asked: Tensor<B, 2>,
+        mix: impl Fn(Tensor<B, 2>) -> Tensor<B, 2>,
+    ) -> Tensor<B, 2> {
+        let Block { attn, mlp } = &self.blocks[1];
+        let unembed = self.unembed.weight.val();
+        let product = |x, weight| <B as Ops>::linear(x, weight, None);
+        if mlp.up.is_some() {
+            let mid = B::add(asked, mix(attn.value_out()));
+            let out = mlp.apply(mid.clone()).expect("there is an MLP");
+            return product(B::add(mid, out), unembed);
+        }
+        let output = match mlp.linear() {
+            Some(weight) => unembed.clone() + product(weight, unembed),
+            None => unembed,
+        };
+        if self.spec.d_vocab >= self.spec.d_model {
+            return product(B::add(asked, mix(attn.value_out())), output);
+        }
+        let mixed = mix(product(attn.value_out(), output.clone()));
+        B::add(product(asked, output), mixed)
+    }
+
+    /// What follows the second attention, one by one for the hooks: `[n_queries, d_model]`
+    fn leave(
+        &self,
+        asked: Tensor<B, 2>,
+        mixed: Tensor<B, 2>,
+        site: &mut Site<'_, B>,
+    ) -> Tensor<B, 2> {
+        let mixed = site.pass("attn.hook_out", mixed);
+        let mid = site.pass("hook_resid_mid", B::add(asked, mixed));
+        let mlp = &self.blocks[1].mlp;
+        mlp.look(&mid, site, |rows| rows);
+        let out = match mlp.apply(mid.clone()) {
+            Some(out) => B::add(mid, site.pass("mlp.hook_out", out)),
+            None => mid,
+        };
+        site.pass("hook_out", out)
+    }
+}
+
+impl<B: Ops> Stream<B> {
+    /// `[batch, pos, d_model]`
+    fn vectors(&self) -> Tensor<B, 3> {
+        match self {
+            Self::LookedUp { tokens, embed, places: Some(places) } => {
+                <B as Ops>::embed_at(embed.clone(), places.clone(), 1.0, tokens.clone())
+            }
+            Self::LookedUp { tokens, embed, places: None } => {
+                <B as Ops>::embed(embed.clone(), tokens.clone())
+            }
+            Self::Vectors(x) => x.clone(),
+        }
+    }
+
+    /// All vectors times `weight: [d_model, d]`: `[batch, pos, d]`
+    fn through(&self, weight: Tensor<B, 2>) -> Tensor<B, 3> {
+        match self {
+            Self::LookedUp { tokens, embed, places } => {
+                let table = |rows| <B as Ops>::linear(rows, weight.clone(), None);
+                let (tokens, embed) = (tokens.clone(), table(embed.clone()));
+                Self::LookedUp { tokens, embed, places: places.clone().map(table) }.vectors()
+            }
+            Self::Vectors(x) => {
+                let n_pos = x.dims()[1];
+                from_rows(<B as Ops>::linear(to_rows(x.clone()), weight, None), n_pos)
+            }
+        }
+    }
+}
+
+impl<B: Backend> Block<B> {
+    fn from_source(source: &mut Source<'_, B>, block: usize) -> Self {
+        let name = |part: &str| format!("blocks.{block}.{part}");
+        Self {
+            attn: Attention {
+                k: Linear::from_source(source, &name("attn.k")),
+                v: Linear::from_source(source, &name("attn.v")),
+                out: Linear::from_source(source, &name("attn.out")),
+            },
+            mlp: Mlp::from_source(source, &name("mlp")),
+        }
+    }
+}
+
+impl<B: Ops> Attention<B> {
+    /// Values and outputs as one matrix: `[d_model, d_model]`
+    fn value_out(&self) -> Tensor<B, 2> {
+        <B as Ops>::linear(self.v.weight.val(), self.out.weight.val(), None)
+    }
+}
+
+impl<B: Backend> Mlp<B> {
+    fn from_source(source: &mut Source<'_, B>, name: &str) -> Self {
+        let has_up = source.has(&format!("{name}.up.weight"));
+        let mut half =
+            |half: &str| has_up.then(|| Linear::from_source(source, &format!("{name}.{half}")));
+        let (up, down) = (half("up"), half("down"));
+        Self { weight: source.optional(&format!("{name}.weight")), up, down }
+    }
+
+    fn linear(&self) -> Option<Tensor<B, 2>> {
+        self.weight.as_ref().map(Param::val)
+    }
+}
+
+impl<B: Ops> Mlp<B> {
+    /// `[rows, d_model]` -> `[rows, d_model]`, or nothing if there is no feed-forward.
+    fn apply(&self, rows: Tensor<B, 2>) -> Option<Tensor<B, 2>> {
+        if let Some(weight) = self.linear() {
+            return Some(<B as Ops>::linear(rows, weight, None));
+        }
+        let (up, down) = (self.up.as_ref()?, self.down.as_ref()?);
+        Some(down.apply(up.apply_act(rows, Activation::Relu)))
+    }
+
+    /// Lets the hooks see what stands inside of an MLP; `view` gives rows the shape they see.
+    fn look<const D: usize>(
+        &self,
+        rows: &Tensor<B, 2>,
+        site: &mut Site<'_, B>,
+        view: impl Fn(Tensor<B, 2>) -> Tensor<B, D>,
+    ) {
+        let Some(up) = &self.up else { return };
+        site.read("mlp.hook_pre", || view(up.apply(rows.clone())));
+        site.read("mlp.hook_post", || view(up.apply_act(rows.clone(), Activation::Relu)));
+    }
+}
+
+/// One head: `[batch, pos, d]` -> `[batch, pos, 1, d]`
+fn heads<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 4> {
+    x.unsqueeze_dim(2)
+}
+
+/// `[n_ctx, d]`: place `p` holds `sin(p w_i)` at number `2i` and `cos(p w_i)` at `2i + 1`, with
+/// `w_i = 10000^(-2i/d)`, as Vaswani et al. 2017, section 3.5.
+fn sinusoids(n_ctx: usize, d: usize) -> TensorData {
+    let number = |pos: usize, i: usize| {
+        let angle = pos as f64 * libm::pow(10_000.0, -((i / 2 * 2) as f64) / d as f64);
+        (if i.is_multiple_of(2) { libm::sin(angle) } else { libm::cos(angle) }) as f32
+    };
+    let numbers = (0..n_ctx).flat_map(|pos| (0..d).map(move |i| number(pos, i)));
+    TensorData::new(numbers.collect::<Vec<_>>(), [n_ctx, d])
+}
