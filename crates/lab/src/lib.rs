@@ -10,6 +10,7 @@ mod error;
 pub mod eval;
 pub mod event;
 pub mod plan;
+pub mod probe;
 pub mod replay;
 pub mod run;
 pub mod train;

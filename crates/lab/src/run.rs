@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::eval::{Exam, Measured, Tally, evaluate};
 use crate::event::{Progress, Watcher};
 use crate::plan::{EvalSet, Plan};
+use crate::probe::{self, Probed};
 use crate::train::{Checkpoint, Trainer};
 use crate::{Error, ErrorKind};
 
@@ -20,6 +21,8 @@ use crate::{Error, ErrorKind};
 const LOSS_EVERY: u64 = 10;
 /// Checkpoints that stay: if the newest is damaged on the disk, a resume has another.
 const CHECKPOINTS_KEPT: usize = 2;
+/// Kind of the event that holds what was probed of a step.
+pub const PROBE: &str = "probe";
 /// Kind of the event that says how long training has taken so far.
 const TIMING: &str = "timing";
 
@@ -232,13 +235,18 @@ impl<'a> Execution<'a> {
                 return Ok(None);
             }
             let from = self.clock.elapsed_secs();
-            let loss_nats = trainer.step().map_err(|failure| self.with_checkpoint(failure))?;
+            let (loss_nats, probed) =
+                self.step(trainer).map_err(|failure| self.with_checkpoint(failure))?;
             self.saved = None;
             self.train_secs += self.clock.elapsed_secs() - from;
             n_tokens += tokens_per_step;
             let step = trainer.n_steps_taken();
             if step.is_multiple_of(LOSS_EVERY) || step == n_steps {
                 self.writer.append("loss", &json!({"step": step, "loss_nats": loss_nats}))?;
+            }
+            if let Some(probed) = probed {
+                let data = serde_json::to_value(&probed).expect("what is probed is plain data");
+                self.writer.append(PROBE, &data)?;
             }
             self.watcher.event(&Progress::Step {
                 step,
@@ -256,6 +264,22 @@ impl<'a> Execution<'a> {
         }
         let blake3 = self.save(trainer)?;
         Ok(Some(Trained { model: trainer.model(), blake3 }))
+    }
+
+    /// Takes a step, and probes it if it is due.
+    fn step(&self, trainer: &mut Trainer<'a, CpuAutodiff>) -> Result<(f64, Option<Probed>), Error> {
+        let (plan, step) = (self.plan, trainer.n_steps_taken() + 1);
+        let Some(probe) =
+            plan.probe.as_ref().filter(|probe| probe.is_due(step, plan.train.n_steps))
+        else {
+            return Ok((trainer.step()?, None));
+        };
+        let attention = trainer.attention(probe);
+        let (loss_nats, watched) = trainer.step_watched()?;
+        let params = trainer.model().params();
+        let probed =
+            watched.and_then(|watched| probe::after(plan, step, attention, watched, &params));
+        Ok((loss_nats, probed))
     }
 
     /// The failure of a step, with the checkpoint that one can go on from.

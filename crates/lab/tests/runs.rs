@@ -12,6 +12,7 @@ use mnemoscope_lab::eval::{Exam, Glitch, answer, evaluate_by};
 use mnemoscope_lab::event::{NoWatcher, Progress, Watcher};
 use mnemoscope_lab::model::params::Tensors;
 use mnemoscope_lab::plan::{Plan, resolve};
+use mnemoscope_lab::probe::Probed;
 use mnemoscope_lab::replay::replay;
 use mnemoscope_lab::run::{Labels, Outcome, RunOptions, run_plan};
 use mnemoscope_lab::store::{RunReader, Status, Store};
@@ -29,9 +30,25 @@ fn tiny(model: &str) -> Plan {
     tiny_with(model, &[])
 }
 
-/// A plan of each family, and one of the other optimiser.
-fn one_of_each() -> [Plan; 3] {
-    [tiny(LSTM), tiny(TRANSFORMER), tiny_with(LSTM, &["train.optimizer=sgd", "train.clip_norm=1"])]
+/// A plan of each family, one of the other optimiser, and one that is probed and thaws on the way.
+fn one_of_each() -> [Plan; 4] {
+    [
+        tiny(LSTM),
+        tiny(TRANSFORMER),
+        tiny_with(LSTM, &["train.optimizer=sgd", "train.clip_norm=1"]),
+        birth("[probe]\nevery = 3\nattention_examples = 2"),
+    ]
+}
+
+/// Twelve steps of the simplified model on bigrams, its second output frozen for the first five.
+fn birth(more: &str) -> Plan {
+    let spec = format!(
+        "[task]\nname = 'bigram'\nseq_len = 24\nn_triggers = 3\n[model]\npreset = 'birth'\nd_model = 16\n\
+         [train]\nn_steps = 12\nbatch_size = 4\ncurve_every = 5\noptimizer = 'sgd'\nlr = 0.2\nloss = 'all'\n\
+         weight_decay = 1e-4\nwarmup_steps = 0\ndecay = 'none'\nfreeze = ['blocks.1.attn.out.weight until 5']\n\
+         [eval]\nmax_glitches = 3\nn_resamples = 200\n[eval.val]\nn_examples = 9\ncurve_examples = 3\n{more}"
+    );
+    resolve(&spec, None, &[], None).unwrap().arms.remove(0).plans.remove(0)
 }
 
 /// [`tiny`] with some fields changed.
@@ -96,7 +113,7 @@ fn science(run: &RunReader) -> Value {
     let events: Vec<Value> = run
         .events()
         .live()
-        .filter(|event| ["loss", "curve"].contains(&event.kind.as_str()))
+        .filter(|event| ["loss", "curve", "probe"].contains(&event.kind.as_str()))
         .map(|event| json!([event.kind, event.data]))
         .collect();
     let glitches: Vec<Value> =
@@ -141,6 +158,52 @@ fn a_sealed_run_is_not_executed_again() {
     let Outcome::AlreadySealed(result) = outcome else { panic!("{outcome:?}") };
     assert_eq!(&result, first.result().unwrap());
     assert_eq!(nothing.n_left, 1, "no step was taken");
+}
+
+/// What a probe sees is of the run, and the run does not know of it.
+#[test]
+fn a_probed_run_ends_with_the_bits_of_an_unprobed_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let probed = sealed(&birth("[probe]\nevery = 3\nattention_examples = 2"), folder.path());
+    let plain = sealed(&birth(""), folder.path());
+    let params = |run: &RunReader| {
+        let (_, bytes) = run.last_checkpoint().unwrap().unwrap();
+        Checkpoint::from_bytes(&bytes).unwrap()
+    };
+    let (a, b) = (params(&probed), params(&plain));
+    assert_eq!((a.step, a.params, a.optim), (12, b.params, b.optim));
+    assert_eq!(
+        probed.result().unwrap()["eval"]["val"]["n_errors"],
+        plain.result().unwrap()["eval"]["val"]["n_errors"]
+    );
+
+    let points: Vec<Probed> = probed
+        .events()
+        .of_kind("probe")
+        .map(|event| serde_json::from_value(event.data.clone()).unwrap())
+        .collect();
+    let steps: Vec<u64> = points.iter().map(|point| point.step).collect();
+    assert_eq!(steps, [1, 4, 7, 10, 12]);
+    let losses: Vec<&Value> = probed.events().of_kind("loss").map(|event| &event.data).collect();
+    for point in &points {
+        let number = |path: &str| point.number(path).unwrap();
+        let sets = ["global", "output"].map(|set| {
+            (number(&format!("occurrence.{set}.loss_nats")), number(&format!("occurrence.{set}.n")))
+        });
+        assert!((sets[0].1 + sets[1].1 - 4.0 * 24.0).abs() < 0.5);
+        // The loss of the step is the mean over both sets.
+        let mean = (sets[0].0 * sets[0].1 + sets[1].0 * sets[1].1) / (4.0 * 24.0);
+        if let Some(loss) = losses.iter().find(|loss| loss["step"] == point.step) {
+            assert!((loss["loss_nats"].as_f64().unwrap() - mean).abs() < 1e-5);
+        }
+        // The second output has a gradient from step 6 on.
+        let late = point.norms.grad.contains_key("blocks.1.attn.out.weight");
+        assert_eq!(late, point.step > 5, "step {}", point.step);
+        assert!(point.norms.grad.contains_key("blocks.0.attn.k.weight"));
+        assert!((0.0..=1.0).contains(&number("attention.mass_previous")));
+        assert!((0.0..=1.0).contains(&number("memory.w_o2")));
+    }
+    assert!(plain.events().of_kind("probe").next().is_none());
 }
 
 #[test]

@@ -294,18 +294,53 @@ pub fn grad_norm<A>(model: &Model<A>, grads: &A::Gradients) -> f64
 where
     A: AutodiffBackend<InnerBackend: Ops>,
 {
+    let (_, rows) = grad_rows(model, grads);
+    sums_of_squares(rows).iter().sum::<f64>().sqrt()
+}
+
+/// The Euclidean norms of the gradients of a model by parameter name.
+///
+/// A parameter without a gradient is left out.
+#[must_use]
+pub fn grad_norms<A>(model: &Model<A>, grads: &A::Gradients) -> BTreeMap<String, f64>
+where
+    A: AutodiffBackend<InnerBackend: Ops>,
+{
+    let (names, rows) = grad_rows(model, grads);
+    names.into_iter().zip(sums_of_squares(rows).into_iter().map(f64::sqrt)).collect()
+}
+
+/// Names of the parameters that have a gradient, and all its numbers in a row.
+fn grad_rows<A: AutodiffBackend>(
+    model: &Model<A>,
+    grads: &A::Gradients,
+) -> (Vec<String>, Vec<Tensor<A::InnerBackend, 1>>) {
     struct Collector<'g, A: AutodiffBackend> {
+        path: Path,
         grads: &'g A::Gradients,
+        names: Vec<String>,
         rows: Vec<Tensor<A::InnerBackend, 1>>,
     }
     impl<A: AutodiffBackend> ModuleVisitor<A> for Collector<'_, A> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.path.exit(container);
+        }
+
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
-            self.rows.extend(param.val().grad(self.grads).map(to_row));
+            if let Some(grad) = param.val().grad(self.grads) {
+                self.names.push(self.path.name());
+                self.rows.push(to_row(grad));
+            }
         }
     }
-    let mut collector = Collector::<A> { grads, rows: Vec::new() };
+    let mut collector =
+        Collector::<A> { path: Path::default(), grads, names: Vec::new(), rows: Vec::new() };
     model.visit(&mut collector);
-    sums_of_squares(collector.rows).iter().sum::<f64>().sqrt()
+    (collector.names, collector.rows)
 }
 
 /// The gradients of a model by parameter name, copied out of the backend.

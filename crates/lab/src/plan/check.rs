@@ -7,6 +7,7 @@ use mnemoscope_task::{Complaint, Task};
 
 use super::complaint::Fault;
 use super::types::{EvalPlan, OptimizerPlan, Plan, SgdPlan, TrainPlan};
+use crate::probe;
 
 /// One thing that is wrong with a plan, at the path where a spec would have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,7 @@ impl Plan {
         found.eval(&self.eval, &self.task);
         if found.0.is_empty() {
             found.freeze(self);
+            found.probe(self);
             found.fit(self);
         }
         found.0
@@ -89,6 +91,17 @@ impl Found {
             self.push("train.decay_steps", message);
         }
         self.optimizer(optimizer);
+    }
+
+    /// Whether there is anything that probes can read.
+    fn probe(&mut self, plan: &Plan) {
+        let Some(probe) = &plan.probe else { return };
+        if probe.every == 0 {
+            self.push("probe.every", "every is 0; use at least 1".to_owned());
+        }
+        if let Err(why) = probe::subject(&plan.task, &plan.model) {
+            self.push("probe", format!("{why}; leave [probe] out"));
+        }
     }
 
     /// Whether the frozen params are the model's, and not all there are.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::check::Problem;
+use crate::probe::ProbePlan;
 use crate::{Error, ErrorKind};
 
 /// Everything that fixes the numbers of a run.
@@ -29,6 +30,9 @@ pub struct Plan {
     pub train: TrainPlan,
     /// How it is measured.
     pub eval: EvalPlan,
+    /// What is probed while it is trained; `None` probes nothing. No other number depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbePlan>,
     /// Where the randomness comes from.
     pub seeds: Seeds,
 }

@@ -10,16 +10,19 @@ use std::collections::BTreeSet;
 
 use mnemoscope_engine::Ops;
 use mnemoscope_engine::burn::module::AutodiffModule;
+use mnemoscope_engine::burn::tensor::Tensor;
 use mnemoscope_engine::burn::tensor::backend::{AutodiffBackend, Backend};
 use mnemoscope_model::Model;
 use mnemoscope_model::hook::NoHooks;
-use mnemoscope_model::optim::OptimState;
+use mnemoscope_model::optim::{OptimState, grad_norms};
 use mnemoscope_stats::stream::Stream;
-use mnemoscope_task::split;
+use mnemoscope_task::{Task, split};
 
 use crate::batch::Batch;
 use crate::eval::place_not_finite;
 use crate::plan::{Decay, Plan};
+use crate::probe::attention::Attention;
+use crate::probe::{self, ProbePlan, Watched, occurrence};
 use crate::{Error, ErrorKind};
 
 /// A model in training, between two steps.
@@ -120,6 +123,28 @@ where
     ///
     /// If all steps of the plan have been taken.
     pub fn step(&mut self) -> Result<f64, Error> {
+        self.advance(None)
+    }
+
+    /// As [`Self::step`], and shows what it does on the way; no number depends on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::step`].
+    pub(crate) fn step_watched(&mut self) -> Result<(f64, Option<Watched>), Error> {
+        let mut watched = None;
+        let loss_nats = self.advance(Some(&mut watched))?;
+        Ok((loss_nats, watched))
+    }
+
+    /// What probes see of the model and of the next step's batch before it.
+    pub(crate) fn attention(&self, probe: &ProbePlan) -> Option<Attention> {
+        let first_index = self.n_steps_taken * u64::from(self.plan.train.batch_size);
+        let (model, stream) = (self.model.valid(), &self.stream);
+        probe::before(self.plan, probe, &model, stream, first_index, &self.device)
+    }
+
+    fn advance(&mut self, watch: Option<&mut Option<Watched>>) -> Result<f64, Error> {
         let train = &self.plan.train;
         let step = self.n_steps_taken + 1;
         assert!(step <= train.n_steps, "the plan has {} steps", train.n_steps);
@@ -133,6 +158,13 @@ where
         );
         let inputs = batch.inputs::<B>(&self.device);
         let logits = self.model.logits(inputs, &batch.rows(), &mut NoHooks);
+        let answers = match (&watch, &self.plan.task) {
+            (Some(_), Task::Bigram(language)) => {
+                let logits = numbers(logits.clone().inner());
+                Some(occurrence::sort(language, &self.stream, &batch, &logits))
+            }
+            _ => None,
+        };
         let loss = B::cross_entropy(logits, batch.answers::<B>(&self.device));
         let loss_nats = scalar(&loss);
         if !loss_nats.is_finite() {
@@ -150,8 +182,12 @@ where
             Decay::None => warmup_factor(step, train.warmup_steps),
         };
         let (rule, clip_norm) = (train.optimizer.rule(factor), train.optimizer.clip_norm());
+        let grads = loss.backward();
+        if let (Some(watch), Some(answers)) = (watch, answers) {
+            *watch = Some(Watched { answers, grad_norms: grad_norms(&self.model, &grads) });
+        }
         self.state
-            .step(&mut self.model, loss.backward(), &rule, clip_norm)
+            .step(&mut self.model, grads, &rule, clip_norm)
             .map_err(|found| Error::new(ErrorKind::Diverged, format!("step {step}: {found}")))?;
         self.n_steps_taken = step;
         Ok(loss_nats)
@@ -170,7 +206,10 @@ where
 }
 
 /// The one number in a loss.
-fn scalar<B: Backend>(loss: &mnemoscope_engine::burn::tensor::Tensor<B, 1>) -> f64 {
-    let values = loss.to_data().into_vec::<f32>().expect("losses are single precision");
-    f64::from(values[0])
+fn scalar<B: Backend>(loss: &Tensor<B, 1>) -> f64 {
+    f64::from(numbers(loss.clone())[0])
+}
+
+fn numbers<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().into_vec().expect("models compute in single precision")
 }

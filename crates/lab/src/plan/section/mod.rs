@@ -17,6 +17,7 @@ use super::estimate::bytes_for_people;
 use super::reader::{Notes, Section};
 use super::tree::{self, Table};
 use super::types::{Plan, Seeds};
+use crate::probe::ProbePlan;
 
 /// What stands at the top of a spec and is not part of a plan.
 pub(crate) const TOP: [&str; 5] = ["question", "name", "arm", "sweep", "claim"];
@@ -50,15 +51,28 @@ pub(crate) fn read_plan<'n>(
     let (mut train, freezing) = train::read(top.table("train"));
     let (eval, sets_named) = eval::read(top.table("eval"), &task);
     let model = model::read(top.table("model"), &task, &eval);
+    let probe = read_probe(&mut top);
     top.finish();
     train.freeze = freezing.of(&model, notes);
-    let plan = Plan { format: Plan::FORMAT, task, model, train, eval, seeds };
+    let plan = Plan { format: Plan::FORMAT, task, model, train, eval, probe, seeds };
     let problems = plan.check();
     if problems.is_empty() {
         note_memory(&plan, table, notes, memory_bytes);
     }
     note_problems(problems, table, notes);
     PlanRead { plan, sets_named }
+}
+
+/// `[probe]`: nothing is probed unless the table is there.
+fn read_probe(top: &mut Section<'_, '_>) -> Option<ProbePlan> {
+    let wanted = top.has("probe");
+    let mut section = top.table("probe");
+    let plan = ProbePlan {
+        every: section.whole("every", 5, 1..=u64::MAX),
+        attention_examples: section.whole32("attention_examples", 16, 0),
+    };
+    section.finish();
+    wanted.then_some(plan)
 }
 
 /// Notes what does not go together, unless a value involved could not be read at all.

@@ -1,0 +1,404 @@
+//! What the matrices of a two-layer model remember.
+//!
+//! A matrix that should hold a set of pairs `(u_i, v_i)` is asked each `u_i` and answers with the `v_j` of
+//! the largest score. Its *recall* is the share of pairs for which that is `v_i`. In the paper's words,
+//! with vectors as columns:
+//!
+//! | name | score | from each | to all | pairs |
+//! |---|---|---|---|---|
+//! | `w_o2` | `w_U(j)ᵀ W_O2 W_V2 w_E(i)` | token `i` | tokens `j` | `i = j` |
+//! | `w_k2` | `w_E(i)ᵀ W_K2 W_O1 W_V1 w_E(j)` | query `i` | keys `j` | `i = j` |
+//! | `w_k1` | `p_tᵀ W_K1 p_s` | query `t` | keys `s` | `s = t - 1` |
+//! | `w_k1_first_64` | the same | of the first 64 places | | |
+//!
+//! The keys' recalls are taken as the authors' code takes them, over keys for each query. The printed
+//! equation 9, read literally, asks each key and takes the largest over queries: that is
+//! `w_k1_by_key`, `w_k1_first_64_by_key` and `w_k2_by_key`. No softmax, no scale and no causal mask. With
+//! fixed triggers the rows and columns of `w_k2` are the triggers alone, as in the code.
+//!
+//! `kl_nats` is the mean over tokens `k` of `KL(π_b(.|k) ‖ softmax(W_U W_F w_E(k)))`, the order that the paper
+//! plots (the printed order is infinite, because most bigrams never occur); with fixed triggers over
+//! the other tokens. Uniform logits have 2.2655 nats on tiny Shakespeare.
+//!
+//! In a transformer `W_Q` stands on the queries' side, all heads are added up, and norms are ignored, as
+//! in the code. Everything is computed in double precision from the stored params; a recall is level 1 of
+//! statistics, a count without an interval.
+//!
+//! # Source
+//!
+//! Bietti et al. 2023, equations 9 and 10; `wo1_acc`, `wk1_acc`, `wk0_acc`, `wk0_64_acc` and the KL of the
+//! authors' code.
+
+use mnemoscope_model::params::{Array, Tensors};
+use mnemoscope_model::{FeedForward, ModelSpec};
+use mnemoscope_task::bigram::Triggers;
+use mnemoscope_task::{Bigram, Token};
+use serde::{Deserialize, Serialize};
+
+use super::Share;
+
+/// Places that count as early.
+const EARLY: usize = 64;
+
+/// Recalls, and the distance of the feed-forward from the bigrams.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the recalls are in the table of the module")]
+pub struct Memory {
+    pub w_o2: Share,
+    pub w_k2: Share,
+    pub w_k2_by_key: Share,
+    /// `None` without a table of places, and so are the next three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub w_k1: Option<Share>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub w_k1_by_key: Option<Share>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub w_k1_first_64: Option<Share>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub w_k1_first_64_by_key: Option<Share>,
+    /// `None` without a feed-forward in the second layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl_nats: Option<f64>,
+}
+
+/// A matrix in double precision, rows one after another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix {
+    n_rows: usize,
+    n_cols: usize,
+    data: Vec<f64>,
+}
+
+impl Matrix {
+    fn of(array: &Array) -> Self {
+        let [n_rows, n_cols] = array.shape[..] else { panic!("{:?} is no matrix", array.shape) };
+        Self { n_rows, n_cols, data: array.data.iter().map(|&x| f64::from(x)).collect() }
+    }
+
+    /// Number of rows and of columns.
+    #[must_use]
+    pub fn dims(&self) -> [usize; 2] {
+        [self.n_rows, self.n_cols]
+    }
+
+    /// One row.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &[f64] {
+        &self.data[row * self.n_cols..][..self.n_cols]
+    }
+
+    fn times(&self, other: &Self) -> Self {
+        assert_eq!(self.n_cols, other.n_rows);
+        let mut data = vec![0.0; self.n_rows * other.n_cols];
+        for (row, out) in data.chunks_exact_mut(other.n_cols.max(1)).enumerate() {
+            for (x, other) in self.row(row).iter().zip(other.data.chunks_exact(other.n_cols)) {
+                out.iter_mut().zip(other).for_each(|(out, y)| *out += x * y);
+            }
+        }
+        Self { n_rows: self.n_rows, n_cols: other.n_cols, data }
+    }
+
+    fn transposed(&self) -> Self {
+        let data =
+            (0..self.n_cols).flat_map(|col| (0..self.n_rows).map(move |row| self.row(row)[col]));
+        Self { n_rows: self.n_cols, n_cols: self.n_rows, data: data.collect() }
+    }
+
+    fn rows(&self, rows: impl IntoIterator<Item = usize>) -> Self {
+        let rows: Vec<usize> = rows.into_iter().collect();
+        let data = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
+        Self { n_rows: rows.len(), n_cols: self.n_cols, data }
+    }
+
+    fn columns(&self, from: usize, n_cols: usize) -> Self {
+        let data = (0..self.n_rows).flat_map(|row| &self.row(row)[from..from + n_cols]);
+        Self { n_rows: self.n_rows, n_cols, data: data.copied().collect() }
+    }
+
+    /// Where each row is largest; of equals the first.
+    fn largest(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.n_rows).map(|row| {
+            let row = self.row(row);
+            (0..row.len()).fold(0, |best, col| if row[col] > row[best] { col } else { best })
+        })
+    }
+}
+
+/// The matrices of a two-layer model that probes read, vectors as rows.
+#[derive(Clone, Debug)]
+pub struct Matrices {
+    embed: Matrix,
+    /// What is added at each place.
+    places: Option<Matrix>,
+    unembed: Matrix,
+    /// What queries go through; `None` where a query is the stream itself.
+    queries: [Option<Matrix>; 2],
+    keys: [Matrix; 2],
+    /// Values and outputs as one.
+    outputs: [Matrix; 2],
+    feed: Feed,
+}
+
+/// The feed-forward of the second layer.
+#[derive(Clone, Debug)]
+enum Feed {
+    None,
+    Linear(Matrix),
+    /// Up, its bias, down; what the down has of a bias moves all tokens alike and is added.
+    Mlp {
+        up: Matrix,
+        up_bias: Vec<f64>,
+        down: Matrix,
+        down_bias: Vec<f64>,
+        act: fn(f64) -> f64,
+    },
+}
+
+impl Matrices {
+    /// Takes the matrices out of the params of a model that [`subject`](super::subject) accepts.
+    ///
+    /// # Panics
+    ///
+    /// If the params are not the model's, or the model is none of those.
+    #[must_use]
+    pub fn of(spec: &ModelSpec, params: &Tensors) -> Self {
+        let matrix = |name: &str| match params.get(name) {
+            Some(array) => Matrix::of(array),
+            None => panic!("the model has no param `{name}`"),
+        };
+        let places = params.get("pos.weight").map(Matrix::of);
+        match spec {
+            ModelSpec::Associative(spec) => {
+                let part =
+                    |block: usize, part: &str| matrix(&format!("blocks.{block}.{part}.weight"));
+                let output = |block| part(block, "attn.v").times(&part(block, "attn.out"));
+                Self {
+                    embed: matrix("embed.weight"),
+                    places,
+                    unembed: matrix("unembed.weight"),
+                    queries: [None, None],
+                    keys: [0, 1].map(|block| part(block, "attn.k")),
+                    outputs: [0, 1].map(output),
+                    feed: match spec.mlp {
+                        FeedForward::None => Feed::None,
+                        FeedForward::Linear => Feed::Linear(part(1, "mlp")),
+                        FeedForward::Relu => Feed::Mlp {
+                            up: part(1, "mlp.up"),
+                            up_bias: vec![0.0; spec.d_mlp],
+                            down: part(1, "mlp.down"),
+                            down_bias: vec![0.0; spec.d_model],
+                            act: |x| x.max(0.0),
+                        },
+                    },
+                }
+            }
+            other => panic!("probes read no {}", other.name()),
+        }
+    }
+
+    /// `[token, token]`: `w_U(j)ᵀ W_O2 W_V2 w_E(i)` in row `i`.
+    #[must_use]
+    pub fn w_o2(&self) -> Matrix {
+        self.embed.times(&self.outputs[1]).times(&self.unembed)
+    }
+
+    /// `[query, key]` over tokens.
+    #[must_use]
+    pub fn w_k2(&self) -> Matrix {
+        let keys = self.embed.times(&self.outputs[0]).times(&self.keys[1]);
+        self.asked(1, &self.embed).times(&keys.transposed())
+    }
+
+    /// `[query, key]` over all places, if there is a table of them.
+    #[must_use]
+    pub fn w_k1(&self) -> Option<Matrix> {
+        let places = self.places.as_ref()?;
+        Some(self.asked(0, places).times(&places.times(&self.keys[0]).transposed()))
+    }
+
+    /// `[token, token]`: the logits that the feed-forward alone gives after each token.
+    #[must_use]
+    pub fn w_f(&self) -> Option<Matrix> {
+        let out = match &self.feed {
+            Feed::None => return None,
+            Feed::Linear(weight) => self.embed.times(weight),
+            Feed::Mlp { up, up_bias, down, down_bias, act } => {
+                let mut hidden = self.embed.times(up);
+                for row in hidden.data.chunks_exact_mut(up_bias.len().max(1)) {
+                    row.iter_mut().zip(up_bias).for_each(|(x, bias)| *x = act(*x + bias));
+                }
+                let mut out = hidden.times(down);
+                for row in out.data.chunks_exact_mut(down_bias.len().max(1)) {
+                    row.iter_mut().zip(down_bias).for_each(|(x, bias)| *x += bias);
+                }
+                out
+            }
+        };
+        Some(out.times(&self.unembed))
+    }
+
+    fn asked(&self, layer: usize, rows: &Matrix) -> Matrix {
+        match &self.queries[layer] {
+            Some(weight) => rows.times(weight),
+            None => rows.clone(),
+        }
+    }
+}
+
+/// All recalls of a model.
+#[must_use]
+pub fn recall(matrices: &Matrices, language: &Bigram) -> Memory {
+    let fixed: Option<Vec<Token>> =
+        (language.triggers == Triggers::Fixed).then(|| language.fixed_triggers());
+    let w_k2 = matrices.w_k2();
+    let w_k2 = match &fixed {
+        Some(triggers) => {
+            let among = || triggers.iter().map(|&token| usize::from(token));
+            w_k2.rows(among()).transposed().rows(among()).transposed()
+        }
+        None => w_k2,
+    };
+    let w_k1 = matrices.w_k1();
+    let previous = |n_places: usize, by_key: bool| {
+        let scores = w_k1.as_ref()?;
+        let n = n_places.min(scores.n_rows);
+        // Query t in row t - 1, key s in column s: what belongs together stands on the diagonal.
+        let pairs = scores.rows(1..n).columns(0, n.saturating_sub(1));
+        Some(diagonal(&if by_key { pairs.transposed() } else { pairs }))
+    };
+    let trigger = |token: usize| {
+        fixed
+            .as_ref()
+            .is_some_and(|triggers| triggers.iter().any(|&known| usize::from(known) == token))
+    };
+    Memory {
+        w_o2: diagonal(&matrices.w_o2()),
+        w_k2: diagonal(&w_k2),
+        w_k2_by_key: diagonal(&w_k2.transposed()),
+        w_k1: previous(usize::MAX, false),
+        w_k1_by_key: previous(usize::MAX, true),
+        w_k1_first_64: previous(EARLY, false),
+        w_k1_first_64_by_key: previous(EARLY, true),
+        kl_nats: matrices.w_f().map(|logits| {
+            let tokens: Vec<usize> = (0..logits.n_rows).filter(|&token| !trigger(token)).collect();
+            let sum: f64 =
+                tokens.iter().map(|&token| kl_nats(language, token, logits.row(token))).sum();
+            sum / tokens.len() as f64
+        }),
+    }
+}
+
+/// Rows that are largest on the diagonal.
+fn diagonal(scores: &Matrix) -> Share {
+    let mut share = Share::default();
+    scores.largest().enumerate().for_each(|(row, largest)| share.add(largest == row));
+    share
+}
+
+/// `KL(π_b(.|token) ‖ softmax(logits))`
+fn kl_nats(language: &Bigram, token: usize, logits: &[f64]) -> f64 {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let log_total = logits.iter().map(|&logit| (logit - largest).exp()).sum::<f64>().ln() + largest;
+    let token = Token::try_from(token).expect("a row of the vocabulary is a token");
+    let after = language.corpus.successors(token).iter().map(|&(next, _)| next);
+    after
+        .map(|next| {
+            let p = language.corpus.p_bigram(token, next);
+            p * (p.ln() - (logits[usize::from(next)] - log_total))
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use mnemoscope_engine::device::{Cpu, cpu};
+    use mnemoscope_model::{AssociativeSpec, Model};
+    use mnemoscope_stats::stream::Stream;
+
+    use super::*;
+
+    fn spec(d_model: usize) -> AssociativeSpec {
+        AssociativeSpec { d_model, n_ctx: 96, ..AssociativeSpec::birth() }
+    }
+
+    /// A model at its beginning, with one matrix replaced by `sum_i v_i u_iᵀ`, vectors as rows `[d, d]`.
+    fn with(
+        spec: &AssociativeSpec,
+        name: &str,
+        pairs: impl Fn(&Matrices) -> (Matrix, Matrix),
+    ) -> Memory {
+        let spec = ModelSpec::Associative(spec.clone());
+        let mut params =
+            Model::<Cpu>::init(&spec, &Stream::root(2).derive("model"), &cpu()).params();
+        let (from, to) = pairs(&Matrices::of(&spec, &params));
+        let stored = from.transposed().times(&to);
+        let data = stored.data.iter().map(|&x| x as f32).collect();
+        params.insert(name, Array { shape: stored.dims().to_vec(), data });
+        recall(&Matrices::of(&spec, &params), &Bigram::paper(5))
+    }
+
+    #[test]
+    fn an_untrained_model_remembers_next_to_nothing() {
+        let spec = ModelSpec::Associative(spec(64));
+        let params = Model::<Cpu>::init(&spec, &Stream::root(2).derive("model"), &cpu()).params();
+        let memory = recall(&Matrices::of(&spec, &params), &Bigram::paper(5));
+        assert!(memory.w_o2.n_right < 8 && memory.w_k2.n_right < 8, "{memory:?}");
+        assert_eq!((memory.w_o2.n, memory.w_k2.n), (65, 65));
+        assert_eq!((memory.w_k1.unwrap().n, memory.w_k1_first_64.unwrap().n), (95, 63));
+        assert!((2.2..2.8).contains(&memory.kl_nats.unwrap()), "{memory:?}");
+    }
+
+    /// The hand-built matrices of equation 7 are recalled, each by its own probe.
+    #[test]
+    fn what_is_written_into_a_matrix_is_recalled() {
+        let spec = spec(512);
+        let keys = with(&spec, "blocks.0.attn.k.weight", |m| {
+            // p_s goes to p_{s+1}.
+            let places = m.places.as_ref().unwrap();
+            (places.rows(0..95), places.rows(1..96))
+        });
+        assert_eq!(keys.w_k1.unwrap(), Share { n_right: 95, n: 95 });
+        assert_eq!(keys.w_k1_by_key.unwrap(), Share { n_right: 95, n: 95 });
+        assert_eq!(keys.w_k1_first_64.unwrap().n_right, 63);
+        assert!(keys.w_o2.n_right < 10);
+        let second = with(&spec, "blocks.1.attn.k.weight", |m| {
+            (m.embed.times(&m.outputs[0]), m.embed.clone())
+        });
+        assert_eq!(second.w_k2, Share { n_right: 65, n: 65 });
+    }
+
+    #[test]
+    fn a_key_that_is_wanted_by_all_is_seen_in_one_reading_only() {
+        let scores = Matrix {
+            n_rows: 3,
+            n_cols: 3,
+            data: vec![1.0, 0.0, 0.0, 9.0, 8.0, 0.0, 9.0, 0.0, 8.0],
+        };
+        assert_eq!(diagonal(&scores), Share { n_right: 1, n: 3 });
+        assert_eq!(diagonal(&scores.transposed()), Share { n_right: 2, n: 3 });
+    }
+
+    #[test]
+    fn the_divergence_of_uniform_logits_is_the_known_one() {
+        let language = Bigram::paper(5);
+        let mean = (0..65).map(|token| kl_nats(&language, token, &[0.3; 65])).sum::<f64>() / 65.0;
+        assert!((mean - 2.2655).abs() < 1e-4, "{mean}");
+        let own: Vec<f64> =
+            (0..65).map(|next| language.corpus.p_bigram(7, next).max(1e-300).ln()).collect();
+        assert!(kl_nats(&language, 7, &own).abs() < 1e-9);
+    }
+
+    #[test]
+    fn fixed_triggers_are_asked_among_themselves() {
+        let spec = ModelSpec::Associative(spec(64));
+        let params = Model::<Cpu>::init(&spec, &Stream::root(2).derive("model"), &cpu()).params();
+        let language = Bigram { triggers: Triggers::Fixed, ..Bigram::paper(1) };
+        let memory = recall(&Matrices::of(&spec, &params), &language);
+        assert_eq!(memory.w_k2, Share { n_right: 1, n: 1 });
+    }
+}
