@@ -189,7 +189,7 @@ fn sequences(ladder: &Ladder) {
     }
 }
 
-/// Attention of chosen queries, of operands apart, and with everything that may be asked of it.
+/// Attention of chosen queries, and with everything that may be asked of it.
 fn attention(ladder: &Ladder) {
     let (batch, n_rows, d) = (ladder.batch, ladder.batch * SEQ_LEN, 128);
     let places = (0..batch as u32).flat_map(|e| (1..6).map(move |i| (e, i * 100))).collect();
@@ -217,18 +217,6 @@ fn attention(ladder: &Ladder) {
             ),
         },
     );
-    // The simplified model of Bietti et al. 2023: one head, identities for queries and values.
-    let (n_examples, seq_len) = (4 * batch, 256);
-    let apart = [1, 2].map(|salt| leaf(salt, [n_examples, seq_len, d], 1.0));
-    let flops = 2.0 * (n_examples * seq_len * d * (seq_len + 1)) as f64;
-    let name = format!("causal_attention_of/[{n_examples},{seq_len},1,{d}]");
-    ladder.rungs(&name, Work::Flops(flops), 3.5, |fused| {
-        let ([q, k], attend) = (apart.clone(), Attend::plain(1));
-        match fused {
-            true => <Ad as Ops>::causal_attention_of(q.clone(), k, q, &attend),
-            false => reference::causal_attention_of(q.clone(), k, q, &attend),
-        }
-    });
     let qkv = leaf(1, [batch, SEQ_LEN, 3 * d], 1.0);
     let bias = leaf(2, [4, SEQ_LEN], 1.0);
     let flops = 2.0 * (n_rows * d * (SEQ_LEN + 1)) as f64;
@@ -247,6 +235,36 @@ fn attention(ladder: &Ladder) {
             }
         });
     }
+}
+
+/// The simplified model of Bietti et al. 2023: one head, identities for queries and values.
+fn attention_apart(ladder: &Ladder) {
+    let d = 128;
+    let (n_examples, seq_len) = (4 * ladder.batch, 256);
+    let apart = [1, 2].map(|salt| leaf(salt, [n_examples, seq_len, d], 1.0));
+    let flops = 2.0 * (n_examples * seq_len * d * (seq_len + 1)) as f64;
+    let name = format!("causal_attention_of/[{n_examples},{seq_len},1,{d}]");
+    ladder.rungs(&name, Work::Flops(flops), 3.5, |fused| {
+        let ([q, k], attend) = (apart.clone(), Attend::plain(1));
+        match fused {
+            true => <Ad as Ops>::causal_attention_of(q.clone(), k, q, &attend),
+            false => reference::causal_attention_of(q.clone(), k, q, &attend),
+        }
+    });
+    // A quarter of its places, as many as a loss in context asks for.
+    let asked =
+        (0..n_examples as u32).flat_map(|e| (0..seq_len as u32 / 4).map(move |i| (e, 4 * i)));
+    let rows = QueryRows::new(seq_len, asked.collect());
+    let (q, v) = (leaf(3, [rows.len(), d], 1.0), leaf(4, [n_examples, seq_len, 65], 1.0));
+    let flops = 2.0 * (rows.len() * (d + 65) * (seq_len - 2) / 2) as f64;
+    let name = format!("causal_attention_of_at/[{n_examples},{seq_len},1,{d}] a quarter");
+    ladder.rungs(&name, Work::Flops(flops), 3.5, |fused| {
+        let ([k, _], q, v, attend) = (apart.clone(), q.clone(), v.clone(), Attend::plain(1));
+        match fused {
+            true => <Ad as Ops>::causal_attention_of_at(q, k, v, &rows, &attend),
+            false => reference::causal_attention_of_at(q, k, v, &rows, &attend),
+        }
+    });
 }
 
 fn rows(ladder: &Ladder) {
@@ -387,6 +405,7 @@ fn main() {
     activated(&ladder);
     sequences(&ladder);
     attention(&ladder);
+    attention_apart(&ladder);
     rows(&ladder);
     symbols(&ladder);
     updates(&ladder);

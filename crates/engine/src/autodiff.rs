@@ -273,6 +273,22 @@ impl<B: Ops> Pull<B, 3> for CausalAttentionOf<B> {
 }
 
 #[derive(Clone, Debug)]
+struct CausalAttentionOfAt<B: Backend> {
+    saved: Saved<B>,
+    rows: QueryRows,
+    attend: Attend,
+}
+
+impl<B: Ops> Pull<B, 3> for CausalAttentionOfAt<B> {
+    fn pull(self, d_y: Primitive<B>, wanted: [bool; 3]) -> [Option<Primitive<B>>; 3] {
+        let Self { saved, rows, attend } = self;
+        let (d_q, [d_k, d_v]) =
+            B::causal_attention_of_at_backward(saved, &rows, &attend, wanted, float(d_y));
+        [d_q.map(raw), d_k.map(raw), d_v.map(raw)]
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Turned<B: Backend> {
     n_turned: usize,
     rows: QueryRows,
@@ -534,6 +550,29 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         untracked {
             let (q, k, v) = (float(q.primitive), float(k.primitive), float(v.primitive));
             raw(B::causal_attention_of(q, k, v, attend))
+        })
+    }
+
+    fn causal_attention_of_at(
+        q: Tensor<Self, 2>,
+        k: Tensor<Self, 3>,
+        v: Tensor<Self, 3>,
+        rows: &QueryRows,
+        attend: &Attend,
+    ) -> Tensor<Self, 2> {
+        if !B::FUSED {
+            return reference::causal_attention_of_at(q, k, v, rows, attend);
+        }
+        let (q, k, v) = (raw(q), raw(k), raw(v));
+        register!(B, CausalAttentionOfAt<B>, C, [q, k, v],
+        tracked {
+            let (q, k, v) = (float(q.primitive), float(k.primitive), float(v.primitive));
+            let (y, saved) = B::causal_attention_of_at_saved(q, k, v, rows, attend);
+            (raw(y), CausalAttentionOfAt { saved, rows: rows.clone(), attend: *attend })
+        },
+        untracked {
+            let (q, k, v) = (float(q.primitive), float(k.primitive), float(v.primitive));
+            raw(B::causal_attention_of_at(q, k, v, rows, attend))
         })
     }
 

@@ -5,7 +5,12 @@ use burn_flex::{Flex, FlexTensor};
 
 use crate::{
     Activation, Attend, Gelu, Ops, QueryRows, Rotary, Saved,
-    kernel::{self, attention::Form, lstm::Dims},
+    kernel::{
+        self,
+        attention::{Apart, Chosen, Form, Places},
+        lstm::Dims,
+    },
+    ops::ApartGrads,
     optim::{Learned, Rule},
 };
 
@@ -317,11 +322,12 @@ impl Ops for Flex {
         let ([batch, seq_len, d], dims) = attention_dims(&kv, 2, attend.n_heads);
         assert_eq!(q.dims(), [rows.len(), d], "q is not [queries, d] of these rows and keys");
         assert_eq!(rows.seq_len(), seq_len, "rows are of another seq_len than kv");
-        let (q, kv, chosen) = (dense(q), dense(kv), Places::of(rows, batch));
+        let (q, kv, places) = (dense(q), dense(kv), &Places::of(rows, batch));
         let bias = bias.map(dense);
         let by_key = bias.as_ref().map(|bias| by_key(bias, dims));
         let form = Form::new(dims, attend, by_key.as_deref());
-        let (y, lse) = chosen.with(q.storage(), kv.storage(), form).forward();
+        let (q_rows, kv_rows) = (q.storage(), kv.storage());
+        let (y, lse) = Chosen { q: q_rows, kv: kv_rows, places, form }.forward();
         let y: Tensor<Self, 2> = tensor(y, [rows.len(), d + attend.n_stats()]);
         let saved = vec![q, kv, y.clone().into_primitive().tensor(), row(lse)];
         (y, Saved(saved.into_iter().chain(bias).collect()))
@@ -336,12 +342,12 @@ impl Ops for Flex {
         let ([q, kv, y, lse], bias) = saved.take_and_more();
         let kv: Tensor<Self, 3> = wrap(kv);
         let (kv_shape, ([batch, _, d], dims)) = (kv.dims(), attention_dims(&kv, 2, attend.n_heads));
-        let (kv, d_y, chosen) = (dense(kv), dense(d_y), Places::of(rows, batch));
+        let (kv, d_y, places) = (dense(kv), dense(d_y), &Places::of(rows, batch));
         let bias = bias.map(|bias| by_key(&bias, dims));
         let form = Form::new(dims, attend, bias.as_deref());
         let trace = kernel::attention::Trace { y: y.storage(), lse: lse.storage() };
-        let (d_q, d_kv, d_bias) =
-            chosen.with(q.storage(), kv.storage(), form).backward(trace, d_y.storage());
+        let chosen = Chosen { q: q.storage(), kv: kv.storage(), places, form };
+        let (d_q, d_kv, d_bias) = chosen.backward(trace, d_y.storage());
         let d_bias = d_bias.map(|d_bias| tensor(d_bias, [dims.n_heads, dims.seq_len]));
         (tensor(d_q, [rows.len(), d]), tensor(d_kv, kv_shape), d_bias)
     }
@@ -362,18 +368,12 @@ impl Ops for Flex {
         v: Tensor<Self, 3>,
         attend: &Attend,
     ) -> (Tensor<Self, 3>, Saved<Self>) {
-        let ([batch, seq_len, _], dims) = attention_dims(&q, 1, attend.n_heads);
         assert_eq!(q.dims(), k.dims(), "q and k are not of one shape");
-        let ([v_batch, v_len, d_values], of_values) = attention_dims(&v, 1, attend.n_heads);
-        assert_eq!([batch, seq_len], [v_batch, v_len], "v is not [batch, pos, ..] of q and k");
-        let dims = kernel::attention::Dims { d_value: of_values.d_head, ..dims };
-        let [q, k, v] = [q, k, v].map(dense);
-        let qkv = [q.storage(), k.storage(), v.storage()];
-        let form = Form::new(dims, attend, None);
-        let (y, lse) = kernel::attention::Apart { qkv, form }.forward();
-        let y: Tensor<Self, 3> = tensor(y, [batch, seq_len, d_values + attend.n_stats()]);
-        let y_kept = y.clone().into_primitive().tensor();
-        (y, Saved(vec![q, k, v, y_kept, row(lse)]))
+        let [batch, seq_len, d] = q.dims();
+        let places = &Places::all(batch, seq_len);
+        let (y, saved) = attention_apart(q.reshape([batch * seq_len, d]), k, v, places, attend);
+        let [_, width] = y.dims();
+        (y.reshape([batch, seq_len, width]), saved)
     }
 
     fn causal_attention_of_backward(
@@ -382,18 +382,51 @@ impl Ops for Flex {
         wanted: [bool; 3],
         d_y: Tensor<Self, 3>,
     ) -> [Option<Tensor<Self, 3>>; 3] {
-        let [q, k, v, y, lse] = saved.take();
-        let (q, v): (Tensor<Self, 3>, Tensor<Self, 3>) = (wrap(q), wrap(v));
-        let (_, dims) = attention_dims(&q, 1, attend.n_heads);
-        let (_, of_values) = attention_dims(&v, 1, attend.n_heads);
-        let dims = kernel::attention::Dims { d_value: of_values.d_head, ..dims };
-        let shapes = [q.dims(), q.dims(), v.dims()];
-        let (q, v, d_y) = (dense(q), dense(v), dense(d_y));
-        let (qkv, form) = ([&q, &k, &v].map(|part| part.storage()), Form::new(dims, attend, None));
-        let trace = kernel::attention::Trace { y: y.storage(), lse: lse.storage() };
-        let grads = kernel::attention::Apart { qkv, form }.backward(trace, d_y.storage(), wanted);
-        let mut shapes = shapes.into_iter();
-        grads.map(|grad| shapes.next().and_then(|shape| Some(tensor(grad?, shape))))
+        let [batch, seq_len, width] = d_y.dims();
+        let d_y = d_y.reshape([batch * seq_len, width]);
+        let places = &Places::all(batch, seq_len);
+        let (d_q, [d_k, d_v]) = apart_backward(saved, places, attend, wanted, d_y);
+        let d_q = d_q.map(|d_q| {
+            let [_, d] = d_q.dims();
+            d_q.reshape([batch, seq_len, d])
+        });
+        [d_q, d_k, d_v]
+    }
+
+    fn causal_attention_of_at(
+        q: Tensor<Self, 2>,
+        k: Tensor<Self, 3>,
+        v: Tensor<Self, 3>,
+        rows: &QueryRows,
+        attend: &Attend,
+    ) -> Tensor<Self, 2> {
+        let (y, _) = Self::causal_attention_of_at_saved(q, k, v, rows, attend);
+        y
+    }
+
+    fn causal_attention_of_at_saved(
+        q: Tensor<Self, 2>,
+        k: Tensor<Self, 3>,
+        v: Tensor<Self, 3>,
+        rows: &QueryRows,
+        attend: &Attend,
+    ) -> (Tensor<Self, 2>, Saved<Self>) {
+        let ([n_queries, _], [batch, seq_len, _]) = (q.dims(), k.dims());
+        assert_eq!(n_queries, rows.len(), "q is not [queries, d] of these rows");
+        assert_eq!(rows.seq_len(), seq_len, "rows are of another seq_len than k");
+        attention_apart(q, k, v, &Places::of(rows, batch), attend)
+    }
+
+    fn causal_attention_of_at_backward(
+        saved: Saved<Self>,
+        rows: &QueryRows,
+        attend: &Attend,
+        wanted: [bool; 3],
+        d_y: Tensor<Self, 2>,
+    ) -> ApartGrads<Self> {
+        let [_, k, ..] = &saved.0[..] else { panic!("nothing was saved") };
+        let places = &Places::of(rows, k.layout().shape()[0]);
+        apart_backward(saved, places, attend, wanted, d_y)
     }
 
     fn rotary(
@@ -624,26 +657,64 @@ fn turned(
     wrap(x)
 }
 
-/// The places of queries as the kernels want them.
-struct Places {
-    query_pos: Vec<u32>,
-    ranges: Vec<std::ops::Range<usize>>,
+/// The sizes of attention whose queries, keys and values are tensors of their own.
+///
+/// # Panics
+///
+/// If they do not fit each other.
+#[track_caller]
+fn apart_dims(
+    q_width: usize,
+    k: &Tensor<Flex, 3>,
+    v: &Tensor<Flex, 3>,
+    n_heads: usize,
+) -> kernel::attention::Dims {
+    let ([batch, seq_len, d], dims) = attention_dims(k, 1, n_heads);
+    assert_eq!(q_width, d, "q and k are not of one width");
+    let ([v_batch, v_len, _], of_values) = attention_dims(v, 1, n_heads);
+    assert_eq!([batch, seq_len], [v_batch, v_len], "v is not [batch, pos, ..] of k");
+    kernel::attention::Dims { d_value: of_values.d_head, ..dims }
 }
 
-impl Places {
-    fn of(rows: &QueryRows, batch: usize) -> Self {
-        let query_pos = rows.places().map(|(_, pos)| pos).collect();
-        Self { query_pos, ranges: rows.by_example(batch) }
-    }
+/// Attention of `q: [queries, d]`, which stand at `places`, on keys and values.
+#[track_caller]
+fn attention_apart(
+    q: Tensor<Flex, 2>,
+    k: Tensor<Flex, 3>,
+    v: Tensor<Flex, 3>,
+    places: &Places,
+    attend: &Attend,
+) -> (Tensor<Flex, 2>, Saved<Flex>) {
+    let ([n_queries, d], [.., d_values]) = (q.dims(), v.dims());
+    let dims = apart_dims(d, &k, &v, attend.n_heads);
+    let (q, k, v) = (dense(q), dense(k), dense(v));
+    let qkv = [q.storage(), k.storage(), v.storage()];
+    let (y, lse) = Apart { qkv, places, form: Form::new(dims, attend, None) }.forward();
+    let y: Tensor<Flex, 2> = tensor(y, [n_queries, d_values + attend.n_stats()]);
+    let y_kept = y.clone().into_primitive().tensor();
+    (y, Saved(vec![q, k, v, y_kept, row(lse)]))
+}
 
-    fn with<'a>(
-        &'a self,
-        q: &'a [f32],
-        kv: &'a [f32],
-        form: Form<'a>,
-    ) -> kernel::attention::Chosen<'a> {
-        kernel::attention::Chosen { q, kv, query_pos: &self.query_pos, ranges: &self.ranges, form }
-    }
+/// The gradients of [`attention_apart`] that are wanted.
+fn apart_backward(
+    saved: Saved<Flex>,
+    places: &Places,
+    attend: &Attend,
+    wanted: [bool; 3],
+    d_y: Tensor<Flex, 2>,
+) -> ApartGrads<Flex> {
+    let [q, k, v, y, lse] = saved.take();
+    let (q, k, v): (Tensor<Flex, 2>, Tensor<Flex, 3>, Tensor<Flex, 3>) =
+        (wrap(q), wrap(k), wrap(v));
+    let (q_shape, k_shape, v_shape) = (q.dims(), k.dims(), v.dims());
+    let dims = apart_dims(q_shape[1], &k, &v, attend.n_heads);
+    let (q, k, v, d_y) = (dense(q), dense(k), dense(v), dense(d_y));
+    let qkv = [q.storage(), k.storage(), v.storage()];
+    let apart = Apart { qkv, places, form: Form::new(dims, attend, None) };
+    let trace = kernel::attention::Trace { y: y.storage(), lse: lse.storage() };
+    let [d_q, d_k, d_v] = apart.backward(trace, d_y.storage(), wanted);
+    let d_q = d_q.map(|d_q| tensor(d_q, q_shape));
+    (d_q, [d_k.map(|d_k| tensor(d_k, k_shape)), d_v.map(|d_v| tensor(d_v, v_shape))])
 }
 
 /// The targets of `logits: [rows, d_vocab]`, and `d_vocab`.

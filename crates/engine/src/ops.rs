@@ -31,6 +31,9 @@ impl<B: Backend> Saved<B> {
     }
 }
 
+/// The gradients of chosen queries, and of keys and values, that are wanted.
+pub(crate) type ApartGrads<B> = (Option<Tensor<B, 2>>, [Option<Tensor<B, 3>>; 2]);
+
 /// Fused operations over Burn's backends.
 ///
 /// Every operation has a default body of Burn primitives ([`mod@reference`]): it is the reference, and
@@ -40,9 +43,8 @@ impl<B: Backend> Saved<B> {
 ///
 /// Of [`linear`](Self::linear), [`linear_act`](Self::linear_act), [`layer_norm`](Self::layer_norm),
 /// [`rms_norm`](Self::rms_norm), [`rotary`](Self::rotary),
-/// [`causal_attention`](Self::causal_attention), [`causal_attention_at`](Self::causal_attention_at)
-/// and [`lstm`](Self::lstm) the CPU kernels promise that a row (an example, for the last three) has
-/// the same bits whatever the number of other rows and of threads. With dropout, an example is what it
+/// every kind of attention, and [`lstm`](Self::lstm) the CPU kernels promise that a row (an example,
+/// for attention and `lstm`) has the same bits whatever the number of other rows and of threads. With dropout, an example is what it
 /// is at its index in the batch.
 ///
 /// Some names are also those of Burn's lower-level traits: write `<B as Ops>::linear(..)`.
@@ -415,6 +417,67 @@ pub trait Ops: Backend {
     ) -> [Option<Tensor<Self, 3>>; 3] {
         let _ = (saved, attend, wanted, d_y);
         no_backward_pass("causal_attention_of")
+    }
+
+    /// [`causal_attention_of`](Self::causal_attention_of) chosen queries only.
+    ///
+    /// For a loss at some of the places: the rows of the others are not computed, forward or backward.
+    ///
+    /// # Shapes
+    ///
+    /// `q: [n_queries, d]`, `k: [batch, pos, d]`, `v: [batch, pos, d_v]` -> `[n_queries, d_v]`, or
+    /// `[n_queries, d_v + 3 n_heads]` with statistics; row `i` of `q` is the query at place
+    /// `rows.place(i)`.
+    ///
+    /// # Panics
+    ///
+    /// If the shapes do not fit, or a row lies outside of the batch.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::{Attend, Ops, QueryRows, burn::tensor::Tensor, device::{Cpu, cpu}};
+    ///
+    /// // The second of three places sees two keys, alike to it: it gets the mean of their values.
+    /// let (q, k) = (Tensor::<Cpu, 2>::zeros([1, 4], &cpu()), Tensor::zeros([1, 3, 4], &cpu()));
+    /// let v = Tensor::from_data([[[1.0], [2.0], [9.0]]], &cpu());
+    /// let rows = QueryRows::new(3, vec![(0, 1)]);
+    /// let y = <Cpu as Ops>::causal_attention_of_at(q, k, v, &rows, &Attend::plain(1));
+    /// assert_eq!(y.into_data().to_vec::<f32>().unwrap(), [1.5]);
+    /// ```
+    fn causal_attention_of_at(
+        q: Tensor<Self, 2>,
+        k: Tensor<Self, 3>,
+        v: Tensor<Self, 3>,
+        rows: &QueryRows,
+        attend: &Attend,
+    ) -> Tensor<Self, 2> {
+        reference::causal_attention_of_at(q, k, v, rows, attend)
+    }
+
+    /// [`causal_attention_of_at`](Self::causal_attention_of_at), keeping what its backward pass needs.
+    fn causal_attention_of_at_saved(
+        q: Tensor<Self, 2>,
+        k: Tensor<Self, 3>,
+        v: Tensor<Self, 3>,
+        rows: &QueryRows,
+        attend: &Attend,
+    ) -> (Tensor<Self, 2>, Saved<Self>) {
+        let _ = (q, k, v, rows, attend);
+        no_backward_pass("causal_attention_of_at")
+    }
+
+    /// Those of the gradients of [`causal_attention_of_at`](Self::causal_attention_of_at) by `q`, and
+    /// by `k` and `v`, that are `wanted`.
+    fn causal_attention_of_at_backward(
+        saved: Saved<Self>,
+        rows: &QueryRows,
+        attend: &Attend,
+        wanted: [bool; 3],
+        d_y: Tensor<Self, 2>,
+    ) -> (Option<Tensor<Self, 2>>, [Option<Tensor<Self, 3>>; 2]) {
+        let _ = (saved, rows, attend, wanted, d_y);
+        no_backward_pass("causal_attention_of_at")
     }
 
     /// Heads turned by angles that grow with their place.

@@ -229,9 +229,6 @@ impl<B: Backend> Pattern<'_, B> {
 }
 
 /// See [`crate::Ops::causal_attention_at`].
-///
-/// Queries are laid out as `[batch, most queries of an example]`; the places that are left over
-/// repeat the first query, at pos 0, and are dropped again.
 pub fn causal_attention_at<B: Backend>(
     q: Tensor<B, 2>,
     kv: Tensor<B, 3>,
@@ -239,11 +236,37 @@ pub fn causal_attention_at<B: Backend>(
     rows: &QueryRows,
     attend: &Attend,
 ) -> Tensor<B, 2> {
-    let [batch, seq_len, d2] = kv.dims();
-    let (d, n_heads, device) = (d2 / 2, attend.n_heads, kv.device());
-    let width = d + attend.n_stats();
+    let [_, _, d2] = kv.dims();
+    let part = |part: usize| kv.clone().narrow(2, part * d2 / 2, d2 / 2);
+    attention_of_rows(q, [part(0), part(1)], bias, rows, attend)
+}
+
+/// See [`crate::Ops::causal_attention_of_at`].
+pub fn causal_attention_of_at<B: Backend>(
+    q: Tensor<B, 2>,
+    k: Tensor<B, 3>,
+    v: Tensor<B, 3>,
+    rows: &QueryRows,
+    attend: &Attend,
+) -> Tensor<B, 2> {
+    attention_of_rows(q, [k, v], None, rows, attend)
+}
+
+/// Attention of chosen places on keys and values `[batch, pos, ..]`.
+///
+/// Queries are laid out as `[batch, most queries of an example]`; the places that are left over
+/// repeat the first query, at pos 0, and are dropped again.
+fn attention_of_rows<B: Backend>(
+    q: Tensor<B, 2>,
+    kv: [Tensor<B, 3>; 2],
+    bias: Option<Tensor<B, 2>>,
+    rows: &QueryRows,
+    attend: &Attend,
+) -> Tensor<B, 2> {
+    let ([batch, seq_len, d_values], n_heads) = (kv[1].dims(), attend.n_heads);
+    let (width, device) = (d_values + attend.n_stats(), q.device());
     if rows.is_empty() {
-        return if attend.stats { Tensor::zeros([0, width], &device) } else { q };
+        return Tensor::zeros([0, width], &device);
     }
     let by_example = rows.by_example(batch);
     let n_most = by_example.iter().map(std::ops::Range::len).max().unwrap_or(0);
@@ -259,15 +282,15 @@ pub fn causal_attention_at<B: Backend>(
         }
     }
     let ints = |ints: &[i64]| Tensor::<B, 1, Int>::from_data(ints, &device);
-    let d_head = d / n_heads;
-    let q = q.select(0, ints(&source)).reshape([batch, n_most, n_heads, d_head]).swap_dims(1, 2);
-    let heads = |part: usize| {
-        let part = kv.clone().slice([0..batch, 0..seq_len, part * d..(part + 1) * d]);
-        part.reshape([batch, seq_len, n_heads, d_head]).swap_dims(1, 2)
-    };
+    let [_, d] = q.dims();
+    let q = q.select(0, ints(&source)).reshape([batch, n_most, n_heads, d / n_heads]);
+    let [k, v] = kv.map(|part| {
+        let [_, _, d] = part.dims();
+        part.reshape([batch, seq_len, n_heads, d / n_heads]).swap_dims(1, 2)
+    });
     let shape = [batch, n_heads, n_most, seq_len];
     let pattern = Pattern { shape, query_pos: &query_pos, bias, attend };
-    let y = pattern.attend(q, heads(0), heads(1));
+    let y = pattern.attend(q.swap_dims(1, 2), k, v);
     y.reshape([batch * n_most, width]).select(0, ints(&target))
 }
 

@@ -35,11 +35,18 @@ impl Fresh {
         self.room.par_chunks_mut(len.max(1)).map(|room| Chunk { room, n_handed_out }.cleared())
     }
 
-    /// The same chunks, to be cleared by whoever writes them.
-    pub(crate) fn chunks_mut(&mut self, len: usize) -> impl Iterator<Item = Chunk<'_>> {
+    /// Chunks of these lengths behind each other, to be cleared by whoever writes them.
+    pub(crate) fn cut(
+        &mut self,
+        lens: impl Iterator<Item = usize>,
+    ) -> impl Iterator<Item = Chunk<'_>> {
         *self.n_handed_out.get_mut() = 0;
-        let n_handed_out = &self.n_handed_out;
-        self.room.chunks_mut(len.max(1)).map(|room| Chunk { room, n_handed_out })
+        let (n_handed_out, mut rest) = (&self.n_handed_out, &mut self.room[..]);
+        lens.map(move |len| {
+            let (room, behind) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = behind;
+            Chunk { room, n_handed_out }
+        })
     }
 
     /// The numbers.
@@ -87,7 +94,7 @@ mod tests {
         });
         assert_eq!(fresh.finish(), [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 2.0, 0.0]);
         let mut fresh = Fresh::new(3);
-        fresh.chunks_mut(2).for_each(|chunk| chunk.cleared().fill(5.0));
+        fresh.cut([2, 0, 1].into_iter()).for_each(|chunk| chunk.cleared().fill(5.0));
         assert_eq!(fresh.finish(), [5.0; 3]);
         assert!(Fresh::new(0).finish().is_empty());
     }

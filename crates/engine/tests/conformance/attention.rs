@@ -148,6 +148,61 @@ fn causal_attention_of_agrees_whichever_gradients_are_wanted() {
 }
 
 #[test]
+fn causal_attention_of_at_agrees_whichever_gradients_are_wanted() {
+    for (batch, seq_len, n_heads, d_head, d_value) in
+        [(4, 65, 3, 24, 24), (3, 130, 1, 128, 65), (5, 40, 2, 5, 33)]
+    {
+        let rows = places(batch, seq_len);
+        for attend in [Attend::plain(n_heads), ways(n_heads)[4].0] {
+            for wanted in 1_u32..8 {
+                check_sides(2e-5, |fused| {
+                    let is_wanted = |i: u32| wanted >> i & 1 == 1;
+                    let q = leaf(0, [rows.len(), n_heads * d_head], 2.0);
+                    let q = if is_wanted(0) { q } else { q.detach() };
+                    let [k, v] = [(1, d_head), (2, d_value)].map(|(i, width)| {
+                        let part = leaf(u64::from(i), [batch, seq_len, n_heads * width], 2.0);
+                        if is_wanted(i) { part } else { part.detach() }
+                    });
+                    let operands = (q.clone(), k.clone(), v.clone());
+                    let (y, grads) = pulled(match (fused, operands) {
+                        (true, (q, k, v)) => {
+                            <Ad as Ops>::causal_attention_of_at(q, k, v, &rows, &attend)
+                        }
+                        (false, (q, k, v)) => {
+                            reference::causal_attention_of_at(q, k, v, &rows, &attend)
+                        }
+                    });
+                    let d_q = q.grad(&grads).map(|d_q| ("d / dq", plain(d_q)));
+                    let d_k = k.grad(&grads).map(|d_k| ("d / dk", plain(d_k)));
+                    let d_v = v.grad(&grads).map(|d_v| ("d / dv", plain(d_v)));
+                    let grads = [d_q, d_k, d_v].into_iter().flatten();
+                    std::iter::once(("causal_attention_of_at", y)).chain(grads).collect()
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chosen_query_has_the_bits_it_has_among_all_operands_apart() {
+    let (batch, seq_len, n_heads, d, d_values) = (4, 150, 2, 48, 66);
+    let rows = places(batch, seq_len);
+    let (q, k) = (inner(1, [batch, seq_len, d]), inner(2, [batch, seq_len, d]));
+    let v = inner(3, [batch, seq_len, d_values]);
+    let flat: Vec<i64> = rows.flat().iter().map(|&row| i64::from(row)).collect();
+    let flat = Tensor::<Cpu, 1, Int>::from_data(flat.as_slice(), &cpu());
+    for (attend, _) in ways(n_heads) {
+        let all = <Cpu as Ops>::causal_attention_of(q.clone(), k.clone(), v.clone(), &attend);
+        let width = all.dims()[2];
+        let expected = all.reshape([batch * seq_len, width]).select(0, flat.clone());
+        let asked = q.clone().reshape([batch * seq_len, d]).select(0, flat.clone());
+        let (k, v) = (k.clone(), v.clone());
+        let got = <Cpu as Ops>::causal_attention_of_at(asked, k, v, &rows, &attend);
+        check_same_bits("y", &plain(got), &plain(expected));
+    }
+}
+
+#[test]
 fn operands_apart_and_packed_have_the_same_bits() {
     let (batch, seq_len, n_heads, d) = (3, 70, 2, 48);
     for (attend, _) in ways(n_heads) {
@@ -236,6 +291,11 @@ fn no_query_gives_no_row() {
     let (q, kv) = (leaf(1, [1, 8], 1.0).inner().slice([0..0, 0..8]), leaf(2, [2, 4, 16], 1.0));
     let y = <Cpu as Ops>::causal_attention_at(q, kv.inner(), None, &rows, &Attend::plain(2));
     assert_eq!(y.dims(), [0, 8]);
+    let (k, v) = (leaf(2, [2, 4, 8], 1.0), leaf(3, [2, 4, 6], 1.0));
+    let q = Tensor::<Ad, 2>::zeros([0, 8], &cpu());
+    let y = <Ad as Ops>::causal_attention_of_at(q, k.clone(), v, &rows, &Attend::plain(2));
+    assert_eq!(y.dims(), [0, 6]);
+    assert_eq!(plain(k.grad(&y.sum().backward()).unwrap()), [0.0; 64]);
 }
 
 #[test]
@@ -252,7 +312,9 @@ fn gradients_of_attention_in_every_way_have_the_same_bits_for_any_number_of_thre
             let (q2, kv2) = (q.clone(), kv.clone());
             let y_at = <Ad as Ops>::causal_attention_at(q2, kv2, bias.clone(), &rows, &attend);
             let loss = y.powi_scalar(2).sum() + y_at.powi_scalar(2).sum();
-            let grads = loss.backward();
+            let (q2, k, v) = (q.clone(), kv.clone().narrow(2, 0, d), kv.clone().narrow(2, d, 30));
+            let y_of = <Ad as Ops>::causal_attention_of_at(q2, k, v, &rows, &attend);
+            let grads = (loss + y_of.powi_scalar(2).sum()).backward();
             all.extend([&qkv, &kv].map(|leaf| plain(leaf.grad(&grads).unwrap())));
             all.extend(
                 std::iter::once(&q).chain(&bias).map(|leaf| plain(leaf.grad(&grads).unwrap())),

@@ -425,6 +425,14 @@ fn a_row_has_the_same_bits_whatever_the_batch_and_the_threads() {
             plain(<Cpu as Ops>::causal_attention_at(q, kv, bias(), &rows, &attend))
         });
     }
+    for (attend, _) in ways(n_heads) {
+        check_rows("causal_attention_of_at in every way", &sizes, |n| {
+            let rows = places(n, seq_len);
+            let (q, k) = (inner(1, [rows.len(), d]), inner(2, [n, seq_len, d]));
+            let v = inner(3, [n, seq_len, 34]);
+            plain(<Cpu as Ops>::causal_attention_of_at(q, k, v, &rows, &attend))
+        });
+    }
     check_rows("rotary", &sizes, |n| {
         let (rows, rotary) = (QueryRows::all(n, 5), Rotary::new(24, 16, 10_000.0, 5));
         plain(<Cpu as Ops>::rotary(inner(1, [5 * n, 3 * d]), 4, &rows, &rotary))

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::backward::{Grads, backward};
 use super::{Dims, Example, Form, Part, Trace, forward, reversed};
+use crate::QueryRows;
 use crate::kernel::fresh::{Chunk, Fresh};
 use crate::kernel::rows::in_order;
 
@@ -65,11 +66,38 @@ pub(crate) fn backward_all(
     (d_qkv.finish(), sum_of_bias(&d_bias, form))
 }
 
-/// All places, with queries, keys and values by themselves: `[batch, pos, d]`, and of their own width
-/// the values.
+/// Where the queries of a batch stand.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// The pos of every query.
+    query_pos: Vec<u32>,
+    /// The queries of every example.
+    ranges: Vec<Range<usize>>,
+}
+
+impl Places {
+    /// Every place of `batch` examples.
+    pub(crate) fn all(batch: usize, seq_len: usize) -> Self {
+        Self {
+            query_pos: (0..batch).flat_map(|_| 0..seq_len as u32).collect(),
+            ranges: (0..batch).map(|idx| idx * seq_len..(idx + 1) * seq_len).collect(),
+        }
+    }
+
+    /// These places of `batch` examples.
+    #[track_caller]
+    pub(crate) fn of(rows: &QueryRows, batch: usize) -> Self {
+        let query_pos = rows.places().map(|(_, pos)| pos).collect();
+        Self { query_pos, ranges: rows.by_example(batch) }
+    }
+}
+
+/// Queries, keys and values by themselves: `q: [queries, d]`, `k: [batch, pos, d]`, and of their own
+/// width the values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Apart<'a> {
     pub(crate) qkv: [&'a [f32]; 3],
+    pub(crate) places: &'a Places,
     pub(crate) form: Form<'a>,
 }
 
@@ -80,30 +108,36 @@ impl<'a> Apart<'a> {
         [dims.d(), dims.d(), dims.d_values()]
     }
 
-    fn n_examples(&self) -> usize {
-        self.qkv[0].len() / (self.form.dims.seq_len * self.form.dims.d()).max(1)
-    }
-
-    fn example(&self, idx: usize, all_pos: &'a [u32]) -> Example<'a> {
-        let part = |data: &'a [f32], stride: usize| {
-            let n = self.form.dims.seq_len * stride;
-            Part { data: &data[idx * n..][..n], stride, offset: 0 }
+    fn example(&self, idx: usize) -> Example<'a> {
+        let (range, seq_len) = (self.places.ranges[idx].clone(), self.form.dims.seq_len);
+        let part = |data: &'a [f32], stride: usize, rows: Range<usize>| Part {
+            data: &data[rows.start * stride..rows.end * stride],
+            stride,
+            offset: 0,
         };
         let ([q, k, v], [d, _, d_values]) = (self.qkv, self.widths());
-        let (q, k, v) = (part(q, d), part(k, d), part(v, d_values));
-        Example { idx, q, k, v, query_pos: all_pos, form: self.form }
+        let keys = idx * seq_len..(idx + 1) * seq_len;
+        Example {
+            idx,
+            q: part(q, d, range.clone()),
+            k: part(k, d, keys.clone()),
+            v: part(v, d_values, keys),
+            query_pos: &self.places.query_pos[range],
+            form: self.form,
+        }
     }
 
-    /// `y: [batch, pos, width]`; `lse: [batch, head, pos]`.
+    /// `y: [queries, width]`; `lse`, `[head, queries]` of each example behind each other.
     pub(crate) fn forward(&self) -> (Vec<f32>, Vec<f32>) {
-        let (Dims { seq_len, n_heads, .. }, width) = (self.form.dims, self.form.width());
-        let all_pos: Vec<u32> = (0..seq_len as u32).collect();
-        let mut y = Fresh::new(self.n_examples() * seq_len * width);
-        let mut lse = vec![0.0; self.n_examples() * seq_len * n_heads];
-        y.par_chunks_mut(seq_len * width)
-            .zip(lse.par_chunks_mut((seq_len * n_heads).max(1)))
-            .enumerate()
-            .for_each(|(idx, (y, lse))| forward(self.example(idx, &all_pos), y, Some(lse)));
+        let (width, n_heads) = (self.form.width(), self.form.dims.n_heads);
+        let Places { query_pos, ranges } = self.places;
+        let mut y = Fresh::new(query_pos.len() * width);
+        let mut lse = vec![0.0; query_pos.len() * n_heads];
+        let y_examples = y.cut(ranges.iter().map(|range| range.len() * width));
+        let tasks: Vec<_> = y_examples.zip(cut(&mut lse, ranges, n_heads)).enumerate().collect();
+        tasks.into_par_iter().for_each(|(idx, (y, lse))| {
+            forward(self.example(idx), y.cleared(), Some(lse));
+        });
         (y.finish(), lse)
     }
 
@@ -115,27 +149,34 @@ impl<'a> Apart<'a> {
         wanted: [bool; 3],
     ) -> [Option<Vec<f32>>; 3] {
         let (Dims { seq_len, n_heads, .. }, width) = (self.form.dims, self.form.width());
-        let all_pos: Vec<u32> = (0..seq_len as u32).collect();
+        let (ranges, [d, _, d_values]) = (&self.places.ranges, self.widths());
         let mut d_qkv = [0, 1, 2].map(|i| wanted[i].then(|| Fresh::new(self.qkv[i].len())));
         // The gradients of an example, where they are wanted.
-        let mut widths = self.widths().into_iter();
-        let mut rest = d_qkv.each_mut().map(|part| {
-            let n = seq_len * widths.next().unwrap_or(0);
-            part.as_mut().map(|part| part.chunks_mut(n))
-        });
-        let tasks: Vec<[Option<Chunk<'_>>; 3]> = (0..self.n_examples())
-            .map(|_| rest.each_mut().map(|part| part.as_mut().and_then(Iterator::next)))
-            .collect();
-        drop(rest);
+        let [d_q, d_k, d_v] = d_qkv.each_mut().map(Option::as_mut);
+        let mut d_q = d_q.map(|d_q| d_q.cut(ranges.iter().map(|range| range.len() * d)));
+        let mut d_k = d_k.map(|d_k| d_k.cut(ranges.iter().map(|_| seq_len * d)));
+        let mut d_v = d_v.map(|d_v| d_v.cut(ranges.iter().map(|_| seq_len * d_values)));
+        let tasks: Vec<[Option<Chunk<'_>>; 3]> =
+            (0..ranges.len()).map(|_| [next(&mut d_q), next(&mut d_k), next(&mut d_v)]).collect();
+        drop((d_q, d_k, d_v));
         tasks.into_par_iter().enumerate().for_each(|(idx, grads)| {
-            let rows = idx * seq_len * width..(idx + 1) * seq_len * width;
-            let lse = &trace.lse[idx * n_heads * seq_len..][..n_heads * seq_len];
+            let range = ranges[idx].clone();
+            let rows = range.start * width..range.end * width;
+            let lse = &trace.lse[range.start * n_heads..range.end * n_heads];
             let trace = Trace { y: &trace.y[rows.clone()], lse };
             let grads = Grads::Apart(grads.map(|grad| grad.map(Chunk::cleared)));
-            backward(self.example(idx, &all_pos), trace, &d_y[rows], grads);
+            if range.is_empty() {
+                return;
+            }
+            backward(self.example(idx), trace, &d_y[rows], grads);
         });
         d_qkv.map(|part| part.map(Fresh::finish))
     }
+}
+
+/// The next of some chunks, if there are any.
+fn next<'a>(chunks: &mut Option<impl Iterator<Item = Chunk<'a>>>) -> Option<Chunk<'a>> {
+    chunks.as_mut().and_then(Iterator::next)
 }
 
 /// Chosen queries: `q: [queries, d]`, `kv: [batch, pos, 2 d]`.
@@ -143,24 +184,21 @@ impl<'a> Apart<'a> {
 pub(crate) struct Chosen<'a> {
     pub(crate) q: &'a [f32],
     pub(crate) kv: &'a [f32],
-    /// The pos of every query.
-    pub(crate) query_pos: &'a [u32],
-    /// The queries of every example.
-    pub(crate) ranges: &'a [Range<usize>],
+    pub(crate) places: &'a Places,
     pub(crate) form: Form<'a>,
 }
 
 impl Chosen<'_> {
     fn example(&self, idx: usize) -> Example<'_> {
         let (d, seq_len) = (self.form.dims.d(), self.form.dims.seq_len);
-        let range = self.ranges[idx].clone();
+        let range = self.places.ranges[idx].clone();
         let data = &self.kv[idx * seq_len * 2 * d..][..seq_len * 2 * d];
         Example {
             idx,
             q: Part { data: &self.q[range.start * d..range.end * d], stride: d, offset: 0 },
             k: Part { data, stride: 2 * d, offset: 0 },
             v: Part { data, stride: 2 * d, offset: d },
-            query_pos: &self.query_pos[range],
+            query_pos: &self.places.query_pos[range],
             form: self.form,
         }
     }
@@ -168,13 +206,13 @@ impl Chosen<'_> {
     /// `y: [queries, width]`; `lse`, `[head, queries]` of each example behind each other.
     pub(crate) fn forward(&self) -> (Vec<f32>, Vec<f32>) {
         let (width, n_heads) = (self.form.width(), self.form.dims.n_heads);
-        let mut y = vec![0.0; self.query_pos.len() * width];
-        let mut lse = vec![0.0; self.query_pos.len() * n_heads];
-        let tasks: Vec<_> = cut(&mut y, self.ranges, width)
+        let mut y = vec![0.0; self.places.query_pos.len() * width];
+        let mut lse = vec![0.0; self.places.query_pos.len() * n_heads];
+        let tasks: Vec<_> = cut(&mut y, &self.places.ranges, width)
             .into_iter()
-            .zip(cut(&mut lse, self.ranges, n_heads))
+            .zip(cut(&mut lse, &self.places.ranges, n_heads))
             .enumerate()
-            .filter(|(idx, _)| !self.ranges[*idx].is_empty())
+            .filter(|(idx, _)| !self.places.ranges[*idx].is_empty())
             .collect();
         tasks.into_par_iter().for_each(|(idx, (y, lse))| forward(self.example(idx), y, Some(lse)));
         (y, lse)
@@ -189,14 +227,14 @@ impl Chosen<'_> {
         let (d, Dims { seq_len, n_heads, .. }) = (self.form.dims.d(), self.form.dims);
         let mut d_q = vec![0.0; self.q.len()];
         let mut d_kv = vec![0.0; self.kv.len()];
-        let tasks: Vec<_> = cut(&mut d_q, self.ranges, d)
+        let tasks: Vec<_> = cut(&mut d_q, &self.places.ranges, d)
             .into_iter()
             .zip(d_kv.chunks_mut((seq_len * 2 * d).max(1)))
             .enumerate()
-            .filter(|(idx, _)| !self.ranges[*idx].is_empty())
+            .filter(|(idx, _)| !self.places.ranges[*idx].is_empty())
             .collect();
         let task = |(idx, (d_q, d_kv)): (usize, (_, _))| {
-            let range = self.ranges[idx].clone();
+            let range = self.places.ranges[idx].clone();
             let grads = Grads::Chosen { q: d_q, kv: d_kv };
             let lse = &trace.lse[range.start * n_heads..range.end * n_heads];
             let rows = range.start * self.form.width()..range.end * self.form.width();

@@ -26,7 +26,7 @@ use super::packed::{PANEL, Packed};
 use crate::{Attend, Dropout};
 use row::Row;
 
-pub(crate) use batch::{Apart, Chosen, backward_all, forward_all};
+pub(crate) use batch::{Apart, Chosen, Places, backward_all, forward_all};
 
 /// Query rows that are computed together.
 const STRIP: usize = 64;

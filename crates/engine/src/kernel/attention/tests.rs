@@ -2,6 +2,7 @@
 
 use super::row::{Row, RowGrad};
 use super::*;
+use crate::QueryRows;
 use crate::kernel::simd::{Level, at_level};
 use crate::testing::{check_close, check_grad, check_same_bits, numbers};
 
@@ -224,12 +225,13 @@ fn a_chosen_query_has_the_bits_it_has_among_all() {
     // The queries are those of the second example: dropout must know which one it is.
     let q: Vec<f32> = query_pos.iter().flat_map(|&pos| part(150 + pos as usize, 0..d)).collect();
     let kv: Vec<f32> = (0..300).flat_map(|row| part(row, d..3 * d)).collect();
-    let ranges = [0..0, 0..query_pos.len()];
+    let rows = QueryRows::new(150, query_pos.map(|pos| (1, pos)).to_vec());
+    let places = &Places::of(&rows, 2);
     for (attend, bias) in [(plain, None), (all, Some(&bias[..]))] {
         let form = Form::new(dims, &attend, bias);
         let width = form.width();
         let (all, _) = forward_all(&qkv, form, false);
-        let chosen = Chosen { q: &q, kv: &kv, query_pos: &query_pos, ranges: &ranges, form };
+        let chosen = Chosen { q: &q, kv: &kv, places, form };
         let (some, _) = chosen.forward();
         for (i, pos) in query_pos.into_iter().enumerate() {
             let expected = &all[(150 + pos as usize) * width..][..width];
