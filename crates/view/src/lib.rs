@@ -18,6 +18,7 @@ pub mod gallery;
 pub mod glitch;
 pub mod number;
 pub mod plan;
+pub mod published;
 pub mod result;
 pub mod run;
 pub mod runs;

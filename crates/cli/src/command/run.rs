@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use mnemoscope_lab::plan::{Claim, Measure, Plan, Study, Verdict as Judged};
-use mnemoscope_lab::run::{Labels, Outcome, RunOptions, run_plan};
+use mnemoscope_lab::plan::{About, Claim, Measure, Plan, Study, Verdict as Judged};
+use mnemoscope_lab::probe::Probed;
+use mnemoscope_lab::run::{Labels, Outcome, PROBE, RunOptions, run_plan};
 use mnemoscope_store::Store;
 use mnemoscope_view::number;
+use mnemoscope_view::published::{Curve, Pair, tables};
 use mnemoscope_view::result::{RunResult, SetResult};
 use mnemoscope_view::study::{StudyRun, Verdict, page};
 use serde_json::{Value, json};
@@ -37,6 +39,8 @@ pub(crate) struct Executed {
     /// Results as they are stored, in the order of the plans.
     stored: Vec<Value>,
     runs: Vec<StudyRun>,
+    /// What was probed of each run, step by step.
+    probed: Vec<Vec<Probed>>,
     /// Runs that did not come to their end.
     failures: Vec<(String, Failure)>,
 }
@@ -50,11 +54,54 @@ impl Executed {
 
     fn judged(&self) -> Vec<(&Claim, Vec<f64>, Judged)> {
         let judge = |claim| {
-            let measured = measured(claim, &self.runs);
+            let measured = self.measured(claim);
             let verdict = Claim::judge(claim, &measured);
             (claim, measured, verdict)
         };
         self.study.claims.iter().map(judge).collect()
+    }
+
+    /// The number that a claim is about, for each run of its arm.
+    fn measured(&self, claim: &Claim) -> Vec<f64> {
+        match &claim.about {
+            About::Set { set, measure } => {
+                let of_arm = self.runs.iter().filter(|run| run.arm == claim.arm);
+                let sets = of_arm.filter_map(|run| run.result.eval.get(set));
+                sets.filter_map(|set| number_of(*measure, set)).collect()
+            }
+            About::Probe { probe, iteration } => self.probed(&claim.arm, probe, *iteration),
+        }
+    }
+
+    /// A number that was probed at a published iteration, for each run of an arm.
+    fn probed(&self, arm: &str, probe: &str, iteration: u64) -> Vec<f64> {
+        let of_arm = self.runs.iter().zip(&self.probed).filter(|(run, _)| run.arm == arm);
+        of_arm
+            .filter_map(|(_, points)| {
+                points.iter().find(|point| point.step == iteration + 1)?.number(probe)
+            })
+            .collect()
+    }
+
+    /// The published curves of the study beside what was measured.
+    fn curves(&self) -> Vec<Curve> {
+        let mut curves = Vec::new();
+        for published in &self.study.published {
+            for (probe, numbers) in &published.values {
+                let pair = |(&iteration, &number): (&u64, &f64)| Pair {
+                    iteration,
+                    published: number,
+                    measured: self.probed(&published.arm, probe, iteration),
+                };
+                curves.push(Curve {
+                    arm: published.arm.clone(),
+                    source: published.source.clone(),
+                    probe: probe.clone(),
+                    pairs: published.iterations.iter().zip(numbers).map(pair).collect(),
+                });
+            }
+        }
+        curves
     }
 
     /// How the command ends.
@@ -73,7 +120,7 @@ impl Spoken for Executed {
         let verdict = |(claim, measured, verdict): (&Claim, Vec<f64>, Judged)| Verdict {
             claim: format!("{} ({})", claim.text, claim.source),
             expected: claim.expectation(),
-            measured: measured_words(claim.measure, &measured),
+            measured: measured_words(&claim.about, &measured),
             holds: match verdict {
                 Judged::Held => Some(true),
                 Judged::Failed => Some(false),
@@ -81,7 +128,8 @@ impl Spoken for Executed {
             },
         };
         let verdicts: Vec<Verdict> = self.judged().into_iter().map(verdict).collect();
-        page(&self.study.name, self.study.question.as_deref(), &self.runs, &verdicts)
+        let page = page(&self.study.name, self.study.question.as_deref(), &self.runs, &verdicts);
+        page + &tables(&self.curves())
     }
 
     fn json(&self) -> Value {
@@ -110,6 +158,7 @@ impl Spoken for Executed {
             "question": self.study.question,
             "runs": self.stored,
             "claims": claims,
+            "published": self.curves(),
             "failures": failures,
         })
     }
@@ -153,8 +202,13 @@ pub(crate) fn execute(
         checkpoint_every,
         machine: Machine::look().to_json(),
     };
-    let mut executed =
-        Executed { study, stored: Vec::new(), runs: Vec::new(), failures: Vec::new() };
+    let mut executed = Executed {
+        study,
+        stored: Vec::new(),
+        runs: Vec::new(),
+        probed: Vec::new(),
+        failures: Vec::new(),
+    };
     let plans: Vec<(String, Plan)> =
         executed.study.plans().map(|(arm, plan)| (arm.to_owned(), plan.clone())).collect();
     for (idx, (arm, plan)) in plans.iter().enumerate() {
@@ -204,6 +258,13 @@ impl Executed {
     fn keep(&mut self, arm: &str, store: &Store, stored: Value) -> Result<(), Failure> {
         let result = RunResult::from_json(&stored).map_err(Failure::input)?;
         let path = store.root().join(&result.run).display().to_string();
+        let record = store.find(&result.run)?;
+        let points = record.events().of_kind(PROBE).map(|event| {
+            serde_json::from_value(event.data.clone()).map_err(|problem| {
+                Failure::input(format!("what run {} probed is damaged: {problem}", result.run))
+            })
+        });
+        self.probed.push(points.collect::<Result<_, _>>()?);
         self.stored.push(with_path(stored, &path));
         self.runs.push(StudyRun { arm: arm.to_owned(), result, path });
         Ok(())
@@ -218,13 +279,6 @@ fn with_path(mut stored: Value, path: &str) -> Value {
     stored
 }
 
-/// The number that a claim is about, for each run of its arm.
-fn measured(claim: &Claim, runs: &[StudyRun]) -> Vec<f64> {
-    let of_arm = runs.iter().filter(|run| run.arm == claim.arm);
-    let sets = of_arm.filter_map(|run| run.result.eval.get(&claim.set));
-    sets.filter_map(|set| number_of(claim.measure, set)).collect()
-}
-
 #[expect(clippy::cast_precision_loss, reason = "2^53 errors are out of reach")]
 fn number_of(measure: Measure, set: &SetResult) -> Option<f64> {
     match measure {
@@ -236,13 +290,14 @@ fn number_of(measure: Measure, set: &SetResult) -> Option<f64> {
 }
 
 /// What was measured, run by run: `0, 0, 12`.
-fn measured_words(measure: Measure, measured: &[f64]) -> String {
+fn measured_words(about: &About, measured: &[f64]) -> String {
     if measured.is_empty() {
         return "nothing".to_owned();
     }
-    let word = |value: &f64| match measure {
-        Measure::NErrors => format!("{value}"),
-        Measure::ErrorRate | Measure::IntervalLow | Measure::IntervalHigh => number::rate(*value),
+    let word = |value: &f64| match about {
+        About::Set { measure: Measure::NErrors, .. } => format!("{value}"),
+        About::Set { .. } => number::rate(*value),
+        About::Probe { .. } => format!("{value:.3}"),
     };
     measured.iter().map(word).collect::<Vec<_>>().join(", ")
 }

@@ -1,5 +1,6 @@
 //! What a study claims, in a form that a program can hold against a measurement.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -9,16 +10,14 @@ use serde::{Deserialize, Serialize};
 /// # Example
 ///
 /// ```
-/// use mnemoscope_lab::plan::{Claim, Comparison, Measure, Runs, Verdict};
+/// use mnemoscope_lab::plan::{About, Claim, Comparison, Expected, Measure, Runs, Verdict};
 ///
 /// let claim = Claim {
 ///     text: "an LSTM makes no error on sparse strings".to_owned(),
 ///     source: "Liu et al. 2023, R2".to_owned(),
 ///     arm: "lstm".to_owned(),
-///     set: "val_sparse".to_owned(),
-///     measure: Measure::NErrors,
-///     comparison: Comparison::Equal,
-///     bound: 0.0,
+///     about: About::Set { set: "val_sparse".to_owned(), measure: Measure::NErrors },
+///     expected: Expected::Compared { op: Comparison::Equal, bound: 0.0 },
 ///     runs: Runs::Each,
 /// };
 /// assert_eq!(claim.expectation(), "n_errors == 0 in each run of lstm on val_sparse");
@@ -28,7 +27,6 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(claim.judge(&[]), Verdict::Unmeasured);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Claim {
     /// The claim in words.
     pub text: String,
@@ -36,17 +34,66 @@ pub struct Claim {
     pub source: String,
     /// The arm it is about.
     pub arm: String,
-    /// The evaluation set it is about.
-    pub set: String,
     /// What is measured.
-    pub measure: Measure,
-    /// How it stands to the bound.
-    #[serde(rename = "op")]
-    pub comparison: Comparison,
-    /// The bound.
-    pub bound: f64,
+    #[serde(flatten)]
+    pub about: About,
+    /// What is expected of it.
+    #[serde(flatten)]
+    pub expected: Expected,
     /// Of how many of the arm's runs it is claimed.
     pub runs: Runs,
+}
+
+/// What a claim is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum About {
+    /// A number of the final evaluation.
+    Set {
+        /// The evaluation set.
+        set: String,
+        /// Which of its numbers.
+        measure: Measure,
+    },
+    /// A number that was probed during training.
+    Probe {
+        /// Its path, such as `memory.w_o2`: see [`Probed::number`](crate::probe::Probed::number).
+        probe: String,
+        /// The published iteration, from 0: what is probed of step `iteration + 1`.
+        iteration: u64,
+    },
+}
+
+/// What a claim expects of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Expected {
+    /// To stand so to a bound.
+    Compared {
+        /// How.
+        op: Comparison,
+        /// The bound.
+        bound: f64,
+    },
+    /// To lie between two numbers, or to be one of them.
+    Within {
+        /// The lowest and the highest.
+        within: [f64; 2],
+    },
+}
+
+/// Numbers that were published of a run, to be shown beside what is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// The arm that repeats the run.
+    pub arm: String,
+    /// Where they were published, and how they were read off.
+    pub source: String,
+    /// The published iterations, from 0.
+    pub iterations: Vec<u64>,
+    /// By the path of the probe, one number an iteration.
+    pub values: BTreeMap<String, Vec<f64>>,
 }
 
 /// A number of an evaluation, by its name in the result.
@@ -109,7 +156,7 @@ impl Claim {
     /// Whether the numbers, one for each run of the arm, are as claimed.
     #[must_use]
     pub fn judge(&self, measured: &[f64]) -> Verdict {
-        let as_claimed = |&number: &f64| self.comparison.holds(number, self.bound);
+        let as_claimed = |&number: &f64| self.expected.holds(number);
         let held = match self.runs {
             _ if measured.is_empty() => return Verdict::Unmeasured,
             Runs::Each => measured.iter().all(as_claimed),
@@ -121,12 +168,39 @@ impl Claim {
     /// What the claim expects, in one short line.
     #[must_use]
     pub fn expectation(&self) -> String {
-        let Self { arm, set, measure, comparison, bound, runs, .. } = self;
+        let Self { arm, about, expected, runs, .. } = self;
         let runs = match runs {
             Runs::Each => "each run",
             Runs::Any => "at least one run",
         };
-        format!("{measure} {comparison} {bound} in {runs} of {arm} on {set}")
+        match about {
+            About::Set { set, measure } => {
+                format!("{measure} {expected} in {runs} of {arm} on {set}")
+            }
+            About::Probe { probe, iteration } => {
+                format!("{probe} {expected} at iteration {iteration} in {runs} of {arm}")
+            }
+        }
+    }
+}
+
+impl Expected {
+    /// Whether a number is as expected; one that is not finite never is.
+    #[must_use]
+    pub fn holds(self, number: f64) -> bool {
+        match self {
+            Self::Compared { op, bound } => op.holds(number, bound),
+            Self::Within { within: [low, high] } => (low..=high).contains(&number),
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Compared { op, bound } => write!(f, "{op} {bound}"),
+            Self::Within { within: [low, high] } => write!(f, "in [{low}, {high}]"),
+        }
     }
 }
 
@@ -221,10 +295,8 @@ mod tests {
             text: "errors occur".to_owned(),
             source: "a test".to_owned(),
             arm: "transformer".to_owned(),
-            set: "val".to_owned(),
-            measure: Measure::NErrors,
-            comparison: Comparison::More,
-            bound: 0.0,
+            about: About::Set { set: "val".to_owned(), measure: Measure::NErrors },
+            expected: Expected::Compared { op: Comparison::More, bound: 0.0 },
             runs,
         };
         assert_eq!(claim(Runs::Any).judge(&[0.0, 7.0]), Verdict::Held);

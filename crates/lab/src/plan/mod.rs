@@ -45,7 +45,7 @@ mod tests;
 mod tree;
 mod types;
 
-pub use claim::{Claim, Comparison, Measure, Runs, Verdict};
+pub use claim::{About, Claim, Comparison, Expected, Measure, Published, Runs, Verdict};
 pub(crate) use complaint::Complaints;
 pub use complaint::{Complaint, Place};
 pub use estimate::Estimate;

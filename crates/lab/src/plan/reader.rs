@@ -313,6 +313,33 @@ impl<'t, 'n> Section<'t, 'n> {
         texts
     }
 
+    /// A list of finite numbers, if it was written.
+    pub(crate) fn reals(&mut self, key: &'static str) -> Option<Vec<f64>> {
+        self.know(key);
+        self.reals_of_any_name(key)
+    }
+
+    /// A list of finite numbers under a key that the author of the spec named.
+    pub(crate) fn reals_of_any_name(&mut self, key: &str) -> Option<Vec<f64>> {
+        let (key, entry) = self.table.get_key_value(key)?;
+        self.accept(key);
+        let number = |node: &Node| match node.value {
+            Value::Real(number) => Some(number).filter(|number| number.is_finite()),
+            Value::Whole(number) => Some(number as f64),
+            _ => None,
+        };
+        let numbers = match &entry.node.value {
+            Value::List(nodes) => nodes.iter().map(number).collect(),
+            _ => None,
+        };
+        if numbers.is_none() {
+            self.notes.failed.borrow_mut().insert(self.path_of(key));
+            let message = format!("found {}; allowed: a list of numbers", entry.node.value);
+            self.complain(Fault::Value, key, message);
+        }
+        numbers
+    }
+
     /// One of a closed set of words.
     pub(crate) fn choice<T: Copy>(
         &mut self,

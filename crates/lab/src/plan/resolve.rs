@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::claim::{Claim, Comparison, Measure, Runs};
+use super::claim::About;
 use super::complaint::{Complaints, Fault, Place};
-use super::reader::{Allowed, Notes, Section};
-use super::section::{PlanRead, TOP, read_plan};
+use super::reader::{Notes, Section};
+use super::section::{
+    ClaimRead, PlanRead, PublishedRead, TOP, read_claim, read_plan, read_published,
+};
 use super::study::{Arm, Study};
 use super::sweep::{self, Axis, Point};
 use super::tree::{self, Table, Value};
@@ -89,7 +91,8 @@ pub(super) fn vocabulary() -> &'static BTreeSet<String> {
     /// One spec of each kind; together they are asked for every key there is.
     const KINDS: [&str; 4] = [
         "task = { name = 'mixture', parts = [{}] }\n\
-         arm = [{ name = 'a' }]\nclaim = [{ text = 'a' }]\nsweep.seed = { count = 1 }",
+         arm = [{ name = 'a' }]\nclaim = [{ text = 'a' }]\npublished = [{ values = {} }]\n\
+         sweep.seed = { count = 1 }",
         "model.name = 'lstm'\ntrain.optimizer = 'sgd'",
         "task.name = 'bigram'",
         "model.name = 'associative'",
@@ -120,6 +123,7 @@ struct Parts {
     axes: Vec<Axis>,
     sweep_place: Place,
     claims: Vec<ClaimRead>,
+    published: Vec<PublishedRead>,
     /// What `--set` says, for all arms and for one.
     set: Table,
     set_by_arm: BTreeMap<String, Table>,
@@ -130,14 +134,6 @@ struct Grown {
     memory_bytes: Option<u64>,
     arms: Vec<Arm>,
     sets_named: BTreeSet<String>,
-}
-
-/// A claim, with the places where its names stand.
-struct ClaimRead {
-    claim: Claim,
-    path: String,
-    arm_place: Place,
-    set_place: Place,
 }
 
 impl Parts {
@@ -155,7 +151,16 @@ impl Parts {
         let arms = top.tables("arm").unwrap_or_default();
         let arms: Vec<_> = arms.into_iter().filter_map(|arm| read_arm(arm, notes)).collect();
         let claims = top.tables("claim").unwrap_or_default();
-        let claims = claims.into_iter().filter_map(|claim| read_claim(claim, &arms)).collect();
+        let only_arm = match &arms[..] {
+            [(name, ..)] => Some(name.as_str()),
+            _ => None,
+        };
+        let claims = claims.into_iter().filter_map(|claim| read_claim(claim, only_arm)).collect();
+        let published = top.tables("published").unwrap_or_default();
+        let published = published
+            .into_iter()
+            .filter_map(|published| read_published(published, only_arm))
+            .collect();
         let sweep = top.table("sweep");
         let sweep_place = sweep.place();
         let mut axes = sweep::read_axes(sweep.values(), notes);
@@ -169,8 +174,18 @@ impl Parts {
         for key in TOP {
             spec.remove(key);
         }
-        let parts =
-            Self { question, name, base: spec, arms, axes, sweep_place, claims, set, set_by_arm };
+        let parts = Self {
+            question,
+            name,
+            base: spec,
+            arms,
+            axes,
+            sweep_place,
+            claims,
+            published,
+            set,
+            set_by_arm,
+        };
         parts.note_unknown_arms(notes);
         parts
     }
@@ -211,6 +226,7 @@ impl Parts {
             name: self.name.unwrap_or_else(|| name_of(path)),
             arms,
             claims: self.claims.into_iter().map(|read| read.claim).collect(),
+            published: self.published.into_iter().map(|read| read.published).collect(),
         }
     }
 
@@ -266,15 +282,36 @@ impl Parts {
     fn note_misplaced_claims(&self, arms: &[Arm], sets: &BTreeSet<String>, notes: &Notes<'_>) {
         // A value decided by `--set` may have taken the arm away; the claim is then unmeasured.
         let arms_may_be_missing = !self.set.is_empty();
-        for ClaimRead { claim, path, arm_place, set_place } in &self.claims {
+        let unnamed = |arm: &str| {
             let names = || arms.iter().map(|arm| arm.name.as_str());
-            if !arms_may_be_missing && names().all(|name| name != claim.arm) {
-                let message = unknown_name("arm", &claim.arm, names());
-                notes.complain(Fault::Together, &format!("{path}.arm"), *arm_place, message);
+            let misplaced = !arms_may_be_missing && names().all(|name| name != arm);
+            misplaced.then(|| unknown_name("arm", arm, names()))
+        };
+        let together = |path: String, place, message| {
+            notes.complain(Fault::Together, &path, place, message);
+        };
+        for PublishedRead { published, path, arm_place } in &self.published {
+            if let Some(message) = unnamed(&published.arm) {
+                together(format!("{path}.arm"), *arm_place, message);
             }
-            if !sets.contains(&claim.set) {
-                let message = unknown_name("set", &claim.set, sets.iter().map(String::as_str));
-                notes.complain(Fault::Together, &format!("{path}.set"), *set_place, message);
+        }
+        for ClaimRead { claim, path, arm_place, about_place } in &self.claims {
+            if let Some(message) = unnamed(&claim.arm) {
+                together(format!("{path}.arm"), *arm_place, message);
+            }
+            match &claim.about {
+                About::Set { set, .. } if !sets.contains(set) => {
+                    let message = unknown_name("set", set, sets.iter().map(String::as_str));
+                    together(format!("{path}.set"), *about_place, message);
+                }
+                About::Probe { .. } => {
+                    let of_arm = arms.iter().filter(|arm| arm.name == claim.arm);
+                    if of_arm.flat_map(|arm| &arm.plans).any(|plan| plan.probe.is_none()) {
+                        let message = "nothing is probed of this arm; write [probe]".to_owned();
+                        together(format!("{path}.probe"), *about_place, message);
+                    }
+                }
+                About::Set { .. } => {}
             }
         }
     }
@@ -311,9 +348,9 @@ fn read_sets(sets: &[String], notes: &Notes<'_>) -> (Table, BTreeMap<String, Tab
                 }
             }
         }
-        if set.remove("claim").is_some() {
+        for key in ["claim", "published"].into_iter().filter(|key| set.remove(*key).is_some()) {
             let message = "claims stand in the spec; they cannot be set".to_owned();
-            notes.complain(Fault::Key, "claim", Place::Set, message);
+            notes.complain(Fault::Key, key, Place::Set, message);
         }
         tree::join(&mut all, &set);
     }
@@ -337,56 +374,6 @@ fn read_arm(mut arm: Section<'_, '_>, notes: &Notes<'_>) -> Option<(String, Plac
         }
     }
     Some((name?, place, over))
-}
-
-/// Reads one claim; `None` if a part without which it says nothing is missing.
-fn read_claim(mut section: Section<'_, '_>, arms: &[(String, Place, Table)]) -> Option<ClaimRead> {
-    let text = required(&mut section, "text", "the claim in words");
-    let source = required(&mut section, "source", "who claims it, and where");
-    let only_arm = match arms {
-        [(name, ..)] => Some(name.clone()),
-        _ => None,
-    };
-    let arm = match only_arm {
-        Some(name) if !section.has("arm") => {
-            section.know("arm");
-            Some(name)
-        }
-        _ => required(&mut section, "arm", "the name of an arm"),
-    };
-    let set = required(&mut section, "set", "the name of an evaluation set, such as val_sparse");
-    let measure = section.choice("measure", Measure::ALL, Measure::NErrors);
-    let comparison = section.choice("op", Comparison::ALL, Comparison::Equal);
-    let bound = match measure {
-        Measure::NErrors => section.real("bound", 0.0, Allowed::COUNT),
-        Measure::ErrorRate | Measure::IntervalLow | Measure::IntervalHigh => {
-            section.real("bound", 0.0, Allowed::SHARE)
-        }
-    };
-    for key in ["measure", "op", "bound"] {
-        if !section.has(key) {
-            let message = "missing; a claim says measure, op and bound, such as \
-                           `measure = \"n_errors\"`, `op = \"==\"`, `bound = 0`";
-            section.complain(Fault::Value, key, message.to_owned());
-        }
-    }
-    let runs = section.choice("runs", Runs::ALL, Runs::Each);
-    let (arm_place, set_place) = (section.place_of("arm"), section.place_of("set"));
-    let path = section.path().to_owned();
-    section.finish();
-    let (text, source, arm, set) = (text?, source?, arm?, set?);
-    let claim = Claim { text, source, arm, set, measure, comparison, bound, runs };
-    Some(ClaimRead { claim, path, arm_place, set_place })
-}
-
-/// Words without which a claim says nothing.
-fn required(section: &mut Section<'_, '_>, key: &'static str, what: &str) -> Option<String> {
-    if !section.has(key) {
-        section.know(key);
-        section.complain(Fault::Value, key, format!("missing; say {what}"));
-        return None;
-    }
-    section.text(key).map(str::to_owned)
 }
 
 /// What to say about a name that nothing has.

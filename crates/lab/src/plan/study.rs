@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Claim, Plan};
+use super::{Claim, Plan, Published};
 
 /// Everything one spec resolves to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -15,6 +15,8 @@ pub struct Study {
     pub arms: Vec<Arm>,
     /// What is claimed, in the order of the spec.
     pub claims: Vec<Claim>,
+    /// Published curves, in the order of the spec.
+    pub published: Vec<Published>,
 }
 
 /// Plans that differ only in seeds.

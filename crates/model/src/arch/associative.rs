@@ -227,6 +227,7 @@ impl<B: Ops> Associative<B> {
         let keys = from_rows(attn.k.apply(to_rows(resid.clone())), n_pos);
         site.read("attn.k.hook_out", || heads(keys.clone()));
         let asked = select_rows(resid.clone(), queries);
+        let everywhere = asked.dims()[0] == resid.dims()[0] * n_pos;
         let scores = || {
             let query = asked.clone().unsqueeze_dim(1);
             scores_at(query, heads(keys.clone()), queries, self.score_factor())
@@ -237,8 +238,16 @@ impl<B: Ops> Associative<B> {
             if let Some(pattern) = &pattern {
                 return mix_at(pattern.clone(), heads(values), queries);
             }
-            let (q, k, attend) = (resid.clone(), keys.clone(), self.attend());
-            select_rows(<B as Ops>::causal_attention_of(q, k, values, &attend), queries)
+            let (keys, attend) = (keys.clone(), self.attend());
+            if everywhere {
+                return to_rows(<B as Ops>::causal_attention_of(
+                    resid.clone(),
+                    keys,
+                    values,
+                    &attend,
+                ));
+            }
+            <B as Ops>::causal_attention_of_at(asked.clone(), keys, values, queries, &attend)
         };
         let replaced = INSIDE.iter().any(|point| site.replaces(point));
         if replaced || INSIDE.iter().any(|point| site.wants(point)) {
@@ -247,7 +256,7 @@ impl<B: Ops> Associative<B> {
                 return self.unembed.apply(out);
             }
         }
-        self.answer(asked, mix)
+        self.answer(asked.clone(), mix)
     }
 
     /// Logits of the asked rows, by the shortest way: `[n_queries, d_vocab]`

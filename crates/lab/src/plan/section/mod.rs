@@ -3,6 +3,7 @@
 //! The defaults are those of Liu et al. 2023, arXiv:2306.00946, appendix B.2.
 
 mod bigram;
+mod claim;
 mod eval;
 mod freeze;
 mod model;
@@ -10,6 +11,8 @@ mod task;
 mod train;
 
 use std::collections::BTreeSet;
+
+pub(super) use claim::{ClaimRead, PublishedRead, read_claim, read_published};
 
 use super::check::Problem;
 use super::complaint::{Fault, Place};
@@ -20,7 +23,7 @@ use super::types::{Plan, Seeds};
 use crate::probe::ProbePlan;
 
 /// What stands at the top of a spec and is not part of a plan.
-pub(crate) const TOP: [&str; 5] = ["question", "name", "arm", "sweep", "claim"];
+pub(crate) const TOP: [&str; 6] = ["question", "name", "arm", "sweep", "claim", "published"];
 
 /// A plan as a spec describes it, and the names of its evaluation sets.
 #[derive(Debug)]
