@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{demo, doctor, eval, gallery, generate, plan, replay, run, runs, show, spec};
+use crate::command::{
+    demo, doctor, eval, gallery, generate, plan, replay, reproduce, run, runs, show, spec,
+};
 
 /// The end of the long help.
 const AFTER: &str = "\
@@ -67,6 +69,8 @@ pub(crate) enum Verb {
     Plan(plan::Flags),
     /// Train and measure one plan, or all plans of a study
     Run(run::Flags),
+    /// Run every study of a paper, published numbers beside measured ones
+    Reproduce(reproduce::Flags),
     /// Measure a finished run again, or on fresh examples
     Eval(eval::Flags),
     /// Show a glitch again: same logits to the bit, and its attention

@@ -10,7 +10,17 @@ use door::Door;
 fn the_help_of_every_verb_fits_and_stays_as_it_is() {
     let door = Door::new();
     let verbs = [
-        "demo", "gallery", "generate", "spec", "plan", "run", "eval", "replay", "runs", "show",
+        "demo",
+        "gallery",
+        "generate",
+        "spec",
+        "plan",
+        "run",
+        "reproduce",
+        "eval",
+        "replay",
+        "runs",
+        "show",
         "doctor",
     ];
     let mut pages =

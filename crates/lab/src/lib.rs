@@ -9,6 +9,7 @@ pub mod clock;
 mod error;
 pub mod eval;
 pub mod event;
+pub mod pace;
 pub mod plan;
 pub mod probe;
 pub mod replay;

@@ -9,7 +9,7 @@ use crate::text;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pair {
     /// The published iteration, from 0.
-    pub iteration: u64,
+    pub at: u64,
     /// What was published.
     pub published: f64,
     /// What each run measured there; empty if none was probed there.
@@ -57,9 +57,9 @@ impl Pair {
 ///     arm: "keys-frozen".into(),
 ///     source: "Fig. 3".into(),
 ///     probe: "memory.w_o2".into(),
-///     pairs: vec![Pair { iteration: 50, published: 0.415, measured: vec![0.4, 0.5, 0.45] }],
+///     pairs: vec![Pair { at: 50, published: 0.415, measured: vec![0.4, 0.5, 0.45] }],
 /// };
-/// assert!(tables(&[curve]).contains("0.415      0.450  [0.400, 0.500]"));
+/// assert!(tables(&[curve]).contains("0.415     0.450  [0.400, 0.500]"));
 /// ```
 #[must_use]
 pub fn tables(curves: &[Curve]) -> String {
@@ -87,7 +87,7 @@ pub fn tables(curves: &[Curve]) -> String {
                 ],
                 None => ["-".to_owned(), "not probed".to_owned(), "-".to_owned()],
             };
-            table.row([pair.iteration.to_string(), number(pair.published), median, range, apart]);
+            table.row([pair.at.to_string(), number(pair.published), median, range, apart]);
         }
         page += &table.to_string();
     }
@@ -100,8 +100,7 @@ mod tests {
 
     #[test]
     fn the_spread_of_runs_is_lowest_median_highest() {
-        let pair =
-            |measured: &[f64]| Pair { iteration: 0, published: 0.0, measured: measured.to_vec() };
+        let pair = |measured: &[f64]| Pair { at: 0, published: 0.0, measured: measured.to_vec() };
         assert_eq!(pair(&[]).spread(), None);
         assert_eq!(pair(&[0.5]).spread(), Some([0.5, 0.5, 0.5]));
         assert_eq!(pair(&[3.0, 1.0, 2.0]).spread(), Some([1.0, 2.0, 3.0]));
@@ -110,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_was_not_probed_is_said() {
-        let pairs = vec![Pair { iteration: 7, published: 0.25, measured: vec![] }];
+        let pairs = vec![Pair { at: 7, published: 0.25, measured: vec![] }];
         let curve = Curve { arm: "a".into(), source: "b".into(), probe: "c".into(), pairs };
         let page = tables(&[curve]);
         assert!(page.contains("not probed") && page.contains("0 runs"), "{page}");

@@ -8,6 +8,7 @@ pub(crate) mod gallery;
 pub(crate) mod generate;
 pub(crate) mod plan;
 pub(crate) mod replay;
+pub(crate) mod reproduce;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod show;
@@ -27,6 +28,7 @@ pub(crate) fn dispatch(verb: &Verb, session: &mut Session) -> Result<Exit, Failu
         Verb::Spec(flags) => spec::run(flags, session),
         Verb::Plan(flags) => plan::run(flags, session),
         Verb::Run(flags) => run::run(flags, session),
+        Verb::Reproduce(flags) => reproduce::run(flags, session),
         Verb::Eval(flags) => eval::run(flags, session),
         Verb::Replay(flags) => replay::run(flags, session),
         Verb::Runs(flags) => runs::run(flags, session),

@@ -52,6 +52,26 @@ impl Executed {
         self.study.plans().nth(1).is_some() || question.is_some() || !claims.is_empty()
     }
 
+    /// The name of the study.
+    pub(crate) fn name(&self) -> &str {
+        &self.study.name
+    }
+
+    /// Runs that came to their end.
+    pub(crate) fn n_runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// What is to be said of each claim.
+    pub(crate) fn verdicts(&self) -> Vec<Judged> {
+        self.judged().into_iter().map(|(_, _, verdict)| verdict).collect()
+    }
+
+    /// The first run that did not come to its end.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.failures.first().map(|(_, failure)| failure)
+    }
+
     fn judged(&self) -> Vec<(&Claim, Vec<f64>, Judged)> {
         let judge = |claim| {
             let measured = self.measured(claim);
@@ -88,10 +108,10 @@ impl Executed {
         let mut curves = Vec::new();
         for published in &self.study.published {
             for (probe, numbers) in &published.values {
-                let pair = |(&iteration, &number): (&u64, &f64)| Pair {
-                    iteration,
+                let pair = |(&at, &number): (&u64, &f64)| Pair {
+                    at,
                     published: number,
-                    measured: self.probed(&published.arm, probe, iteration),
+                    measured: self.probed(&published.arm, probe, at),
                 };
                 curves.push(Curve {
                     arm: published.arm.clone(),

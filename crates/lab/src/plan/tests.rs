@@ -652,9 +652,9 @@ arm = 'lstm'
       study.toml:19:1: claim[1].text: missing; say the claim in words
       study.toml:19:1: claim[1].source: missing; say who claims it, and where
       study.toml:19:1: claim[1].set: missing; say the name of an evaluation set, such as val_sparse
-      study.toml:19:1: claim[1].measure: missing; a claim says measure, op and bound, such as `measure = "n_errors"`, `op = "=="`, `bound = 0`
-      study.toml:19:1: claim[1].op: missing; a claim says measure, op and bound, such as `measure = "n_errors"`, `op = "=="`, `bound = 0`
-      study.toml:19:1: claim[1].bound: missing; a claim says measure, op and bound, such as `measure = "n_errors"`, `op = "=="`, `bound = 0`
+      study.toml:19:1: claim[1].measure: missing; a claim about a set says measure, op and bound, such as `measure = "n_errors"`, `op = "=="`, `bound = 0`
+      study.toml:19:1: claim[1].op: missing; a claim says op and bound, such as `op = "=="`, `bound = 0`, or `within = [0.35, 0.55]`
+      study.toml:19:1: claim[1].bound: missing; a claim says op and bound, such as `op = "=="`, `bound = 0`, or `within = [0.35, 0.55]`
       --set arm.lsmt: no arm is called "lsmt"; did you mean "lstm"?
     "#);
 }
