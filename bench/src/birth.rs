@@ -4,8 +4,8 @@
 //! It computes what `Simplified` of `pytorch/worker.py` computes, from the same kind of parameters,
 //! with the algebra that frozen matrices allow and without approximation:
 //!
-//! - what the first layer reads is a token's vector plus a place's, so its keys and values are two
-//!   small tables looked up at once;
+//! - what the first layer reads is a token's vector plus a place's, so its values are two small tables
+//!   looked up at once, and a score is a sum of four out of one table of tokens and places;
 //! - a frozen value matrix and the output matrix behind it are one matrix, and the values of the
 //!   second layer are the residual stream itself;
 //! - the feed-forward is linear, so it and the unembedding are one matrix, and the output matrix of
@@ -46,6 +46,8 @@ pub(crate) struct Simplified {
 struct Frozen {
     embed: Matrix,
     places: Matrix,
+    /// `embed`, and `places` below it.
+    both: Matrix,
     /// `embed` and `places` through the value and output matrices of the first layer.
     embed_out: Matrix,
     places_out: Matrix,
@@ -74,6 +76,7 @@ impl Simplified {
         let frozen = Frozen {
             embed_out: product(embed.clone(), out.clone()),
             places_out: product(places.clone(), out),
+            both: Tensor::cat(vec![embed.clone(), places.clone()], 0),
             embed,
             places,
             v2: linear("v2", D),
@@ -115,17 +118,24 @@ impl Simplified {
 
     /// `[batch * pos, d_vocab]`
     fn logits(&self, tokens: Tensor<CpuAutodiff, 2, Int>) -> Matrix {
-        let Frozen { embed, places, embed_out, places_out, v2, unembed } = &self.frozen;
+        let Frozen { embed, places, both, embed_out, places_out, v2, unembed } = &self.frozen;
         let [k1, k2, o2, ff] = &self.learned;
         let look_up = |table: &Matrix, places: &Matrix| {
             CpuAutodiff::embed_at(table.clone(), places.clone(), 1.0, tokens.clone())
         };
         let attend = Attend::plain(1);
         let x = look_up(embed, places);
-        let keys =
-            look_up(&product(embed.clone(), k1.clone()), &product(places.clone(), k1.clone()));
+        let keys = product(both.clone(), k1.clone());
+        let scores = product(both.clone(), keys.transpose());
         let values = look_up(embed_out, places_out);
-        let mixed = CpuAutodiff::causal_attention_of(x.clone(), keys, values, &attend);
+        let scaled = Attend { temperature: (D as f64).sqrt(), ..attend };
+        let mixed = CpuAutodiff::causal_attention_looked_up(
+            tokens.clone(),
+            scores,
+            D_VOCAB,
+            values,
+            &scaled,
+        );
         let x = CpuAutodiff::add(x, mixed);
         let flat = |x: Tensor<CpuAutodiff, 3>| x.reshape([BATCH * SEQ_LEN, D]);
         let keys = product(flat(x.clone()), k2.clone()).reshape([BATCH, SEQ_LEN, D]);

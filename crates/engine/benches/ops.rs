@@ -251,6 +251,19 @@ fn attention_apart(ladder: &Ladder) {
             false => reference::causal_attention_of(q.clone(), k, q, &attend),
         }
     });
+    // Its first layer: values are frozen, and scores come out of a table.
+    let (d_vocab, table) = (65, leaf(5, [65 + seq_len, 65 + seq_len], 1.0));
+    let (tokens, values) = (ints([n_examples, seq_len], 65), apart[0].clone().detach());
+    let name = format!("causal_attention_looked_up/[{n_examples},{seq_len},1,{d}]");
+    // The values' product alone, and its gradient by the scores.
+    ladder.rungs(&name, Work::Flops(flops / 2.0), 2.0, |fused| {
+        let (tokens, table, values) = (tokens.clone(), table.clone(), values.clone());
+        let attend = &Attend::plain(1);
+        match fused {
+            true => <Ad as Ops>::causal_attention_looked_up(tokens, table, d_vocab, values, attend),
+            false => reference::causal_attention_looked_up(tokens, table, d_vocab, values, attend),
+        }
+    });
     // A quarter of its places, as many as a loss in context asks for.
     let asked =
         (0..n_examples as u32).flat_map(|e| (0..seq_len as u32 / 4).map(move |i| (e, 4 * i)));

@@ -289,6 +289,24 @@ impl<B: Ops> Pull<B, 3> for CausalAttentionOfAt<B> {
 }
 
 #[derive(Clone, Debug)]
+struct CausalAttentionLookedUp<B: Backend> {
+    saved: Saved<B>,
+    tokens: IntPrimitive<B>,
+    d_vocab: usize,
+    attend: Attend,
+}
+
+impl<B: Ops> Pull<B, 2> for CausalAttentionLookedUp<B> {
+    fn pull(self, d_y: Primitive<B>, wanted: [bool; 2]) -> [Option<Primitive<B>>; 2] {
+        let Self { saved, tokens, d_vocab, attend } = self;
+        let (tokens, d_y) = (Tensor::from_primitive(tokens), float(d_y));
+        let (d_scores, d_values) =
+            B::causal_attention_looked_up_backward(saved, tokens, d_vocab, &attend, wanted, d_y);
+        [d_scores.map(raw), d_values.map(raw)]
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Turned<B: Backend> {
     n_turned: usize,
     rows: QueryRows,
@@ -573,6 +591,31 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         untracked {
             let (q, k, v) = (float(q.primitive), float(k.primitive), float(v.primitive));
             raw(B::causal_attention_of_at(q, k, v, rows, attend))
+        })
+    }
+
+    fn causal_attention_looked_up(
+        tokens: Tensor<Self, 2, Int>,
+        scores: Tensor<Self, 2>,
+        d_vocab: usize,
+        values: Tensor<Self, 3>,
+        attend: &Attend,
+    ) -> Tensor<Self, 3> {
+        if !B::FUSED {
+            return reference::causal_attention_looked_up(tokens, scores, d_vocab, values, attend);
+        }
+        let (scores, values, tokens) = (raw(scores), raw(values), tokens.into_primitive());
+        let held = || Tensor::from_primitive(tokens.clone());
+        register!(B, CausalAttentionLookedUp<B>, C, [scores, values],
+        tracked {
+            let (scores, values) = (float(scores.primitive), float(values.primitive));
+            let (y, saved) =
+                B::causal_attention_looked_up_saved(held(), scores, d_vocab, values, attend);
+            (raw(y), CausalAttentionLookedUp { saved, tokens, d_vocab, attend: *attend })
+        },
+        untracked {
+            let (scores, values) = (float(scores.primitive), float(values.primitive));
+            raw(B::causal_attention_looked_up(held(), scores, d_vocab, values, attend))
         })
     }
 

@@ -7,12 +7,16 @@ use crate::{
     Activation, Attend, Gelu, Ops, QueryRows, Rotary, Saved,
     kernel::{
         self,
-        attention::{Apart, Chosen, Form, Places},
+        attention::{Chosen, Form, Places},
         lstm::Dims,
     },
     ops::ApartGrads,
     optim::{Learned, Rule},
 };
+
+mod attention;
+
+use attention::{apart_backward, attention_apart, attention_dims, by_key, looked_up};
 
 /// The numbers of a tensor, dense and in order.
 fn dense<const D: usize>(tensor: Tensor<Flex, D>) -> FlexTensor {
@@ -429,6 +433,51 @@ impl Ops for Flex {
         apart_backward(saved, places, attend, wanted, d_y)
     }
 
+    fn causal_attention_looked_up(
+        tokens: Tensor<Self, 2, Int>,
+        scores: Tensor<Self, 2>,
+        d_vocab: usize,
+        values: Tensor<Self, 3>,
+        attend: &Attend,
+    ) -> Tensor<Self, 3> {
+        Self::causal_attention_looked_up_saved(tokens, scores, d_vocab, values, attend).0
+    }
+
+    fn causal_attention_looked_up_saved(
+        tokens: Tensor<Self, 2, Int>,
+        scores: Tensor<Self, 2>,
+        d_vocab: usize,
+        values: Tensor<Self, 3>,
+        attend: &Attend,
+    ) -> (Tensor<Self, 3>, Saved<Self>) {
+        let ([batch, seq_len], [_, _, d_value]) = (tokens.dims(), values.dims());
+        let (scores, values) = (dense(scores), dense(values));
+        let tokens = &indices("token", tokens, d_vocab);
+        let (y, lse) = looked_up(tokens, seq_len, &scores, d_vocab, &values, attend).forward();
+        let y: Tensor<Self, 3> = tensor(y, [batch, seq_len, d_value + attend.n_stats()]);
+        let y_kept = y.clone().into_primitive().tensor();
+        (y, Saved(vec![scores, values, y_kept, row(lse)]))
+    }
+
+    fn causal_attention_looked_up_backward(
+        saved: Saved<Self>,
+        tokens: Tensor<Self, 2, Int>,
+        d_vocab: usize,
+        attend: &Attend,
+        wanted: [bool; 2],
+        d_y: Tensor<Self, 3>,
+    ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 3>>) {
+        let [scores, values, y, lse] = saved.take();
+        let ([_, seq_len], d_y) = (tokens.dims(), dense(d_y));
+        let tokens = &indices("token", tokens, d_vocab);
+        let looked_up = looked_up(tokens, seq_len, &scores, d_vocab, &values, attend);
+        let trace = kernel::attention::Trace { y: y.storage(), lse: lse.storage() };
+        let [d_scores, d_values] = looked_up.backward(trace, d_y.storage(), wanted);
+        let of_scores = Tensor::<Self, 2>::dims(&wrap(scores.clone()));
+        let of_values = Tensor::<Self, 3>::dims(&wrap(values.clone()));
+        (d_scores.map(|d| tensor(d, of_scores)), d_values.map(|d| tensor(d, of_values)))
+    }
+
     fn rotary(
         x: Tensor<Self, 2>,
         n_turned: usize,
@@ -611,35 +660,6 @@ fn lstm_dims(gates_in: &Tensor<Flex, 3>, w_hh: &Tensor<Flex, 2>) -> Dims {
     Dims { batch, seq_len, d }
 }
 
-/// `[batch, pos, d]` and the sizes of attention whose operand is `n_parts` d wide.
-#[track_caller]
-fn attention_dims(
-    x: &Tensor<Flex, 3>,
-    n_parts: usize,
-    n_heads: usize,
-) -> ([usize; 3], kernel::attention::Dims) {
-    let [batch, seq_len, width] = x.dims();
-    let d = width / n_parts;
-    assert!(
-        n_heads > 0 && d * n_parts == width && d.is_multiple_of(n_heads),
-        "[batch, pos, {width}] is not {n_parts} parts of {n_heads} heads each"
-    );
-    let d_head = d / n_heads;
-    ([batch, seq_len, d], kernel::attention::Dims { seq_len, n_heads, d_head, d_value: d_head })
-}
-
-/// A table of biases as the kernels want it.
-///
-/// # Panics
-///
-/// If it is not `[head, seq_len]`.
-#[track_caller]
-fn by_key(bias: &FlexTensor, dims: kernel::attention::Dims) -> Vec<f32> {
-    let (shape, expected) = (bias.layout().shape().to_vec(), [dims.n_heads, dims.seq_len]);
-    assert_eq!(shape, expected, "bias is not [head, distance] of these heads and keys");
-    kernel::attention::reversed(bias.storage(), dims.seq_len)
-}
-
 /// Turned heads; `sign` is -1 to turn them back.
 #[track_caller]
 fn turned(
@@ -655,66 +675,6 @@ fn turned(
     let mut x = dense(x);
     kernel::rotary::turn(x.storage_mut(), d, n_turned, rows, rotary, sign);
     wrap(x)
-}
-
-/// The sizes of attention whose queries, keys and values are tensors of their own.
-///
-/// # Panics
-///
-/// If they do not fit each other.
-#[track_caller]
-fn apart_dims(
-    q_width: usize,
-    k: &Tensor<Flex, 3>,
-    v: &Tensor<Flex, 3>,
-    n_heads: usize,
-) -> kernel::attention::Dims {
-    let ([batch, seq_len, d], dims) = attention_dims(k, 1, n_heads);
-    assert_eq!(q_width, d, "q and k are not of one width");
-    let ([v_batch, v_len, _], of_values) = attention_dims(v, 1, n_heads);
-    assert_eq!([batch, seq_len], [v_batch, v_len], "v is not [batch, pos, ..] of k");
-    kernel::attention::Dims { d_value: of_values.d_head, ..dims }
-}
-
-/// Attention of `q: [queries, d]`, which stand at `places`, on keys and values.
-#[track_caller]
-fn attention_apart(
-    q: Tensor<Flex, 2>,
-    k: Tensor<Flex, 3>,
-    v: Tensor<Flex, 3>,
-    places: &Places,
-    attend: &Attend,
-) -> (Tensor<Flex, 2>, Saved<Flex>) {
-    let ([n_queries, d], [.., d_values]) = (q.dims(), v.dims());
-    let dims = apart_dims(d, &k, &v, attend.n_heads);
-    let (q, k, v) = (dense(q), dense(k), dense(v));
-    let qkv = [q.storage(), k.storage(), v.storage()];
-    let (y, lse) = Apart { qkv, places, form: Form::new(dims, attend, None) }.forward();
-    let y: Tensor<Flex, 2> = tensor(y, [n_queries, d_values + attend.n_stats()]);
-    let y_kept = y.clone().into_primitive().tensor();
-    (y, Saved(vec![q, k, v, y_kept, row(lse)]))
-}
-
-/// The gradients of [`attention_apart`] that are wanted.
-fn apart_backward(
-    saved: Saved<Flex>,
-    places: &Places,
-    attend: &Attend,
-    wanted: [bool; 3],
-    d_y: Tensor<Flex, 2>,
-) -> ApartGrads<Flex> {
-    let [q, k, v, y, lse] = saved.take();
-    let (q, k, v): (Tensor<Flex, 2>, Tensor<Flex, 3>, Tensor<Flex, 3>) =
-        (wrap(q), wrap(k), wrap(v));
-    let (q_shape, k_shape, v_shape) = (q.dims(), k.dims(), v.dims());
-    let dims = apart_dims(q_shape[1], &k, &v, attend.n_heads);
-    let (q, k, v, d_y) = (dense(q), dense(k), dense(v), dense(d_y));
-    let qkv = [q.storage(), k.storage(), v.storage()];
-    let apart = Apart { qkv, places, form: Form::new(dims, attend, None) };
-    let trace = kernel::attention::Trace { y: y.storage(), lse: lse.storage() };
-    let [d_q, d_k, d_v] = apart.backward(trace, d_y.storage(), wanted);
-    let d_q = d_q.map(|d_q| tensor(d_q, q_shape));
-    (d_q, [d_k.map(|d_k| tensor(d_k, k_shape)), d_v.map(|d_v| tensor(d_v, v_shape))])
 }
 
 /// The targets of `logits: [rows, d_vocab]`, and `d_vocab`.

@@ -44,8 +44,8 @@ pub(crate) type ApartGrads<B> = (Option<Tensor<B, 2>>, [Option<Tensor<B, 3>>; 2]
 /// Of [`linear`](Self::linear), [`linear_act`](Self::linear_act), [`layer_norm`](Self::layer_norm),
 /// [`rms_norm`](Self::rms_norm), [`rotary`](Self::rotary),
 /// every kind of attention, and [`lstm`](Self::lstm) the CPU kernels promise that a row (an example,
-/// for attention and `lstm`) has the same bits whatever the number of other rows and of threads. With dropout, an example is what it
-/// is at its index in the batch.
+/// for attention and `lstm`) has the same bits whatever the number of other rows and of threads. With
+/// dropout, an example is what it is at its index in the batch.
 ///
 /// Some names are also those of Burn's lower-level traits: write `<B as Ops>::linear(..)`.
 ///
@@ -478,6 +478,82 @@ pub trait Ops: Backend {
     ) -> (Option<Tensor<Self, 2>>, [Option<Tensor<Self, 3>>; 2]) {
         let _ = (saved, rows, attend, wanted, d_y);
         no_backward_pass("causal_attention_of_at")
+    }
+
+    /// Attention of every place on itself and the places before it, with scores out of a table.
+    ///
+    /// Where a query is a token's vector plus a place's, and a key likewise, each score is a sum of
+    /// four: of the token and the place of the query with those of the key. With `z` the tokens,
+    ///
+    /// `score(t, s) = S[z_t, z_s] + S[z_t, V + s] + S[V + t, z_s] + S[V + t, V + s]`, `V = d_vocab`.
+    ///
+    /// If `H` holds the vectors of tokens and of places, `S = H W_q W_k^T H^T`: two or three small
+    /// products in place of one for each pair of places, and gradients flow through `S`.
+    ///
+    /// The pattern is `softmax(score / temperature)`: there is no width of a head to scale by, so what
+    /// stands for its root goes into the temperature. The rest is as in
+    /// [`causal_attention`](Self::causal_attention), with one head.
+    ///
+    /// # Shapes
+    ///
+    /// `tokens: [batch, pos]`, `scores: [d_vocab + n_ctx, d_vocab + n_ctx]` with `n_ctx >= pos`, a row a
+    /// query and a column a key; `values: [batch, pos, d_v]` -> `[batch, pos, d_v]`, or
+    /// `[batch, pos, d_v + 3]` with statistics
+    ///
+    /// # Panics
+    ///
+    /// If the shapes do not fit, a token is not below `d_vocab`, or more than one head is asked for.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::{Attend, Ops, burn::tensor::Tensor, device::{Cpu, cpu}};
+    ///
+    /// // Two symbols and three places. A 1 looks for a 0, and nothing else matters.
+    /// let mut scores = vec![0.0; 25];
+    /// scores[5] = 100.0;
+    /// let scores = Tensor::<Cpu, 1>::from_data(scores.as_slice(), &cpu()).reshape([5, 5]);
+    /// let tokens = Tensor::from_data([[1, 0, 1]], &cpu());
+    /// let values = Tensor::from_data([[[1.0], [2.0], [4.0]]], &cpu());
+    /// let attend = Attend::plain(1);
+    /// let y = <Cpu as Ops>::causal_attention_looked_up(tokens, scores, 2, values, &attend);
+    /// assert_eq!(y.into_data().to_vec::<f32>().unwrap(), [1.0, 1.5, 2.0]);
+    /// ```
+    fn causal_attention_looked_up(
+        tokens: Tensor<Self, 2, Int>,
+        scores: Tensor<Self, 2>,
+        d_vocab: usize,
+        values: Tensor<Self, 3>,
+        attend: &Attend,
+    ) -> Tensor<Self, 3> {
+        reference::causal_attention_looked_up(tokens, scores, d_vocab, values, attend)
+    }
+
+    /// [`causal_attention_looked_up`](Self::causal_attention_looked_up), keeping what its backward pass
+    /// needs besides the tokens.
+    fn causal_attention_looked_up_saved(
+        tokens: Tensor<Self, 2, Int>,
+        scores: Tensor<Self, 2>,
+        d_vocab: usize,
+        values: Tensor<Self, 3>,
+        attend: &Attend,
+    ) -> (Tensor<Self, 3>, Saved<Self>) {
+        let _ = (tokens, scores, d_vocab, values, attend);
+        no_backward_pass("causal_attention_looked_up")
+    }
+
+    /// Those of the gradients of [`causal_attention_looked_up`](Self::causal_attention_looked_up) by
+    /// `scores` and `values` that are `wanted`.
+    fn causal_attention_looked_up_backward(
+        saved: Saved<Self>,
+        tokens: Tensor<Self, 2, Int>,
+        d_vocab: usize,
+        attend: &Attend,
+        wanted: [bool; 2],
+        d_y: Tensor<Self, 3>,
+    ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 3>>) {
+        let _ = (saved, tokens, d_vocab, attend, wanted, d_y);
+        no_backward_pass("causal_attention_looked_up")
     }
 
     /// Heads turned by angles that grow with their place.

@@ -128,6 +128,27 @@ pub fn causal_attention_of<B: Backend>(
     attention_of_all([q, k, v], None, attend)
 }
 
+/// See [`crate::Ops::causal_attention_looked_up`].
+pub fn causal_attention_looked_up<B: Backend>(
+    tokens: Tensor<B, 2, Int>,
+    scores: Tensor<B, 2>,
+    d_vocab: usize,
+    values: Tensor<B, 3>,
+    attend: &Attend,
+) -> Tensor<B, 3> {
+    let ([batch, seq_len], [n_rows, _]) = (tokens.dims(), scores.dims());
+    assert_eq!(attend.n_heads, 1, "a table has the scores of one head");
+    let of_places = scores.clone().narrow(0, d_vocab, n_rows - d_vocab);
+    // Of each query with every token and every place: `[batch, query, d_vocab + n_ctx]`.
+    let of_queries = embed_at(scores, of_places, 1.0, tokens.clone());
+    let keys = tokens.unsqueeze_dim::<3>(1).expand([batch, seq_len, seq_len]);
+    let attn_scores = of_queries.clone().gather(2, keys) + of_queries.narrow(2, d_vocab, seq_len);
+    let query_pos: Vec<u32> = (0..batch).flat_map(|_| 0..seq_len as u32).collect();
+    let shape = [batch, 1, seq_len, seq_len];
+    let pattern = Pattern { shape, query_pos: &query_pos, bias: None, attend };
+    pattern.mix(attn_scores.reshape(shape) / attend.divisor(1), values.unsqueeze_dim(1))
+}
+
 /// Attention of every place, from queries, keys and values `[batch, pos, ..]`.
 fn attention_of_all<B: Backend>(
     qkv: [Tensor<B, 3>; 3],
@@ -159,8 +180,13 @@ impl<B: Backend> Pattern<'_, B> {
     /// Attention of `[batch, head, query, d_head]` on `[batch, head, key, d_head]` at or before it:
     /// `[batch, query, d]` and, if asked for, the statistics of the rows behind each `d`.
     fn attend(&self, q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>) -> Tensor<B, 3> {
-        let ([_, _, _, d_head], device) = (q.dims(), q.device());
-        let mut attn_scores = q.matmul(k.swap_dims(2, 3)) / self.attend.divisor(d_head);
+        let [_, _, _, d_head] = q.dims();
+        self.mix(q.matmul(k.swap_dims(2, 3)) / self.attend.divisor(d_head), v)
+    }
+
+    /// [`Self::attend`] from scores that are scaled already.
+    fn mix(&self, mut attn_scores: Tensor<B, 4>, v: Tensor<B, 4>) -> Tensor<B, 3> {
+        let device = v.device();
         if let Some(bias) = &self.bias {
             attn_scores = attn_scores + self.bias_of_places(bias.clone());
         }

@@ -72,6 +72,11 @@ impl<'a> Packed<'a> {
         Packed { data, panel_stride: self.panel_stride, k: self.k, n: self.n - col }
     }
 
+    /// The columns from `panel_idx * PANEL` on, `[k, PANEL]`; 0 behind the last.
+    pub(crate) fn panel(&self, panel_idx: usize) -> &[f32] {
+        &self.data[panel_idx * self.panel_stride..][..self.k * PANEL]
+    }
+
     /// Rows, which are the inner index of a product.
     pub(crate) fn n_rows(&self) -> usize {
         self.k

@@ -115,9 +115,12 @@ pub(crate) fn column_sums(x: &[f32], d: usize) -> Vec<f32> {
 
 /// The sum of `parts`, first to last.
 pub(crate) fn in_order(parts: &[Vec<f32>], len: usize) -> Vec<f32> {
-    let mut total = vec![0.0; len];
-    parts.iter().for_each(|part| add(&mut total, part));
-    total
+    let mut total = Fresh::new(len);
+    total.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, total)| {
+        let first = chunk * CHUNK;
+        parts.iter().for_each(|part| add(total, &part[first..]));
+    });
+    total.finish()
 }
 
 fn add(to: &mut [f32], from: &[f32]) {

@@ -225,6 +225,74 @@ fn operands_apart_and_packed_have_the_same_bits() {
 }
 
 #[test]
+fn causal_attention_looked_up_agrees_whichever_gradients_are_wanted() {
+    for (batch, seq_len, d_value, d_vocab, n_ctx) in
+        [(1, 1, 2, 1, 1), (3, 65, 24, 5, 70), (33, 20, 5, 40, 20), (2, 130, 33, 65, 130)]
+    {
+        for (attend, _) in ways(1) {
+            for wanted in 1_u32..4 {
+                check_sides(2e-5, |fused| {
+                    let scores = leaf(1, [d_vocab + n_ctx, d_vocab + n_ctx], 2.0);
+                    let scores = if wanted & 1 == 1 { scores } else { scores.detach() };
+                    let values = leaf(2, [batch, seq_len, d_value], 2.0);
+                    let values = if wanted & 2 == 2 { values } else { values.detach() };
+                    let tokens = ints([batch, seq_len], d_vocab);
+                    let (s, v) = (scores.clone(), values.clone());
+                    let (y, grads) = pulled(match fused {
+                        true => {
+                            <Ad as Ops>::causal_attention_looked_up(tokens, s, d_vocab, v, &attend)
+                        }
+                        false => {
+                            reference::causal_attention_looked_up(tokens, s, d_vocab, v, &attend)
+                        }
+                    });
+                    // With one key there is nothing to attend to: the gradient of the table is 0.
+                    let d_scores = scores.grad(&grads).filter(|_| seq_len > 1);
+                    let d_scores = d_scores.map(|d| ("d / dscores", plain(d)));
+                    let d_values = values.grad(&grads).map(|d| ("d / dvalues", plain(d)));
+                    let grads = [d_scores, d_values].into_iter().flatten();
+                    std::iter::once(("causal_attention_looked_up", y)).chain(grads).collect()
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn scores_that_are_looked_up_are_those_of_the_vectors() {
+    let (batch, seq_len, d, d_vocab) = (3, 40, 24, 7);
+    let (table, places) = (inner(1, [d_vocab, d]), inner(2, [seq_len, d]));
+    let (w, values) = (inner(3, [d, d]), inner(4, [batch, seq_len, d]));
+    let tokens = || ints([batch, seq_len], d_vocab).inner();
+    let x = <Cpu as Ops>::embed_at(table.clone(), places.clone(), 1.0, tokens());
+    let keys = <Cpu as Ops>::linear(x.clone().reshape([batch * seq_len, d]), w.clone(), None);
+    let keys = keys.reshape([batch, seq_len, d]);
+    let expected = <Cpu as Ops>::causal_attention_of(x, keys, values.clone(), &Attend::plain(1));
+    let both = Tensor::cat(vec![table, places], 0);
+    let keys = <Cpu as Ops>::linear(both.clone(), w, None);
+    let scores = <Cpu as Ops>::linear(both, keys.transpose(), None);
+    let attend = Attend { temperature: (d as f64).sqrt(), ..Attend::plain(1) };
+    let got = <Cpu as Ops>::causal_attention_looked_up(tokens(), scores, d_vocab, values, &attend);
+    check_close("y", &plain(got), &plain(expected), 1e-5);
+}
+
+#[test]
+fn a_table_that_does_not_fit_is_refused() {
+    let refused = |d_vocab: usize, n_heads: usize, bound: usize| {
+        let run = || {
+            let (scores, values) = (inner(1, [9, 9]), inner(2, [2, 4, 6]));
+            let tokens = ints([2, 4], bound).inner();
+            let attend = Attend::plain(n_heads);
+            <Cpu as Ops>::causal_attention_looked_up(tokens, scores, d_vocab, values, &attend)
+        };
+        *std::panic::catch_unwind(run).unwrap_err().downcast::<String>().unwrap()
+    };
+    assert_eq!(refused(6, 1, 6), "scores: [9, 9] are not of 6 tokens and at least 4 places");
+    assert!(refused(5, 2, 5).contains("a table has the scores of one head"));
+    assert!(refused(3, 1, 9).ends_with("is outside 0..3"));
+}
+
+#[test]
 fn a_gradient_reaches_a_bias_alone() {
     check_sides(1e-5, |fused| {
         let qkv = Tensor::from_inner(inner(1, [2, 9, 24]));
@@ -314,7 +382,15 @@ fn gradients_of_attention_in_every_way_have_the_same_bits_for_any_number_of_thre
             let loss = y.powi_scalar(2).sum() + y_at.powi_scalar(2).sum();
             let (q2, k, v) = (q.clone(), kv.clone().narrow(2, 0, d), kv.clone().narrow(2, d, 30));
             let y_of = <Ad as Ops>::causal_attention_of_at(q2, k, v, &rows, &attend);
-            let grads = (loss + y_of.powi_scalar(2).sum()).backward();
+            let table = leaf(5, [5 + seq_len, 5 + seq_len], 1.0);
+            // More examples than there are tables of gradients.
+            let (v, tokens) = (leaf(6, [45, seq_len, 30], 1.0), ints([45, seq_len], 5));
+            let one = Attend { n_heads: 1, ..attend };
+            let (table2, v2) = (table.clone(), v.clone());
+            let y_up = <Ad as Ops>::causal_attention_looked_up(tokens, table2, 5, v2, &one);
+            let loss = loss + y_of.powi_scalar(2).sum() + y_up.powi_scalar(2).sum();
+            let grads = loss.backward();
+            all.extend([plain(table.grad(&grads).unwrap()), plain(v.grad(&grads).unwrap())]);
             all.extend([&qkv, &kv].map(|leaf| plain(leaf.grad(&grads).unwrap())));
             all.extend(
                 std::iter::once(&q).chain(&bias).map(|leaf| plain(leaf.grad(&grads).unwrap())),

@@ -433,6 +433,13 @@ fn a_row_has_the_same_bits_whatever_the_batch_and_the_threads() {
             plain(<Cpu as Ops>::causal_attention_of_at(q, k, v, &rows, &attend))
         });
     }
+    for (attend, _) in ways(1) {
+        check_rows("causal_attention_looked_up in every way", &sizes, |n| {
+            let (tokens, scores) = (ints([n, seq_len], 5).inner(), inner(1, [80, 80]));
+            let values = inner(2, [n, seq_len, 34]);
+            plain(<Cpu as Ops>::causal_attention_looked_up(tokens, scores, 5, values, &attend))
+        });
+    }
     check_rows("rotary", &sizes, |n| {
         let (rows, rotary) = (QueryRows::all(n, 5), Rotary::new(24, 16, 10_000.0, 5));
         plain(<Cpu as Ops>::rotary(inner(1, [5 * n, 3 * d]), 4, &rows, &rotary))

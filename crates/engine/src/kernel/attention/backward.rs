@@ -1,7 +1,7 @@
 //! The gradients of one example.
 
 use super::row::RowGrad;
-use super::{Dims, Example, STRIP, Strip, Trace};
+use super::{Dims, Example, STRIP, Scores, Strip, Trace};
 use crate::kernel::gemm::{Lhs, Start, matmul};
 use crate::kernel::packed::Packed;
 use crate::kernel::simd::{multiversion, sum_of_two};
@@ -15,6 +15,8 @@ pub(super) enum Grads<'a> {
     Chosen { q: &'a mut [f32], kv: &'a mut [f32] },
     /// Of queries, keys and values, each by itself where it is wanted.
     Apart([Option<&'a mut [f32]>; 3]),
+    /// Of a table of scores, to be added to, and of values, each where it is wanted.
+    LookedUp { table: Option<&'a mut [f32]>, v: Option<&'a mut [f32]> },
 }
 
 /// The gradients of one example, written to `grads` from `d_y: [queries, width]`.
@@ -39,20 +41,22 @@ pub(super) fn backward(
     let (mut d_k, mut d_v) = (vec![0.0; n_keys * d_head], vec![0.0; n_keys * d_value]);
     let [q_wanted, k_wanted, v_wanted] = grads.wanted();
     for head in 0..n_heads {
-        let (col, v_col) = (head * d_head, head * d_value);
-        let (k_rows, v_rows) = (example.k.at(0, col), example.v.at(0, v_col));
-        let k_t = Packed::transposed(k_rows, example.k.stride, d_head, n_keys);
-        let k = q_wanted.then(|| Packed::rows(k_rows, example.k.stride, n_keys, d_head));
-        let v_t = Packed::transposed(v_rows, example.v.stride, d_value, n_keys);
+        let (v_col, scores) = (head * d_value, example.scores(head));
+        let v_t = Packed::transposed(example.v.at(0, v_col), example.v.stride, d_value, n_keys);
+        let k_rows = match &scores {
+            Scores::Products { k, .. } if q_wanted => {
+                Some(Packed::rows(k.at(0, 0), k.stride, n_keys, d_head))
+            }
+            _ => None,
+        };
         d_k.fill(0.0);
         d_v.fill(0.0);
         for strip in example.strips() {
-            let first = strip.first;
+            let (first, n_rows) = (strip.first, strip.n_rows());
             let d_y_rows = &d_y[first * width + v_col..];
-            let q = Lhs::rows(example.q.at(first, col), example.q.stride);
-            example.products(strip, q, &k_t, &mut p);
+            example.strip_scores(strip, &scores, &mut p);
             example.products(strip, Lhs::rows(d_y_rows, width), &v_t, &mut d_s);
-            for row in 0..strip.n_rows() {
+            for row in 0..n_rows {
                 let span = row * stride..row * stride + strip.width(row);
                 let (row, grad) = example.row_grad(head, first + row, trace, d_y);
                 let d_bias = match form.bias {
@@ -62,20 +66,25 @@ pub(super) fn backward(
                 let strips = (&mut p[span.clone()], &mut d_s[span]);
                 row.backward(strips, grad, &mut factors, d_bias);
             }
-            if let Some(k) = &k {
-                example.mix(strip, &d_s, k, (&mut d_q[first * d_head..], d_head));
+            if let Some(k_rows) = &k_rows {
+                example.mix(strip, &d_s, k_rows, (&mut d_q[first * d_head..], d_head));
             }
-            let n_rows = strip.n_rows();
-            if k_wanted {
-                let q = Packed::rows(example.q.at(first, col), example.q.stride, n_rows, d_head);
-                add_to_keys(strip, (&d_s, stride), &q, &mut d_k);
+            match (&scores, &mut grads) {
+                (Scores::Products { q, .. }, _) if k_wanted => {
+                    let q = Packed::rows(q.at(first, 0), q.stride, n_rows, d_head);
+                    add_to_keys(strip, (&d_s, stride), &q, &mut d_k);
+                }
+                (Scores::LookedUp(symbols), Grads::LookedUp { table: Some(table), .. }) => {
+                    symbols.add_to_table(strip, (&d_s, stride), table);
+                }
+                _ => {}
             }
             if v_wanted {
                 let d_y = Packed::rows(d_y_rows, width, n_rows, d_value);
                 add_to_keys(strip, (&p, stride), &d_y, &mut d_v);
             }
         }
-        grads.place(example.form.dims, head, [&d_q, &d_k, &d_v]);
+        grads.place(form.dims, head, [&d_q, &d_k, &d_v]);
     }
     d_bias
 }
@@ -127,6 +136,7 @@ impl Grads<'_> {
         match self {
             Self::Together(_) | Self::Chosen { .. } => [true; 3],
             Self::Apart(each) => each.each_ref().map(Option::is_some),
+            Self::LookedUp { v, .. } => [false, false, v.is_some()],
         }
     }
 
@@ -145,6 +155,11 @@ impl Grads<'_> {
                 copy_rows(d_q, d_head, &mut q[col..], d);
                 copy_rows(d_k, d_head, &mut kv[col..], 2 * d);
                 copy_rows(d_v, d_head, &mut kv[d + col..], 2 * d);
+            }
+            Self::LookedUp { v, .. } => {
+                if let Some(v) = v {
+                    copy_rows(d_v, dims.d_value, v, dims.d_value);
+                }
             }
             Self::Apart(each) => {
                 let widths = [d_head, d_head, dims.d_value];

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::backward::{Grads, backward};
-use super::{Dims, Example, Form, Part, Trace, forward, reversed};
+use super::{Dims, Example, Form, Part, Source, Trace, forward, reversed};
 use crate::QueryRows;
 use crate::kernel::fresh::{Chunk, Fresh};
 use crate::kernel::rows::in_order;
@@ -15,7 +15,7 @@ fn whole<'a>(qkv: &'a [f32], idx: usize, form: Form<'a>, all_pos: &'a [u32]) -> 
     let (d, seq_len) = (form.dims.d(), form.dims.seq_len);
     let data = &qkv[idx * seq_len * 3 * d..][..seq_len * 3 * d];
     let [q, k, v] = [0, d, 2 * d].map(|offset| Part { data, stride: 3 * d, offset });
-    Example { idx, q, k, v, query_pos: all_pos, form }
+    Example { idx, source: Source::Products { q, k }, v, query_pos: all_pos, form }
 }
 
 /// The gradient of a table of biases from those of the examples that have one, first to last.
@@ -117,10 +117,10 @@ impl<'a> Apart<'a> {
         };
         let ([q, k, v], [d, _, d_values]) = (self.qkv, self.widths());
         let keys = idx * seq_len..(idx + 1) * seq_len;
+        let (q, k) = (part(q, d, range.clone()), part(k, d, keys.clone()));
         Example {
             idx,
-            q: part(q, d, range.clone()),
-            k: part(k, d, keys.clone()),
+            source: Source::Products { q, k },
             v: part(v, d_values, keys),
             query_pos: &self.places.query_pos[range],
             form: self.form,
@@ -193,10 +193,11 @@ impl Chosen<'_> {
         let (d, seq_len) = (self.form.dims.d(), self.form.dims.seq_len);
         let range = self.places.ranges[idx].clone();
         let data = &self.kv[idx * seq_len * 2 * d..][..seq_len * 2 * d];
+        let q = Part { data: &self.q[range.start * d..range.end * d], stride: d, offset: 0 };
+        let k = Part { data, stride: 2 * d, offset: 0 };
         Example {
             idx,
-            q: Part { data: &self.q[range.start * d..range.end * d], stride: d, offset: 0 },
-            k: Part { data, stride: 2 * d, offset: 0 },
+            source: Source::Products { q, k },
             v: Part { data, stride: 2 * d, offset: d },
             query_pos: &self.places.query_pos[range],
             form: self.form,

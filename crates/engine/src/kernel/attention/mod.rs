@@ -17,6 +17,7 @@
 
 mod backward;
 mod batch;
+mod looked_up;
 mod row;
 
 use std::ops::Range;
@@ -24,7 +25,10 @@ use std::ops::Range;
 use super::gemm::{CHAIN, Lhs, Start, matmul};
 use super::packed::{PANEL, Packed};
 use crate::{Attend, Dropout};
+use looked_up::Symbols;
 use row::Row;
+
+pub(crate) use looked_up::{LookedUp, Table};
 
 pub(crate) use batch::{Apart, Chosen, Places, backward_all, forward_all};
 
@@ -107,10 +111,35 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
+    /// The columns from `col` on.
+    fn skip(self, col: usize) -> Self {
+        Self { offset: self.offset + col, ..self }
+    }
+
     /// From row `row` on, at columns from `col` on.
     fn at(self, row: usize, col: usize) -> &'a [f32] {
         &self.data[row * self.stride + self.offset + col..]
     }
+}
+
+/// Where the scores of an example come from.
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    /// Queries and keys.
+    Products { q: Part<'a>, k: Part<'a> },
+    /// A table of tokens and places, for one head.
+    LookedUp(Symbols<'a>),
+}
+
+/// The scores of one head, before any strip of them is known.
+enum Scores<'a> {
+    /// Queries and keys of the head, and the latter as the right side of their products.
+    Products {
+        q: Part<'a>,
+        k: Part<'a>,
+        k_t: Packed<'a>,
+    },
+    LookedUp(Symbols<'a>),
 }
 
 /// The queries, keys and values of one example.
@@ -118,8 +147,7 @@ impl<'a> Part<'a> {
 struct Example<'a> {
     /// Its index in the batch.
     idx: usize,
-    q: Part<'a>,
-    k: Part<'a>,
+    source: Source<'a>,
     v: Part<'a>,
     /// The pos of each query, ascending.
     query_pos: &'a [u32],
@@ -143,6 +171,32 @@ impl<'a> Example<'a> {
     /// Numbers between the rows of a strip. Not a power of two, which would fall on few cache sets.
     fn strip_stride(&self) -> usize {
         self.n_keys().next_multiple_of(PANEL) + PANEL
+    }
+
+    /// The scores of a head.
+    fn scores(&self, head: usize) -> Scores<'a> {
+        let (n_keys, d_head) = (self.n_keys(), self.form.dims.d_head);
+        match self.source {
+            Source::Products { q, k } => {
+                let [q, k] = [q, k].map(|part| part.skip(head * d_head));
+                Scores::Products {
+                    q,
+                    k,
+                    k_t: Packed::transposed(k.at(0, 0), k.stride, d_head, n_keys),
+                }
+            }
+            Source::LookedUp(symbols) => Scores::LookedUp(symbols),
+        }
+    }
+
+    /// A strip of scores, unscaled; only what the rows see is written.
+    fn strip_scores(&self, strip: Strip<'_>, scores: &Scores<'_>, out: &mut [f32]) {
+        match scores {
+            Scores::Products { q, k_t, .. } => {
+                self.products(strip, Lhs::rows(q.at(strip.first, 0), q.stride), k_t, out);
+            }
+            Scores::LookedUp(symbols) => symbols.scores(strip, out, self.strip_stride()),
+        }
     }
 
     /// A strip of products of rows with keys or values, unscaled; only what the rows see is written.
@@ -271,18 +325,16 @@ impl<'a> Strip<'a> {
 /// `y: [queries, width]` of one example, and `lse: [head, queries]` where it is wanted.
 fn forward(example: Example<'_>, y: &mut [f32], mut lse: Option<&mut [f32]>) {
     let Example { form, query_pos, .. } = example;
-    let (Dims { n_heads, d_head, d_value, .. }, width) = (form.dims, form.width());
+    let (Dims { n_heads, d_value, .. }, width) = (form.dims, form.width());
     let (n_keys, stride) = (example.n_keys(), example.strip_stride());
     let mut strip = vec![0.0; STRIP.min(query_pos.len()) * stride];
     let mut factors = example.factors();
     for head in 0..n_heads {
-        let (col, v_col) = (head * d_head, head * d_value);
-        let k_t = Packed::transposed(example.k.at(0, col), example.k.stride, d_head, n_keys);
+        let (v_col, scores_of) = (head * d_value, example.scores(head));
         let v = Packed::rows(example.v.at(0, v_col), example.v.stride, n_keys, d_value);
         for strip_of in example.strips() {
             let first = strip_of.first;
-            let q = Lhs::rows(example.q.at(first, col), example.q.stride);
-            example.products(strip_of, q, &k_t, &mut strip);
+            example.strip_scores(strip_of, &scores_of, &mut strip);
             let y = &mut y[first * width..];
             let mut sums = [0.0; STRIP];
             for (row, scores) in strip.chunks_mut(stride).take(strip_of.n_rows()).enumerate() {
