@@ -11,8 +11,8 @@
 //!
 //! Exact, so that it changes roundings only:
 //!
-//! - what the first layer reads is a token's vector plus a place's, so its keys and values are two
-//!   small tables looked up at once;
+//! - what the first layer reads is a token's vector plus a place's, so its values are two small tables
+//!   looked up at once, and its scores are sums of four out of one table of tokens and places;
 //! - a value matrix and the output matrix behind it are one matrix, and the keys of a layer are the
 //!   only projection of its queries and keys;
 //! - a linear feed-forward and the unembedding are one matrix, and if the vocabulary is smaller than
@@ -183,17 +183,26 @@ impl<B: Ops> Associative<B> {
             }
             None => x,
         };
-        let keys = turned(read.through(attn.k.weight.val()));
+        let keys = || turned(read.through(attn.k.weight.val()));
         let values = read.through(attn.value_out());
-        let queries = turned(resid.clone());
-        let attend = self.attend();
-        site.read("attn.k.hook_out", || heads(keys.clone()));
+        site.read("attn.k.hook_out", || heads(keys()));
         let scores =
-            || scores_everywhere(heads(queries.clone()), heads(keys.clone()), self.score_factor());
+            || scores_everywhere(heads(turned(resid.clone())), heads(keys()), self.score_factor());
         let mixed = match pattern_if_watched(&mut site.within("attn."), scores) {
             // [batch, 1, query, key] x [batch, 1, key, d_model]
             Some(pattern) => pattern.matmul(values.unsqueeze_dim::<4>(1)).reshape(resid.dims()),
-            None => <B as Ops>::causal_attention_of(queries, keys, values, &attend),
+            None => match (read.score_table(attn.k.weight.val()), &self.rotary) {
+                (Some((tokens, table)), None) => {
+                    let attend =
+                        Attend { temperature: self.score_factor().recip(), ..Attend::plain(1) };
+                    let d_vocab = self.spec.d_vocab;
+                    <B as Ops>::causal_attention_looked_up(tokens, table, d_vocab, values, &attend)
+                }
+                _ => {
+                    let queries = turned(resid.clone());
+                    <B as Ops>::causal_attention_of(queries, keys(), values, &self.attend())
+                }
+            },
         };
         let mixed = site.pass("attn.hook_out", mixed);
         let resid = site.pass("hook_resid_mid", B::add(resid, mixed));
@@ -319,6 +328,20 @@ impl<B: Ops> Stream<B> {
             }
             Self::Vectors(x) => x.clone(),
         }
+    }
+
+    /// Unscaled scores of all tokens and places with each other, through keys, and the token ids:
+    /// `[d_vocab + pos, d_vocab + pos]`. None where there are vectors, or no places, or too many tokens.
+    fn score_table(&self, keys: Tensor<B, 2>) -> Option<(Tensor<B, 2, Int>, Tensor<B, 2>)> {
+        /// A table of more tokens and places than this would outgrow the cache, and then memory.
+        const MOST: usize = 1024;
+        let Self::LookedUp { tokens, embed, places: Some(places) } = self else { return None };
+        if embed.dims()[0] + places.dims()[0] > MOST {
+            return None;
+        }
+        let both = Tensor::cat(vec![embed.clone(), places.clone()], 0);
+        let keys = <B as Ops>::linear(both.clone(), keys, None);
+        Some((tokens.clone(), <B as Ops>::linear(both, keys.transpose(), None)))
     }
 
     /// All vectors times `weight: [d_model, d]`: `[batch, pos, d]`
