@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    demo, doctor, eval, gallery, generate, plan, replay, reproduce, run, runs, show, spec,
+    demo, doctor, eval, gallery, generate, plan, probe, replay, reproduce, run, runs, show, spec,
 };
 
 /// The end of the long help.
@@ -73,6 +73,8 @@ pub(crate) enum Verb {
     Reproduce(reproduce::Flags),
     /// Measure a finished run again, or on fresh examples
     Eval(eval::Flags),
+    /// Probe a finished run: what its matrices remember, where its layers look
+    Probe(probe::Flags),
     /// Show a glitch again: same logits to the bit, and its attention
     Replay(replay::Flags),
     /// List runs

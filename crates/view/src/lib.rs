@@ -17,6 +17,7 @@ pub mod complaint;
 pub mod gallery;
 pub mod glitch;
 pub mod number;
+pub mod picture;
 pub mod plan;
 pub mod published;
 pub mod result;

@@ -7,6 +7,7 @@ pub(crate) mod eval;
 pub(crate) mod gallery;
 pub(crate) mod generate;
 pub(crate) mod plan;
+pub(crate) mod probe;
 pub(crate) mod replay;
 pub(crate) mod reproduce;
 pub(crate) mod run;
@@ -30,6 +31,7 @@ pub(crate) fn dispatch(verb: &Verb, session: &mut Session) -> Result<Exit, Failu
         Verb::Run(flags) => run::run(flags, session),
         Verb::Reproduce(flags) => reproduce::run(flags, session),
         Verb::Eval(flags) => eval::run(flags, session),
+        Verb::Probe(flags) => probe::run(flags, session),
         Verb::Replay(flags) => replay::run(flags, session),
         Verb::Runs(flags) => runs::run(flags, session),
         Verb::Show(flags) => show::run(flags, session),

@@ -167,7 +167,7 @@ fn chosen(only: &[String]) -> Result<Vec<(&'static str, &'static str)>, Failure>
     if let Some(unknown) = only.iter().find(|only| names().all(|name| name != *only)) {
         let all: Vec<&str> = names().collect();
         return Err(Failure::usage(format!("no study is called {unknown:?}"))
-            .help(&format!("there are {}", all.join(", "))));
+            .help(format!("there are {}", all.join(", "))));
     }
     let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
     Ok(BIRTH.into_iter().filter(|(name, _)| wanted(name)).collect())

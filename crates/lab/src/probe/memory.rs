@@ -250,6 +250,39 @@ impl Matrices {
     }
 }
 
+/// The scores that the recalls are taken of, as the paper's figure 7 shows them: vectors of every pair.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// Which matrix: `w_o2`, `w_k2` or `w_k1`.
+    pub name: &'static str,
+    /// What a row is.
+    pub rows: &'static str,
+    /// What a column is.
+    pub cols: &'static str,
+    /// The scores, so arranged that what belongs together stands on the diagonal.
+    pub scores: Matrix,
+}
+
+/// The pictures of a model's matrices; of the first keys the places from 1 on, without the last as a key.
+#[must_use]
+pub fn pictures(matrices: &Matrices) -> Vec<Picture> {
+    let mut pictures = vec![
+        Picture {
+            name: "w_o2",
+            rows: "input token",
+            cols: "output token",
+            scores: matrices.w_o2(),
+        },
+        Picture { name: "w_k2", rows: "query token", cols: "key token", scores: matrices.w_k2() },
+    ];
+    if let Some(scores) = matrices.w_k1() {
+        let n = scores.n_rows;
+        let scores = scores.rows(1..n).columns(0, n.saturating_sub(1));
+        pictures.push(Picture { name: "w_k1", rows: "place", cols: "place before", scores });
+    }
+    pictures
+}
+
 /// All recalls of a model.
 #[must_use]
 pub fn recall(matrices: &Matrices, language: &Bigram) -> Memory {

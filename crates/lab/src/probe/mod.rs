@@ -26,13 +26,17 @@ pub mod occurrence;
 use std::collections::BTreeMap;
 
 use mnemoscope_engine::Ops;
+use mnemoscope_engine::device::cpu;
 use mnemoscope_model::params::Tensors;
 use mnemoscope_model::{Model, ModelSpec};
 use mnemoscope_stats::stream::Stream;
-use mnemoscope_task::{Bigram, Task};
+use mnemoscope_store::RunReader;
+use mnemoscope_task::{Bigram, Task, split};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
+use crate::replay::open_model;
+use crate::{Error, ErrorKind};
 
 /// Which steps are probed, and how closely.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +127,51 @@ pub fn subject<'p>(task: &'p Task, model: &ModelSpec) -> Result<&'p Bigram, Stri
             Err(format!("probes read an associative model, and the model is {}", model.name()))
         }
     }
+}
+
+/// What is probed of a finished run.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Hash of the checkpoint that was probed.
+    pub checkpoint_blake3: String,
+    /// Steps taken.
+    pub step: u64,
+    /// What the matrices remember.
+    pub memory: memory::Memory,
+    /// Where the layers look, on examples of the run's task that training never draws.
+    pub attention: attention::Attention,
+    /// The scores of the matrices, pair by pair.
+    pub pictures: Vec<memory::Picture>,
+}
+
+/// Probes the last checkpoint of a run; the record is not touched.
+///
+/// # Arguments
+///
+/// - `n_examples`: whose attention is looked at, from the evaluation stream `probe` of the plan.
+///
+/// # Errors
+///
+/// `NotFound`, if the run has no checkpoint, or its task or model cannot be probed; `Corrupt`
+/// and `Incompatible` from reading it.
+pub fn finished(run: &RunReader, n_examples: usize, n_threads: usize) -> Result<Finished, Error> {
+    let device = cpu();
+    let (plan, model, checkpoint_blake3) = open_model(run, &device)?;
+    let language = subject(&plan.task, &plan.model).map_err(|why| {
+        Error::new(ErrorKind::NotFound, format!("run {} cannot be probed: {why}", run.id()))
+    })?;
+    let stream = split::eval_stream(plan.seeds.eval, "probe");
+    let matrices = memory::Matrices::of(&plan.model, &model.params());
+    let pool = crate::run::pool(n_threads)?;
+    let attention =
+        pool.install(|| attention::look(language, &model, &stream, 0, n_examples, &device));
+    Ok(Finished {
+        checkpoint_blake3,
+        step: run.checkpoints().last().map_or(0, |kept| kept.step),
+        memory: memory::recall(&matrices, language),
+        attention,
+        pictures: memory::pictures(&matrices),
+    })
 }
 
 /// What can be seen of a model before a step.

@@ -1,0 +1,182 @@
+//! `mnemoscope probe`: what the matrices of a trained model remember, and where its layers look.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use mnemoscope_lab::probe::attention::Attention;
+use mnemoscope_lab::probe::memory::{Memory, Picture};
+use mnemoscope_lab::probe::{Finished, Share, finished};
+use mnemoscope_view::picture::shaded;
+use mnemoscope_view::table::{Align, Table};
+use serde_json::{Value, json};
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::voice::Spoken;
+
+/// Rows and columns of a picture that fit a page.
+const PICTURE: usize = 72;
+
+/// Flags of `probe`.
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// `latest`, or the beginning of a run's id
+    run: String,
+    /// Examples whose attention is looked at
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    examples: u16,
+    /// Draw the scores of the matrices, pair by pair
+    #[arg(long)]
+    pictures: bool,
+    /// Write the scores of the matrices as CSV files into this folder
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+struct Probed {
+    run: String,
+    finished: Finished,
+    draws: bool,
+    written: Vec<PathBuf>,
+}
+
+impl Spoken for Probed {
+    fn page(&self) -> String {
+        let Finished { step, memory, attention, pictures, .. } = &self.finished;
+        let mut page = format!("Run {}, probed after {step} steps\n\n", self.run);
+        page += &memory_table(memory).to_string();
+        if let Some(kl_nats) = memory.kl_nats {
+            page += &format!(
+                "  feed-forward: KL(bigrams || model) = {kl_nats:.3} nats, mean over tokens\n"
+            );
+        }
+        page += &format!("\nAttention in {} fresh examples\n", attention.n_examples);
+        page += &attention_table(attention).to_string();
+        if self.draws {
+            for picture in pictures {
+                page += &drawn(picture);
+            }
+        }
+        for path in &self.written {
+            page += &format!("written: {}\n", path.display());
+        }
+        page
+    }
+
+    fn json(&self) -> Value {
+        let Finished { checkpoint_blake3, step, memory, attention, .. } = &self.finished;
+        json!({
+            "run": self.run,
+            "checkpoint": checkpoint_blake3,
+            "step": step,
+            "memory": memory,
+            "attention": attention,
+            "written": self.written,
+        })
+    }
+}
+
+/// Probes the last checkpoint of a run.
+pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
+    let run = session.store()?.find(&flags.run)?;
+    let finished = finished(&run, usize::from(flags.examples), session.n_threads)?;
+    let mut written = Vec::new();
+    if let Some(folder) = &flags.output {
+        let refused = |why: std::io::Error| {
+            Failure::machine(format!("cannot write into {}", folder.display())).because(&why)
+        };
+        std::fs::create_dir_all(folder).map_err(refused)?;
+        for picture in &finished.pictures {
+            let path = folder.join(format!("{}.csv", picture.name));
+            std::fs::write(&path, csv(picture)).map_err(refused)?;
+            written.push(path);
+        }
+    }
+    let run = run.id().to_owned();
+    session.say(&Probed { run, finished, draws: flags.pictures, written }, Exit::Done)
+}
+
+fn memory_table(memory: &Memory) -> Table {
+    let mut table = Table::new(&[
+        ("memory", Align::Left),
+        ("asked", Align::Left),
+        ("recalled", Align::Right),
+        ("of", Align::Right),
+        ("share", Align::Right),
+    ]);
+    let asked = "each query, over keys";
+    let by_key = "each key, over queries";
+    for (name, asked, share) in [
+        ("w_o2", "each token, over outputs", Some(memory.w_o2)),
+        ("w_k2", asked, Some(memory.w_k2)),
+        ("w_k2", by_key, Some(memory.w_k2_by_key)),
+        ("w_k1", asked, memory.w_k1),
+        ("w_k1", by_key, memory.w_k1_by_key),
+        ("w_k1, 64 places", asked, memory.w_k1_first_64),
+        ("w_k1, 64 places", by_key, memory.w_k1_first_64_by_key),
+    ] {
+        let Some(share) = share else { continue };
+        let [n_right, n, share] = words(share);
+        table.row([name.to_owned(), asked.to_owned(), n_right, n, share]);
+    }
+    table
+}
+
+fn attention_table(attention: &Attention) -> Table {
+    let mut table = Table::new(&[
+        ("layer and place", Align::Wrapped),
+        ("right", Align::Right),
+        ("of", Align::Right),
+        ("share", Align::Right),
+    ]);
+    for (name, share) in [
+        ("1: behind a trigger, looks at it", attention.previous),
+        ("1: behind a trigger's first occurrence, looks at it", attention.previous_first),
+        ("2: at a trigger seen before, looks behind an earlier one", attention.induction),
+        ("2: ... looks at the token that follows", attention.attended),
+        ("2: ... looks at the token that is answered", attention.answered),
+        ("1: where layer 2 looks from there, looks one back", attention.previous_of_attended),
+    ] {
+        let [n_right, n, share] = words(share);
+        table.row([name.to_owned(), n_right, n, share]);
+    }
+    for (name, mass) in [
+        ("1: mean softmax on the place before", attention.mass_previous),
+        ("2: mean softmax on all places behind an earlier one", attention.mass_outputs),
+        ("1: mean softmax on the first place", attention.mass_first_place[0]),
+        ("2: mean softmax on the first place", attention.mass_first_place[1]),
+    ] {
+        table.row([name.to_owned(), String::new(), String::new(), format!("{mass:.3}")]);
+    }
+    table
+}
+
+fn words(share: Share) -> [String; 3] {
+    let part = share.share().map_or_else(|| "-".to_owned(), |part| format!("{part:.3}"));
+    [share.n_right.to_string(), share.n.to_string(), part]
+}
+
+/// A picture of at most a page, and what it shows.
+fn drawn(picture: &Picture) -> String {
+    let [n_rows, n_cols] = picture.scores.dims();
+    let rows: Vec<&[f64]> = (0..n_rows.min(PICTURE))
+        .map(|row| &picture.scores.row(row)[..n_cols.min(PICTURE)])
+        .collect();
+    let Picture { name, rows: down, cols: right, .. } = picture;
+    let words = format!("{name}: {down} downwards, {right} to the right; the darkest is recalled");
+    format!("\n{words}\n{}", shaded(&rows))
+}
+
+/// The scores with a header of column numbers and a column of row numbers.
+fn csv(picture: &Picture) -> String {
+    let [n_rows, n_cols] = picture.scores.dims();
+    let mut text = format!("{}/{}", picture.rows, picture.cols).replace(' ', "_");
+    text.extend((0..n_cols).map(|col| format!(",{col}")));
+    for row in 0..n_rows {
+        text += &format!("\n{row}");
+        text.extend(picture.scores.row(row).iter().map(|score| format!(",{score}")));
+    }
+    text.push('\n');
+    text
+}

@@ -1,0 +1,45 @@
+//! Matrices as pictures of characters.
+
+/// From nothing to everything.
+const SHADES: [char; 8] = [' ', '.', ':', '-', '=', '+', '#', '@'];
+
+/// A matrix as characters, one an entry: the darkest is the row's largest, blank is the row's mean or less.
+///
+/// Shades count within a row, because a memory is asked row by row; a dark diagonal is a memory that
+/// answers.
+///
+/// # Example
+///
+/// ```
+/// let rows = [vec![9.0, 0.0, 0.0], vec![0.0, 5.0, 3.0]];
+/// assert_eq!(mnemoscope_view::picture::shaded(&rows), "  @  \n   @.\n");
+/// ```
+#[must_use]
+pub fn shaded<R: AsRef<[f64]>>(rows: &[R]) -> String {
+    let mut page = String::new();
+    for row in rows {
+        let row = row.as_ref();
+        let mean = row.iter().sum::<f64>() / row.len().max(1) as f64;
+        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let shade = |&x: &f64| {
+            let share = if largest > mean { (x - mean) / (largest - mean) } else { 0.0 };
+            SHADES[(share * (SHADES.len() - 1) as f64).max(0.0) as usize % SHADES.len()]
+        };
+        page += "  ";
+        page += row.iter().map(shade).collect::<String>().as_str();
+        page.push('\n');
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shaded;
+
+    #[test]
+    fn a_flat_row_and_what_is_not_finite_are_blank() {
+        assert_eq!(shaded(&[[2.0, 2.0]]), "    \n");
+        assert_eq!(shaded(&[[f64::NAN, 1.0]]).chars().count(), 5);
+        assert_eq!(shaded::<[f64; 0]>(&[]), "");
+    }
+}
