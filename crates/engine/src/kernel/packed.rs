@@ -95,43 +95,18 @@ fn pack_transposed(data: &[f32], row_stride: usize, width: usize, panel: &mut [f
         // SAFETY: the CPU was asked by `level`.
         return unsafe { pack_transposed_avx512(data, row_stride, width, panel) };
     }
-    pack_squares(data, row_stride, width, panel, transpose);
-}
-
-/// A square of a panel.
-type Square = [[f32; PANEL]; PANEL];
-
-/// Squares of [`PANEL`] by [`PANEL`] at a time, so that both sides are touched by whole lines.
-#[inline(always)]
-fn pack_squares(
-    data: &[f32],
-    row_stride: usize,
-    width: usize,
-    panel: &mut [f32],
-    transpose: impl Fn(&mut Square),
-) {
-    let k = panel.len() / PANEL;
+    // Squares at a time, so that both sides are touched by whole lines.
     for (block, panel) in panel.chunks_mut(PANEL * PANEL).enumerate() {
-        let n_rows = PANEL.min(k - block * PANEL);
+        let panel = panel.as_chunks_mut::<PANEL>().0;
         let mut square = [[0.0; PANEL]; PANEL];
         for (j, row) in square.iter_mut().enumerate().take(width) {
-            let from = &data[j * row_stride + block * PANEL..][..n_rows];
-            if let Some(whole) = from.first_chunk() {
-                *row = *whole;
-            } else {
-                row[..n_rows].copy_from_slice(from);
-            }
+            let from = &data[j * row_stride + block * PANEL..][..panel.len()];
+            row[..from.len()].copy_from_slice(from);
         }
-        transpose(&mut square);
-        for (to, row) in panel.as_chunks_mut().0.iter_mut().zip(&square) {
-            *to = *row;
+        for (i, to) in panel.iter_mut().enumerate() {
+            *to = std::array::from_fn(|j| square[j][i]);
         }
     }
-}
-
-fn transpose(square: &mut Square) {
-    let before = *square;
-    *square = std::array::from_fn(|i| std::array::from_fn(|j| before[j][i]));
 }
 
 /// [`pack_transposed`] in registers: quadrants of 8, 4, 2 and 1 change places across the diagonal.
@@ -139,19 +114,23 @@ fn transpose(square: &mut Square) {
 #[target_feature(enable = "avx512f")]
 fn pack_transposed_avx512(data: &[f32], row_stride: usize, width: usize, panel: &mut [f32]) {
     use std::arch::x86_64::{
-        _mm512_loadu_epi32, _mm512_loadu_ps, _mm512_permutex2var_ps, _mm512_setzero_ps,
+        _mm512_loadu_epi32, _mm512_maskz_loadu_ps, _mm512_permutex2var_ps, _mm512_setzero_ps,
         _mm512_storeu_ps,
     };
-    pack_squares(data, row_stride, width, panel, |square| {
+    // SAFETY: these are sixteen numbers each.
+    let exchanges = EXCHANGES
+        .each_ref()
+        .map(|pair| pair.each_ref().map(|lanes| unsafe { _mm512_loadu_epi32(lanes.as_ptr()) }));
+    for (block, panel) in panel.chunks_mut(PANEL * PANEL).enumerate() {
+        let panel = panel.as_chunks_mut::<PANEL>().0;
         let mut rows = [_mm512_setzero_ps(); PANEL];
-        for (row, from) in rows.iter_mut().zip(&*square) {
-            // SAFETY: a row of a square is sixteen numbers.
-            *row = unsafe { _mm512_loadu_ps(from.as_ptr()) };
+        for (j, row) in rows.iter_mut().enumerate().take(width) {
+            let from = &data[j * row_stride + block * PANEL..][..panel.len()];
+            // SAFETY: only the numbers of the slice are read, at most sixteen.
+            *row =
+                unsafe { _mm512_maskz_loadu_ps(u16::MAX >> (PANEL - from.len()), from.as_ptr()) };
         }
-        for (half, [left, right]) in [8, 4, 2, 1].into_iter().zip(&EXCHANGES) {
-            // SAFETY: these are sixteen numbers each.
-            let (left, right) =
-                unsafe { (_mm512_loadu_epi32(left.as_ptr()), _mm512_loadu_epi32(right.as_ptr())) };
+        for (half, [left, right]) in [8, 4, 2, 1].into_iter().zip(exchanges) {
             for i in 0..PANEL {
                 if i & half == 0 {
                     let (upper, lower) = (rows[i], rows[i + half]);
@@ -160,11 +139,11 @@ fn pack_transposed_avx512(data: &[f32], row_stride: usize, width: usize, panel: 
                 }
             }
         }
-        for (row, to) in rows.into_iter().zip(square) {
-            // SAFETY: a row of a square is sixteen numbers.
+        for (to, row) in panel.iter_mut().zip(rows) {
+            // SAFETY: a row of a panel is sixteen numbers.
             unsafe { _mm512_storeu_ps(to.as_mut_ptr(), row) };
         }
-    });
+    }
 }
 
 /// For quadrants of 8, 4, 2 and 1: which numbers of an upper and a lower row, counted on from the
