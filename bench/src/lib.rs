@@ -10,7 +10,6 @@
 //! PyTorch's better form to ours, with its quartiles. Ours draws its data inside the clock, PyTorch
 //! outside of it. Drawing is compared with two generators in NumPy, on one thread. `docs/compare.md` has the table, `bench/history.jsonl` every measurement.
 
-mod birth;
 mod compare;
 mod process;
 mod throughput;

@@ -6,14 +6,13 @@ use std::time::Instant;
 
 use mnemoscope_lab::engine::device::{Cpu, CpuAutodiff, cpu, cpu_level};
 use mnemoscope_lab::eval::{Exam, evaluate};
-use mnemoscope_lab::model::Model;
+use mnemoscope_lab::model::{Model, layout};
 use mnemoscope_lab::plan::{Plan, resolve};
 use mnemoscope_lab::stats::stream::Stream;
 use mnemoscope_lab::task::split;
 use mnemoscope_lab::train::Trainer;
 use serde_json::{Value, json};
 
-use crate::birth::Simplified;
 use crate::process::{cpu_secs, peak_bytes};
 use crate::say;
 use crate::workload::{ALL, Kind, Workload};
@@ -27,18 +26,6 @@ pub(crate) fn serve(args: &[String]) -> Result<(), String> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build();
     let pool = pool.ok().ok_or("cannot start the threads")?;
     pool.install(|| match workload.kind {
-        Kind::Birth => {
-            let mut model = Simplified::new();
-            answer(workload, Some(model.n_params()), || {
-                for _ in 0..workload.n_per_block {
-                    let loss_nats = model.step();
-                    if !loss_nats.is_finite() {
-                        return Err(format!("the loss is {loss_nats}"));
-                    }
-                }
-                Ok(())
-            })
-        }
         Kind::Draw(task) => {
             const N_EXAMPLES: usize = 1024;
             let (task, stream) = (task(), split::train_stream(0));
@@ -56,7 +43,7 @@ pub(crate) fn serve(args: &[String]) -> Result<(), String> {
         Kind::Train => {
             let plan = plan(workload)?;
             let mut trainer = Trainer::<CpuAutodiff>::new(&plan, &cpu());
-            answer(workload, plan.model.n_params(), || {
+            answer(workload, Some(n_learned(&plan)), || {
                 (0..workload.n_per_block)
                     .try_for_each(|_| trainer.step().map(drop).map_err(|error| error.to_string()))
             })
@@ -85,6 +72,12 @@ fn plan(workload: &Workload) -> Result<Plan, String> {
     let mut study =
         resolve(workload.spec, None, &[], None).map_err(|complaints| format!("{complaints:?}"))?;
     Ok(study.arms.remove(0).plans.remove(0))
+}
+
+/// Numbers that training changes.
+fn n_learned(plan: &Plan) -> u64 {
+    let slots = layout(&plan.model).into_iter().filter(|slot| plan.train.learns(&slot.name, 1));
+    slots.map(|slot| slot.shape.iter().product::<usize>() as u64).sum()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench measures time")]

@@ -25,12 +25,16 @@ pub(crate) enum Kind {
     Evaluate,
     /// Drawing of examples into memory, on one thread.
     Draw(fn() -> Task),
-    /// Training of [`Simplified`](crate::birth::Simplified), which has no spec.
-    Birth,
 }
 
 const MID: &str = "model = { preset = 'fflm-base', n_layers = 2, d_model = 128, n_heads = 4 }";
 const LSTM: &str = "model = { preset = 'lstm' }";
+
+const BIRTH: &str = "\
+    task = { name = 'bigram', n_triggers = 5 }\n\
+    model.preset = 'birth'\n\
+    [train]\nbatch_size = 512\noptimizer = 'sgd'\nlr = 0.2\nweight_decay = 1e-4\n\
+    warmup_steps = 0\ndecay = 'none'\nloss = 'all'\n";
 
 impl Workload {
     /// The forms of the other side: PyTorch as it comes and compiled, or a generator that makes a
@@ -38,7 +42,7 @@ impl Workload {
     pub(crate) fn forms(&self) -> [&'static str; 2] {
         match self.kind {
             Kind::Draw(_) => ["loop", "batch"],
-            Kind::Train | Kind::Evaluate | Kind::Birth => ["eager", "compile"],
+            Kind::Train | Kind::Evaluate => ["eager", "compile"],
         }
     }
 
@@ -86,8 +90,8 @@ pub(crate) const ALL: &[Workload] = &[
     Workload {
         name: "birth",
         about: "the simplified two-layer model with its feed-forward, d 128, T 256, batch 512, SGD",
-        kind: Kind::Birth,
-        spec: "",
+        kind: Kind::Train,
+        spec: BIRTH,
         n_per_block: 1,
         unit: "step",
     },
