@@ -12,7 +12,7 @@ use crate::workspace::Room;
 
 /// Rooms that touch no clock, no thread pool and no network: what they compute or store depends
 /// on their arguments only.
-pub const PURE: &[&str] = &["stats", "task", "store"];
+pub const PURE: &[&str] = &["stats", "task", "theory", "store"];
 
 /// Rooms that may read the environment and the current directory.
 pub const READS_ENVIRONMENT: &[&str] = &["cli", "bench"];
@@ -61,6 +61,7 @@ const OWNED_LIBRARIES: &[(&str, &[&str])] = &[
     ("indicatif", &["cli"]),
     ("libmimalloc-sys", &["engine"]),
     ("mimalloc", &["engine"]),
+    ("ndarray", &["theory"]),
     ("parquet", &["task"]),
     ("rusqlite", &["store"]),
     ("toml", &["lab"]),

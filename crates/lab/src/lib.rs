@@ -22,3 +22,4 @@ pub use mnemoscope_model as model;
 pub use mnemoscope_stats as stats;
 pub use mnemoscope_store as store;
 pub use mnemoscope_task as task;
+pub use mnemoscope_theory as theory;
