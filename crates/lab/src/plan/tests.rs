@@ -5,7 +5,7 @@ use std::path::Path;
 use insta::assert_snapshot;
 use mnemoscope_model::ModelSpec;
 use mnemoscope_store::canonical;
-use mnemoscope_task::bigram::Outputs;
+use mnemoscope_task::bigram::{Occurrences, Outputs};
 use mnemoscope_task::{Bigram, Task};
 
 use super::resolve::vocabulary;
@@ -748,7 +748,7 @@ fn a_bigram_task_that_cannot_be_is_refused_at_its_field() {
     ");
     assert_snapshot!(refusal("task = { name = 'bigram', p_ignore = 0.5 }", &[]), @r"
     one thing is wrong with study.toml:
-      study.toml:1:27: task.p_ignore: `p_ignore` does not go with this kind of task; known here: `name`, `corpus`, `seq_len`, `triggers`, `n_triggers`, `offset`, `outputs`, `output_split`, `no_repeat`, `scored`
+      study.toml:1:27: task.p_ignore: `p_ignore` does not go with this kind of task; known here: `name`, `corpus`, `seq_len`, `triggers`, `n_triggers`, `offset`, `outputs`, `output_split`, `no_repeat`, `scored`, `show_latents`
     ");
     assert_snapshot!(refusal("task = { name = 'bigram', corpus = 'bible' }", &[]), @r#"
     one thing is wrong with study.toml:
@@ -771,4 +771,34 @@ fn a_bigram_task_that_cannot_be_is_refused_at_its_field() {
     one thing is wrong with study.toml:
       study.toml:2:6: eval.vall: unknown set; did you mean `val`? (a set of your own says at least a key of its language and n_examples)
     ");
+}
+
+/// Plans of bigram tasks have the ids they had before there were options that are off by default.
+#[test]
+fn plans_of_bigram_tasks_keep_their_ids() {
+    let usual = "task.name = 'bigram'";
+    assert_eq!(plan(usual, &[]).id(), "dfeee2affed77fed");
+    assert_eq!(plan(usual, &["task.show_latents=false"]).id(), "dfeee2affed77fed");
+    let other = "task = { name = 'bigram', triggers = 'fixed', n_triggers = 3, offset = 5, \
+                 outputs = 'bigram', output_split = 'train', no_repeat = true, \
+                 scored = 'output', seq_len = 64 }\nmodel.preset = 'gpt2-base'";
+    assert_eq!(plan(other, &[]).id(), "a9863fa5160cfc54");
+    let shown = plan(usual, &["task.show_latents=true"]);
+    assert_ne!(shown.id(), "dfeee2affed77fed");
+    assert_eq!(Plan::from_value(&shown.to_value()).unwrap(), shown);
+    // The evaluation set shows its triggers too, and the model has as many positions as before.
+    assert_eq!(shown.eval.sets["val"].task, shown.task);
+    assert_eq!(shown.model.n_ctx(), Some(256));
+    assert_snapshot!(refusal(usual, &["task.show_latents=true", "task.seq_len=6"]), @r"
+    one thing is wrong with study.toml:
+      --set task.seq_len: seq_len is 6, and show_latents takes n_triggers = 5 of these positions; use at least 7
+    ");
+}
+
+/// What else is scored is a set beside `val`: the same language, other positions.
+#[test]
+fn a_set_may_differ_in_what_is_scored() {
+    let said = plan("task.name = 'bigram'\neval.all = { scored = 'output', n_examples = 9 }", &[]);
+    let language = Bigram { scored: Occurrences::Output, ..Bigram::paper(5) };
+    assert_eq!(said.eval.sets["all"].task, Task::Bigram(language));
 }

@@ -6,8 +6,18 @@ use mnemoscope_task::bigram::{Corpus, Occurrences, OutputSplit, Outputs, Trigger
 use crate::plan::reader::Section;
 
 /// The keys that say what a bigram language is; a set of one's own has at least one of them.
-pub(super) const KEYS: [&str; 8] =
-    ["name", "seq_len", "triggers", "n_triggers", "offset", "outputs", "output_split", "no_repeat"];
+pub(super) const KEYS: [&str; 10] = [
+    "name",
+    "seq_len",
+    "triggers",
+    "n_triggers",
+    "offset",
+    "outputs",
+    "output_split",
+    "no_repeat",
+    "scored",
+    "show_latents",
+];
 
 /// The language that a table describes; what it leaves out is as in `base`.
 pub(super) fn read(section: &mut Section<'_, '_>, base: &Bigram) -> Bigram {
@@ -48,5 +58,6 @@ pub(super) fn read(section: &mut Section<'_, '_>, base: &Bigram) -> Bigram {
             ],
             base.scored,
         ),
+        show_latents: section.flag("show_latents", base.show_latents),
     }
 }
