@@ -1,7 +1,7 @@
 //! The bigram language in `[task]`, and in an evaluation set of a model that is trained on it.
 
 use mnemoscope_task::Bigram;
-use mnemoscope_task::bigram::{Corpus, Occurrences, OutputSplit, Outputs, Triggers};
+use mnemoscope_task::bigram::{Occurrences, OutputSplit, Outputs, Triggers};
 
 use crate::plan::reader::Section;
 
@@ -21,10 +21,8 @@ pub(super) const KEYS: [&str; 10] = [
 
 /// The language that a table describes; what it leaves out is as in `base`.
 pub(super) fn read(section: &mut Section<'_, '_>, base: &Bigram) -> Bigram {
-    let built_in = section.choice_if_given("corpus", &[(Corpus::TINY_SHAKESPEARE, ())]);
-    let corpus = built_in.map_or_else(|| base.corpus.clone(), |()| Corpus::tiny_shakespeare());
     Bigram {
-        corpus,
+        corpus: section.corpus_if_given("corpus").unwrap_or_else(|| base.corpus.clone()),
         seq_len: section.whole32("seq_len", base.seq_len, 0),
         triggers: section.choice(
             "triggers",
