@@ -200,7 +200,8 @@ pub fn draw(tokens: &[Token]) -> Vec<String> {
 /// Draws an example of a bigram language whose triggers are known: its tokens, the occurrence
 /// counter, and under the token after each trigger what belongs there.
 ///
-/// The answers come from looking back, so a first output has none. A space is drawn as `_`.
+/// The answers come from looking back, so a first output has none. A space is drawn as `_`, and
+/// triggers that are shown before the sequence have the count -1.
 ///
 /// # Panics
 ///
@@ -231,10 +232,13 @@ pub fn draw_bigram(language: &Bigram, tokens: &[Token], triggers: &[Trigger]) ->
     let tokens_of_triggers: Vec<Token> = triggers.iter().map(|trigger| trigger.token).collect();
     let blank = || vec![".".to_owned(); tokens.len()];
     let (mut counts, mut answers) = (blank(), blank());
-    for found in looking_back::answers(tokens, &tokens_of_triggers) {
-        counts[found.query_pos] = found.count.to_string();
+    let n_latents = language.n_latents().min(tokens.len());
+    counts[..n_latents].fill("-1".to_owned());
+    for found in looking_back::answers(&tokens[n_latents..], &tokens_of_triggers) {
+        let query_pos = n_latents + found.query_pos;
+        counts[query_pos] = found.count.to_string();
         if let Some((_, answer)) = found.seen {
-            answers[found.query_pos + 1] = shown(answer);
+            answers[query_pos + 1] = shown(answer);
         }
     }
     let mut targets = Vec::new();
@@ -263,7 +267,8 @@ fn shown(corpus: &Corpus, token: Token) -> String {
 /// Rows of cells below each other, broken into blocks.
 fn laid_out(rows: &[(&str, Vec<String>)]) -> Vec<String> {
     let n_cells = rows.iter().map(|(_, cells)| cells.len()).max().unwrap_or(0);
-    let width = rows.iter().flat_map(|(_, cells)| cells).map(String::len).max().unwrap_or(0).max(2);
+    let cells = rows.iter().flat_map(|(_, cells)| cells);
+    let width = cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(2);
     let mut lines = Vec::new();
     for first in (0..n_cells).step_by(BLOCK_LEN) {
         if first > 0 {
@@ -310,6 +315,25 @@ mod tests {
              token    w   1   r   0   w 255   r 255\n\
              answer   .   .   .   1   .   .   . 255\n\
              scored               ^               ^",
+        );
+    }
+
+    #[test]
+    fn triggers_that_are_shown_stand_before_the_sequence_and_are_not_counted() {
+        let corpus = Corpus::from_text("thém or the é").unwrap();
+        let language = Bigram { corpus, show_latents: true, ..Bigram::paper(1) };
+        let tokens: Vec<Token> = "éthémém"
+            .chars()
+            .map(|letter| language.corpus.characters().binary_search(&letter).unwrap() as Token)
+            .collect();
+        let trigger = Trigger { token: tokens[0], output: tokens[4] };
+        assert_eq!(
+            draw_bigram(&language, &tokens, &[trigger]).join("\n"),
+            "pos     0  1  2  3  4  5  6\n\
+             token   é  t  h  é  m  é  m\n\
+             count  -1  .  .  1  .  2  .\n\
+             answer  .  .  .  .  .  .  m\n\
+             scored                    ^",
         );
     }
 

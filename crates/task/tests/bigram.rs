@@ -123,9 +123,9 @@ fn measure(language: &Bigram, stream: &Stream) -> Measured {
 }
 
 impl Measured {
-    fn add(&mut self, tokens: &[Token], counts: &[u32], entropies: &[f64], bayes: &Bayes) {
+    fn add(&mut self, tokens: &[Token], counts: &[i32], entropies: &[f64], bayes: &Bayes) {
         let n = (tokens.len() - 1) as f64;
-        let share = |holds: &dyn Fn(u32) -> bool| {
+        let share = |holds: &dyn Fn(i32) -> bool| {
             counts[..tokens.len() - 1].iter().filter(|&&count| holds(count)).count() as f64
         };
         let (n_output, n_in_context) = (share(&|count| count > 0), share(&|count| count > 1));

@@ -43,7 +43,7 @@ fn arg_max(values: &[f32]) -> u16 {
             best = idx;
         }
     }
-    u16::try_from(best).expect("a vocabulary has at most 259 tokens")
+    u16::try_from(best).expect("a token has 16 bits")
 }
 
 /// The counts of an evaluation, complete enough to compute any interval again.

@@ -33,6 +33,7 @@
 mod check;
 mod claim;
 mod complaint;
+mod corpora;
 mod estimate;
 mod reader;
 mod resolve;

@@ -8,7 +8,10 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use mnemoscope_task::Corpus;
+
 use super::complaint::{Complaint, Complaints, Fault, Place};
+use super::corpora::Corpora;
 use super::suggest;
 use super::tree::{Node, Table, Value};
 
@@ -22,13 +25,20 @@ pub(crate) struct Notes<'n> {
     known: RefCell<BTreeSet<String>>,
     /// Every path any spec may have, to say where a misplaced key belongs.
     vocabulary: &'n BTreeSet<String>,
+    /// The texts that the spec names.
+    corpora: &'n Corpora,
 }
 
 impl<'n> Notes<'n> {
-    /// No notes yet about the spec called `file`.
-    pub(crate) fn about(file: &str, vocabulary: &'n BTreeSet<String>) -> Self {
+    /// No notes yet about the spec called `file`, which finds its texts in `corpora`.
+    pub(crate) fn about(
+        file: &str,
+        vocabulary: &'n BTreeSet<String>,
+        corpora: &'n Corpora,
+    ) -> Self {
         Self {
             vocabulary,
+            corpora,
             complaints: RefCell::new(Complaints::about(file)),
             failed: RefCell::default(),
             known: RefCell::default(),
@@ -53,6 +63,11 @@ impl<'n> Notes<'n> {
     /// Every path any spec may have; empty while that list is made.
     pub(crate) fn vocabulary(&self) -> &'n BTreeSet<String> {
         self.vocabulary
+    }
+
+    /// The texts that the spec names.
+    pub(crate) fn corpora(&self) -> &'n Corpora {
+        self.corpora
     }
 
     /// Complaints so far.
@@ -338,6 +353,19 @@ impl<'t, 'n> Section<'t, 'n> {
             self.complain(Fault::Value, key, message);
         }
         numbers
+    }
+
+    /// The counts of a text, if one was named.
+    pub(crate) fn corpus_if_given(&mut self, key: &'static str) -> Option<Corpus> {
+        let name = self.text(key)?;
+        match self.notes.corpora.corpus(name) {
+            Ok(corpus) => Some(corpus),
+            Err(message) => {
+                self.notes.failed.borrow_mut().insert(self.path_of(key));
+                self.complain(Fault::Value, key, message);
+                None
+            }
+        }
     }
 
     /// One of a closed set of words.

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use super::claim::About;
 use super::complaint::{Complaints, Fault, Place};
+use super::corpora::Corpora;
 use super::reader::{Notes, Section};
 use super::section::{
     ClaimRead, PlanRead, PublishedRead, TOP, read_claim, read_plan, read_published,
@@ -29,7 +30,8 @@ const ENOUGH: usize = 50;
 ///
 /// # Arguments
 ///
-/// - `path`: where the text was read from, for complaints and for the study's name.
+/// - `path`: where the text was read from, for complaints, for the study's name, and because the
+///   texts that a spec names as corpora are looked for in its folder.
 /// - `sets`: what `--set` says, each `path=value` with the spec's own paths. A path may begin with
 ///   `arm.NAME.` and then holds for that arm alone.
 /// - `memory_bytes`: what the machine offers; a plan that needs more is refused before anything is
@@ -63,7 +65,8 @@ pub fn resolve(
     memory_bytes: Option<u64>,
 ) -> Result<Study, Error> {
     let file = path.map_or_else(|| "spec".to_owned(), |path| path.display().to_string());
-    let notes = Notes::about(&file, vocabulary());
+    let corpora = Corpora::beside(path);
+    let notes = Notes::about(&file, vocabulary(), &corpora);
     let spec = match tree::parse(text) {
         Ok(spec) => spec,
         Err(complaints) => {
@@ -102,7 +105,8 @@ pub(super) fn vocabulary() -> &'static BTreeSet<String> {
     VOCABULARY.get_or_init(|| {
         let mut known = BTreeSet::new();
         for kind in KINDS {
-            let notes = Notes::about("", &NOTHING);
+            let corpora = Corpora::default();
+            let notes = Notes::about("", &NOTHING, &corpora);
             if let Ok(spec) = tree::parse(kind) {
                 Parts::take(spec, &[], &notes).study(None, &notes, None);
             }
@@ -269,7 +273,7 @@ impl Parts {
     /// Complains about keys and values of the shared part even where every arm replaces them. What
     /// does not go together there may well do so in each arm.
     fn note_mistakes_of_the_base(&self, notes: &Notes<'_>) {
-        let own = Notes::about("", notes.vocabulary());
+        let own = Notes::about("", notes.vocabulary(), notes.corpora());
         read_plan(&self.base, &own, None);
         for complaint in own.into_complaints().items() {
             if matches!(complaint.fault, Fault::Key | Fault::Value) {

@@ -123,7 +123,7 @@ fn largest(row: &[f32]) -> usize {
 /// One example and what the model did with it.
 struct Seen<'e> {
     tokens: &'e [Token],
-    counts: &'e [u32],
+    counts: &'e [i32],
     answers: Vec<Token>,
     /// `[query, key]` of each layer.
     patterns: [Vec<f32>; 2],

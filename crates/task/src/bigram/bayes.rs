@@ -13,9 +13,9 @@
 //!
 //! and before the first one `pi_o` stands in the place of `[next = s_1]`. No model can do better on
 //! average, up to one simplification: inclusions are treated as independent of each other, while in
-//! truth the number of triggers is known. For fixed triggers they are 0 or 1 and the predictor is
-//! exact. This is a bound for models, and with [`oracle`](super::oracle) it shares nothing with the
-//! generator but the counts of the corpus.
+//! truth the number of triggers is known. For fixed triggers, and for those that are shown before the
+//! sequence, they are 0 or 1 and the predictor is exact. This is a bound for models, and with
+//! [`oracle`](super::oracle) it shares nothing with the generator but the counts of the corpus.
 
 use super::{Bigram, Corpus, OutputSplit, Outputs, Triggers};
 
@@ -95,7 +95,9 @@ impl Bayes {
             .clone()
             .map(|token| {
                 let by_chance = |next| language.corpus.p_bigram(token, next);
-                let mixed = |next| bayes.mixed(token, None, next);
+                // Among shown triggers the token is one; among others it is never asked about.
+                let inclusion = bayes.inclusion_in(token, &[token]);
+                let mixed = |next| bayes.mixed(token, inclusion, None, next);
                 (argmax(tokens.clone(), by_chance), argmax(tokens.clone(), mixed))
             })
             .unzip();
@@ -103,7 +105,7 @@ impl Bayes {
         bayes
     }
 
-    /// The prior probability of each token to be a trigger, `[d_vocab]`.
+    /// The prior probability of each token to be a trigger, `[d_vocab]`: before any is shown.
     ///
     /// For random triggers that of being among `n_triggers` tokens drawn without replacement,
     /// by numeric integration to about ten digits.
@@ -117,17 +119,23 @@ impl Bayes {
     ///
     /// # Panics
     ///
-    /// If there are no tokens, or one is none of the corpus.
+    /// If there are no tokens after the triggers that are shown, or one is none of the corpus.
     #[must_use]
     #[track_caller]
     pub fn law_after(&self, tokens: &[u16]) -> Vec<f64> {
+        let (latents, tokens) = self.parted(tokens);
         let (&token, _) = tokens.split_last().expect("a token to predict from");
+        let inclusion = self.inclusion_in(token, latents);
         let successors = || tokens.windows(2).filter(|pair| pair[0] == token).map(|pair| pair[1]);
-        let seen = successors().fold(None, |seen, next| Some(self.updated(token, seen, next)));
-        (0..self.inclusion.len() as u16).map(|next| self.mixed(token, seen, next)).collect()
+        let updated = |seen, next| Some(self.updated(token, inclusion, seen, next));
+        let seen = successors().fold(None, updated);
+        let law = |next| self.mixed(token, inclusion, seen, next);
+        (0..self.inclusion.len() as u16).map(law).collect()
     }
 
-    /// What it says at each position that has a token after it, `[n_tokens - 1]`.
+    /// What it says at each position of the sequence that has a token after it,
+    /// `[n_tokens - 1]`; where the triggers are shown before it, nothing is said at them and the
+    /// first of `n_tokens - 1 - n_triggers` predictions is that at the first token after them.
     ///
     /// # Panics
     ///
@@ -135,26 +143,49 @@ impl Bayes {
     #[must_use]
     #[track_caller]
     pub fn predictions(&self, tokens: &[u16]) -> Vec<Prediction> {
+        let (latents, tokens) = self.parted(tokens);
         let mut seen = vec![None; self.inclusion.len()];
         let predict = |pair: &[u16]| {
             let (token, next) = (pair[0], pair[1]);
+            let inclusion = self.inclusion_in(token, latents);
             let known = &mut seen[usize::from(token)];
-            let p_next = self.mixed(token, *known, next);
-            let guess = self.guess(token, *known);
-            *known = Some(self.updated(token, *known, next));
+            let p_next = self.mixed(token, inclusion, *known, next);
+            let guess = self.guess(token, inclusion, *known);
+            *known = Some(self.updated(token, inclusion, *known, next));
             Prediction { p_next, guess }
         };
         tokens.windows(2).map(predict).collect()
     }
 
+    /// The triggers that are shown, and the sequence after them.
+    fn parted<'t>(&self, tokens: &'t [u16]) -> (&'t [u16], &'t [u16]) {
+        let n_latents = if self.language.show_latents { self.language.n_triggers } else { 0 };
+        tokens.split_at((n_latents as usize).min(tokens.len()))
+    }
+
+    /// The probability that `token` is a trigger, for somebody who has seen the latents.
+    fn inclusion_in(&self, token: u16, latents: &[u16]) -> f64 {
+        match self.language.show_latents {
+            true => f64::from(u8::from(latents.contains(&token))),
+            false => self.inclusion[usize::from(token)],
+        }
+    }
+
     /// The likeliest token after `token`: the bigram law's, or the one seen before.
-    fn guess(&self, token: u16, seen: Option<Seen>) -> u16 {
-        let Some(Seen { successor, .. }) = seen else {
-            return self.likeliest_at_first[usize::from(token)];
-        };
+    fn guess(&self, token: u16, inclusion: f64, seen: Option<Seen>) -> u16 {
         let by_chance = self.likeliest[usize::from(token)];
-        let (p_copy, p_chance) =
-            (self.mixed(token, seen, successor), self.mixed(token, seen, by_chance));
+        let Some(Seen { successor, .. }) = seen else {
+            // A token that is certainly no trigger goes by chance, also where others are shown.
+            return if inclusion > 0.0 {
+                self.likeliest_at_first[usize::from(token)]
+            } else {
+                by_chance
+            };
+        };
+        let (p_copy, p_chance) = (
+            self.mixed(token, inclusion, seen, successor),
+            self.mixed(token, inclusion, seen, by_chance),
+        );
         if p_copy > p_chance || (p_copy >= p_chance && successor < by_chance) {
             successor
         } else {
@@ -162,10 +193,10 @@ impl Bayes {
         }
     }
 
-    /// The probability of `next` after `token`.
-    fn mixed(&self, token: u16, seen: Option<Seen>, next: u16) -> f64 {
+    /// The probability of `next` after `token`, which is a trigger with probability `inclusion`.
+    fn mixed(&self, token: u16, inclusion: f64, seen: Option<Seen>, next: u16) -> f64 {
         let (p_trigger, p_output) = match seen {
-            None => (self.inclusion[usize::from(token)], self.p_output(token, next)),
+            None => (inclusion, self.p_output(token, next)),
             // Both are 0 only for tokens that cannot occur; then nothing is a trigger.
             Some(Seen { if_trigger, .. }) if if_trigger <= 0.0 => (0.0, 0.0),
             Some(Seen { successor, if_trigger, if_not }) => {
@@ -176,11 +207,10 @@ impl Bayes {
     }
 
     /// What is known of `token` after one more successor.
-    fn updated(&self, token: u16, seen: Option<Seen>, next: u16) -> Seen {
+    fn updated(&self, token: u16, inclusion: f64, seen: Option<Seen>, next: u16) -> Seen {
         let p_bigram = self.language.corpus.p_bigram(token, next);
         match seen {
             None => {
-                let inclusion = self.inclusion[usize::from(token)];
                 let if_trigger = inclusion * self.p_output(token, next);
                 Seen { successor: next, if_trigger, if_not: (1.0 - inclusion) * p_bigram }
             }
@@ -325,12 +355,15 @@ mod tests {
             Bigram { outputs: Outputs::Bigram, no_repeat: true, ..Bigram::paper(3) },
             Bigram { output_split: OutputSplit::Test, ..Bigram::paper(1) },
             Bigram { triggers: Triggers::Fixed, offset: 2, ..Bigram::paper(3) },
+            Bigram { show_latents: true, no_repeat: true, ..Bigram::paper(5) },
         ];
         for (index, language) in (0..).zip(settings) {
             let bayes = Bayes::of(&language);
             let mut tokens = vec![0; language.n_tokens()];
             language.batch_into(&stream, index, &mut tokens);
-            for (pos, got) in bayes.predictions(&tokens).into_iter().enumerate() {
+            let predictions = bayes.predictions(&tokens);
+            assert_eq!(predictions.len(), 256 - language.n_latents());
+            for (pos, got) in (language.n_latents()..).zip(predictions) {
                 let law = bayes.law_after(&tokens[..=pos]);
                 assert!((law.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{language:?}, pos {pos}");
                 let p_next = law[usize::from(tokens[pos + 1])];
@@ -339,5 +372,32 @@ mod tests {
                 assert!(law[usize::from(got.guess)] > best - 1e-12, "{language:?}, pos {pos}");
             }
         }
+    }
+
+    /// Whoever is shown the triggers needs to see an output once, and no more, in every example.
+    #[test]
+    fn shown_triggers_leave_nothing_to_guess_but_first_outputs_and_chance() {
+        let stream = mnemoscope_stats::stream::Stream::root(3).derive("latents");
+        let language = Bigram { show_latents: true, ..Bigram::paper(5) };
+        let bayes = Bayes::of(&language);
+        let (mut tokens, mut counts) = (vec![0; language.n_tokens()], Vec::new());
+        let mut n_in_context = 0;
+        for index in 0..40 {
+            language.batch_into(&stream, index, &mut tokens);
+            let triggers = language.triggers_at(&mut stream.at(index));
+            language.occurrences(&tokens, &triggers, &mut counts);
+            assert!(counts[..5].iter().all(|&count| count == -1));
+            for (pos, said) in (5..).zip(bayes.predictions(&tokens)) {
+                let expected = match counts[pos] {
+                    0 => language.corpus.p_bigram(tokens[pos], tokens[pos + 1]),
+                    1 => 1.0 / 65.0,
+                    _ => 1.0,
+                };
+                assert!((said.p_next - expected).abs() < 1e-12, "example {index}, pos {pos}");
+                n_in_context += usize::from(counts[pos] > 1);
+                assert!(counts[pos] < 2 || said.guess == tokens[pos + 1]);
+            }
+        }
+        assert!(n_in_context > 1_000);
     }
 }

@@ -150,12 +150,17 @@ impl Corpus {
     ///
     /// # Errors
     ///
-    /// As [`Corpus::from_text`]; [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be
-    /// read, [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if it is not UTF-8.
+    /// As [`Corpus::from_text`], with the file's name, also if it is a folder;
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be read,
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if it is not UTF-8.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let about = |what: &dyn fmt::Display| refusal(format!("{}: {what}", path.display()));
+        if path.is_dir() {
+            return Err(about(&"that is a folder; name a text file"));
+        }
         let bytes = std::fs::read(path).map_err(|error| Cause::read(path, error))?;
         match std::str::from_utf8(&bytes) {
-            Ok(text) => Self::from_text(text),
+            Ok(text) => Self::from_text(text).map_err(|error| about(&error)),
             Err(flaw) => {
                 let place = flaw.valid_up_to();
                 let what = format!("byte {place} is not text in UTF-8; convert the file first");
@@ -428,6 +433,35 @@ mod tests {
         );
         let many: String = (0..70_000).filter_map(char::from_u32).collect();
         check_refused(&many, "the corpus has 67952 distinct characters; use at most 65535");
+    }
+
+    #[test]
+    fn a_file_that_gives_no_laws_is_refused_with_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |name: &str, bytes: Option<&[u8]>, kind, expected: &str| {
+            let path = folder.path().join(name);
+            if let Some(bytes) = bytes {
+                std::fs::write(&path, bytes).unwrap();
+            }
+            let error = Corpus::from_file(&path).unwrap_err();
+            assert_eq!(error.to_string(), expected.replace("{}", &path.display().to_string()));
+            assert_eq!(error.kind(), kind, "{name}");
+        };
+        use crate::ErrorKind::{Corrupt, Invalid, Io};
+        let empty = "{}: the corpus is empty; use a text of two characters and more";
+        check("empty.txt", Some(b""), Invalid, empty);
+        let one = "{}: the corpus has no character but `a`; use a text of two characters and more";
+        check("one.txt", Some(b"aaaa"), Invalid, one);
+        let latin = "{}: byte 3 is not text in UTF-8; convert the file first";
+        check("latin.txt", Some(b"caf\xe9"), Corrupt, latin);
+        check("missing.txt", None, Io, "cannot read {}");
+        check("", None, Invalid, "{}: that is a folder; name a text file");
+        let text: String = (0..70_000).filter_map(char::from_u32).collect();
+        let many = "{}: the corpus has 67952 distinct characters; use at most 65535";
+        check("many.txt", Some(text.as_bytes()), Invalid, many);
+        std::fs::write(folder.path().join("good.txt"), "abracadabra").unwrap();
+        let good = Corpus::from_file(&folder.path().join("good.txt")).unwrap();
+        assert_eq!(good, Corpus::from_text("abracadabra").unwrap());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! rows       a ─> law of a    e ─> law of e    ...    one for each token
 //! triggers            e with output m: the row of `e` becomes "always m" for this example
 //! chain      first by the unigram law, then each by the row of the one before it
+//! out        e | t h e m ...    the triggers stand before the chain if the language shows them
 //! ```
 //!
 //! A trigger is a row like any other, so the chain has no branch: each token costs one word and
@@ -45,9 +46,10 @@ impl<'a> Drawer<'a> {
         for trigger in &self.triggers {
             self.rows[usize::from(trigger.token)] = self.tables.constant(trigger.output);
         }
+        let sequence = show_latents(self.language, &self.triggers, out);
         let mut row = self.tables.unigrams();
         let mut words = [0; CHUNK];
-        for tokens in out.chunks_mut(CHUNK) {
+        for tokens in sequence.chunks_mut(CHUNK) {
             let words = &mut words[..tokens.len()];
             draws.fill_u32(words);
             for (token, &word) in std::iter::zip(tokens, &*words) {
@@ -60,6 +62,19 @@ impl<'a> Drawer<'a> {
             self.rows[token] = self.tables.rows()[token];
         }
     }
+}
+
+/// Writes the triggers before the sequence if the language shows them; the space that is left.
+fn show_latents<'o>(
+    language: &Bigram,
+    triggers: &[Trigger],
+    out: &'o mut [Token],
+) -> &'o mut [Token] {
+    let (latents, sequence) = out.split_at_mut(language.n_latents());
+    for (latent, trigger) in std::iter::zip(latents, triggers) {
+        *latent = trigger.token;
+    }
+    sequence
 }
 
 /// The triggers that need no draw: all of the fixed ones, none of the random ones.
@@ -152,7 +167,11 @@ pub(super) fn reference(language: &Bigram, draws: &mut Draws, out: &mut [Token])
     let tables = language.corpus.tables();
     let triggers = triggers(language, draws);
     let mut previous: Option<Token> = None;
-    for token in out {
+    for (pos, token) in out.iter_mut().enumerate() {
+        if language.show_latents && pos < triggers.len() {
+            *token = triggers[pos].token;
+            continue;
+        }
         let word = draws.next_u32();
         let trigger = triggers.iter().find(|trigger| previous == Some(trigger.token));
         *token = match (previous, trigger) {

@@ -70,7 +70,11 @@ pub enum OutputSplit {
 }
 
 /// A set of positions, by the occurrence counter: how often the token there has occurred up to
-/// there if it is a trigger, else 0.
+/// there if it is a trigger, else 0; -1 where the triggers are shown before the sequence.
+///
+/// The authors' code can also make the counter a flag, 1 after every trigger (`output_counter =
+/// False`). In context means a count of 2 and more, so under a flag that set is empty, and what is
+/// left to score is [`Output`](Self::Output). There is no option for it: that set says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Occurrences {
@@ -80,7 +84,7 @@ pub enum Occurrences {
     First,
     /// Count 2 and more: the output stands in the context.
     InContext,
-    /// Count 1 and more: an output follows.
+    /// Count 1 and more: an output follows. It is what a flag in place of the counter scores.
     Output,
 }
 
@@ -93,9 +97,11 @@ impl Occurrences {
     /// use mnemoscope_task::bigram::Occurrences;
     ///
     /// assert!(Occurrences::Output.holds(1) && !Occurrences::InContext.holds(1));
+    /// // The triggers that are shown before the sequence are in none of the sets.
+    /// assert!(!Occurrences::Global.holds(-1));
     /// ```
     #[must_use]
-    pub fn holds(self, count: u32) -> bool {
+    pub fn holds(self, count: i32) -> bool {
         match self {
             Self::Global => count == 0,
             Self::First => count == 1,
@@ -122,7 +128,8 @@ pub struct Trigger {
 /// # Shapes
 ///
 /// An example has `seq_len + 1` tokens: a model reads the first `seq_len` and is asked at each of
-/// them for the token after it.
+/// them for the token after it. With `show_latents` the first `n_triggers` of these are the
+/// triggers, by ascending token, and the sequence is that much shorter.
 ///
 /// # Example
 ///
@@ -160,6 +167,16 @@ pub struct Bigram {
     pub no_repeat: bool,
     /// The positions that are scored.
     pub scored: Occurrences,
+    /// Whether the triggers stand before the sequence. They take `n_triggers` of the `seq_len`
+    /// positions, and what follows is the beginning of the same example without them.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub show_latents: bool,
+}
+
+/// A field that is left out where it is off, so that languages from before it keep their form.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Bigram {
@@ -177,6 +194,7 @@ impl Bigram {
             output_split: OutputSplit::All,
             no_repeat: false,
             scored: Occurrences::InContext,
+            show_latents: false,
         }
     }
 
@@ -205,10 +223,19 @@ impl Bigram {
     pub fn check(&self) -> Vec<Complaint> {
         let mut complaints = Vec::new();
         let mut complain = |field, message| complaints.push(Complaint::new(field, message));
-        let Self { seq_len, n_triggers, offset, .. } = *self;
+        let Self { seq_len, n_triggers, offset, show_latents, .. } = *self;
+        let least = 2 + u64::from(n_triggers);
         if !(2..MAX_SEQ_LEN).contains(&seq_len) {
             let most = MAX_SEQ_LEN - 1;
             complain("seq_len", format!("seq_len is {seq_len}; use 2 to {most}"));
+        } else if show_latents && u64::from(seq_len) < least {
+            complain(
+                "seq_len",
+                format!(
+                    "seq_len is {seq_len}, and show_latents takes n_triggers = {n_triggers} of \
+                     these positions; use at least {least}"
+                ),
+            );
         }
         let d_vocab = self.corpus.d_vocab();
         let n_left = d_vocab.saturating_sub(offset);
@@ -290,6 +317,12 @@ impl Bigram {
         self.seq_len as usize + 1
     }
 
+    /// Number of tokens before the sequence: the triggers if they are shown, else none.
+    #[must_use]
+    pub fn n_latents(&self) -> usize {
+        if self.show_latents { self.n_triggers as usize } else { 0 }
+    }
+
     /// Size of the vocabulary: the characters of the corpus.
     #[must_use]
     pub fn d_vocab(&self) -> u32 {
@@ -333,8 +366,9 @@ impl Bigram {
     ///
     /// For random triggers one word each; then an output for each trigger, by ascending trigger,
     /// one word each; a word may have to be replaced by the next, with a probability below 2^-11
-    /// for the built-in corpus. Then one word for each token, also after triggers. This order is
-    /// part of the format: records address examples by it.
+    /// for the built-in corpus. Then one word for each token, also after triggers, but none for
+    /// triggers that are shown before the sequence. This order is part of the format: records
+    /// address examples by it.
     ///
     /// Triggers and outputs follow their laws exactly. The laws of tokens are rounded to
     /// multiples of 2^-32: each probability is off by less than that, and those of what never
@@ -408,7 +442,8 @@ impl Bigram {
     /// The occurrence counter of an example, `[n_tokens]`; what `out` held is replaced.
     ///
     /// One pass forward with a counter for each token. The paper counts at the first `seq_len`
-    /// positions only: nothing is asked at the last token.
+    /// positions only: nothing is asked at the last token. Triggers that are shown before the
+    /// sequence have -1 and are not counted.
     ///
     /// # Panics
     ///
@@ -425,13 +460,15 @@ impl Bigram {
     /// assert_eq!(counts, [1, 0, 0, 2, 0]);
     /// ```
     #[track_caller]
-    pub fn occurrences(&self, tokens: &[Token], triggers: &[Trigger], out: &mut Vec<u32>) {
+    pub fn occurrences(&self, tokens: &[Token], triggers: &[Trigger], out: &mut Vec<i32>) {
         let mut counters = vec![None; self.d_vocab() as usize];
         for trigger in triggers {
             counters[usize::from(trigger.token)] = Some(0);
         }
+        let (latents, sequence) = tokens.split_at(self.n_latents().min(tokens.len()));
         out.clear();
-        out.extend(tokens.iter().map(|&token| match &mut counters[usize::from(token)] {
+        out.extend(latents.iter().map(|_| -1));
+        out.extend(sequence.iter().map(|&token| match &mut counters[usize::from(token)] {
             Some(count) => {
                 *count += 1;
                 *count
@@ -468,7 +505,7 @@ impl Bigram {
         /// A trigger as it was met so far.
         struct Met {
             output: Token,
-            count: u32,
+            count: i32,
             last_pos: u32,
         }
         let mut met: Vec<Option<Met>> = (0..self.d_vocab()).map(|_| None).collect();
@@ -476,7 +513,8 @@ impl Bigram {
             met[usize::from(token)] = Some(Met { output, count: 0, last_pos: 0 });
         }
         out.clear();
-        for (query_pos, pair) in (0..).zip(tokens.windows(2)) {
+        // A trigger that is shown before the sequence is no place of any set.
+        for (query_pos, pair) in (0..).zip(tokens.windows(2)).skip(self.n_latents()) {
             let target = match &mut met[usize::from(pair[0])] {
                 Some(Met { output, count, last_pos }) => {
                     *count += 1;
@@ -525,6 +563,12 @@ impl Bigram {
             n_tokens == self.n_tokens(),
             "an example has {} tokens, the space for it {n_tokens}",
             self.n_tokens()
+        );
+        assert!(
+            self.n_latents() < n_tokens,
+            "{} triggers before the sequence leave nothing of {n_tokens} tokens: `check` the \
+             language first",
+            self.n_latents()
         );
     }
 }

@@ -25,6 +25,9 @@ pub struct Answer {
 
 /// The right answer at every trigger that has a token after it.
 ///
+/// Tokens are those of the sequence: of a language that shows its triggers before it, what comes
+/// after them.
+///
 /// # Example
 ///
 /// ```
@@ -54,7 +57,7 @@ pub fn answers(tokens: &[u16], triggers: &[u16]) -> Vec<Answer> {
 /// output)` each.
 ///
 /// After each trigger stands its output, and every other token is one that the corpus knows to
-/// follow the token before it.
+/// follow the token before it. Tokens are those of the sequence, as in [`answers`].
 ///
 /// # Errors
 ///

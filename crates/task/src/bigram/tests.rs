@@ -61,6 +61,12 @@ fn each_wrong_number_gets_one_message_that_says_what_to_do() {
             &[&format!("seq_len is {seq_len}; use 2 to 16777215")],
         );
     }
+    let shown = |seq_len| Bigram { seq_len, show_latents: true, ..Bigram::paper(5) };
+    check(&shown(7), &[]);
+    check(
+        &shown(6),
+        &["seq_len is 6, and show_latents takes n_triggers = 5 of these positions; use at least 7"],
+    );
     check(
         &Bigram { seq_len: 1, ..fixed(0, 70) },
         &[
@@ -123,7 +129,9 @@ fn fast_and_reference_agree_token_by_token() {
                 let paper = Bigram::paper(n_triggers);
                 let corpora = [paper.corpus.clone(), small(2).corpus];
                 for corpus in corpora {
+                    let show_latents = no_repeat;
                     let setting = Bigram { corpus, triggers, offset, seq_len, ..paper.clone() };
+                    let setting = Bigram { show_latents, ..setting };
                     let language = Bigram { outputs, no_repeat, ..setting };
                     let mut batch = vec![999; 3 * language.n_tokens()];
                     language.batch_into(&stream, 5, &mut batch);
@@ -201,7 +209,7 @@ fn counts_and_targets_match_the_oracle_on_every_short_string() {
                     let places: Vec<usize> =
                         targets.iter().map(|target| target.query_pos as usize).collect();
                     let held: Vec<usize> = (0..tokens.len() - 1)
-                        .filter(|&pos| scored.holds(count_at(pos) as u32))
+                        .filter(|&pos| scored.holds(count_at(pos) as i32))
                         .collect();
                     assert_eq!(places, held, "{tokens:?} {pair:?} {scored:?}");
                     for target in &targets {
@@ -389,4 +397,73 @@ fn a_language_is_stored_with_every_field() {
     let json = serde_json::to_string(&task).unwrap();
     assert!(json.starts_with(r#"{"name":"bigram","corpus":{"characters":"abcd""#), "{json}");
     assert_eq!(serde_json::from_str::<crate::Task>(&json).unwrap(), task);
+}
+
+/// The triggers come first, then the same example as without them, as far as it fits.
+#[test]
+fn shown_triggers_stand_before_the_sequence_and_take_its_last_places() {
+    let stream = Stream::root(12).derive("latents");
+    for (triggers, n_triggers, offset) in SETTINGS {
+        let plain = Bigram { triggers, offset, ..Bigram::paper(n_triggers) };
+        let shown = Bigram { show_latents: true, ..plain.clone() };
+        let n_latents = n_triggers as usize;
+        assert_eq!((shown.n_tokens(), plain.n_latents(), shown.n_latents()), (257, 0, n_latents));
+        for index in 0..20 {
+            let [mut with, mut without] = [vec![0; 257], vec![0; 257]];
+            shown.generate_into(&mut stream.at(index), &mut with);
+            plain.generate_into(&mut stream.at(index), &mut without);
+            let pairs = plain.triggers_at(&mut stream.at(index));
+            assert_eq!(shown.triggers_at(&mut stream.at(index)), pairs);
+            let tokens: Vec<Token> = pairs.iter().map(|pair| pair.token).collect();
+            assert_eq!(with[..n_latents], tokens);
+            assert_eq!(with[n_latents..], without[..257 - n_latents]);
+            let (mut counts, mut expected) = (Vec::new(), Vec::new());
+            shown.occurrences(&with, &pairs, &mut counts);
+            plain.occurrences(&without, &pairs, &mut expected);
+            assert!(counts[..n_latents].iter().all(|&count| count == -1));
+            assert_eq!(counts[n_latents..], expected[..257 - n_latents]);
+        }
+    }
+}
+
+/// Every place of the sequence is in the set of its count, and no shown trigger is in any.
+#[test]
+fn shown_triggers_belong_to_no_set_of_positions() {
+    let stream = Stream::root(12).derive("sets");
+    let mut targets = Vec::new();
+    for index in 0..20 {
+        let mut n_places = 0;
+        for scored in [Occurrences::Global, Occurrences::Output] {
+            let language = Bigram { show_latents: true, scored, ..Bigram::paper(5) };
+            let mut tokens = vec![0; language.n_tokens()];
+            language.generate_into(&mut stream.at(index), &mut tokens);
+            let triggers = language.triggers_at(&mut stream.at(index));
+            language.targets(&tokens, &triggers, &mut targets);
+            assert!(targets.iter().all(|to| to.query_pos >= 5 && to.write_pos >= 5));
+            n_places += targets.len();
+        }
+        assert_eq!(n_places, 256 - 5);
+    }
+}
+
+/// What a flag in place of the counter would score is what counts of 1 and more are.
+#[test]
+fn a_flag_in_place_of_the_counter_scores_every_output_and_nothing_in_context() {
+    for count in -1..9 {
+        let flag = count.min(1);
+        assert_eq!(Occurrences::Output.holds(flag), Occurrences::Output.holds(count));
+        assert_eq!(Occurrences::Global.holds(flag), Occurrences::Global.holds(count));
+        assert!(!Occurrences::InContext.holds(flag));
+    }
+}
+
+/// What is off is not stored, so a language has the form it had before there was the option.
+#[test]
+fn a_language_that_shows_its_triggers_says_so_and_no_other_does() {
+    let shown = Bigram { show_latents: true, ..Bigram::paper(5) };
+    let json = serde_json::to_string(&shown).unwrap();
+    assert!(json.ends_with(r#""scored":"in_context","show_latents":true}"#), "{json}");
+    assert_eq!(serde_json::from_str::<Bigram>(&json).unwrap(), shown);
+    let json = json.replace("true}", "false}");
+    assert_eq!(serde_json::from_str::<Bigram>(&json).unwrap(), Bigram::paper(5));
 }

@@ -62,6 +62,9 @@ pub(super) struct BigramFlags {
     /// Keep a trigger from being its own output
     #[arg(long)]
     no_repeat: bool,
+    /// Put the triggers before the sequence, where they take that many of its positions
+    #[arg(long)]
+    show_latents: bool,
 }
 
 impl BigramFlags {
@@ -75,6 +78,7 @@ impl BigramFlags {
             ("--outputs", self.outputs.is_some()),
             ("--output-split", self.output_split.is_some()),
             ("--no-repeat", self.no_repeat),
+            ("--show-latents", self.show_latents),
         ]
         .into_iter()
         .find_map(|(flag, given)| given.then_some(flag))
@@ -105,6 +109,7 @@ impl BigramFlags {
                 Some(SplitFlag::Test) => OutputSplit::Test,
             },
             no_repeat: self.no_repeat,
+            show_latents: self.show_latents,
             ..paper
         };
         Ok(language.checked()?)

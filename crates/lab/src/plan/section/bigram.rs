@@ -1,20 +1,28 @@
 //! The bigram language in `[task]`, and in an evaluation set of a model that is trained on it.
 
 use mnemoscope_task::Bigram;
-use mnemoscope_task::bigram::{Corpus, Occurrences, OutputSplit, Outputs, Triggers};
+use mnemoscope_task::bigram::{Occurrences, OutputSplit, Outputs, Triggers};
 
 use crate::plan::reader::Section;
 
 /// The keys that say what a bigram language is; a set of one's own has at least one of them.
-pub(super) const KEYS: [&str; 8] =
-    ["name", "seq_len", "triggers", "n_triggers", "offset", "outputs", "output_split", "no_repeat"];
+pub(super) const KEYS: [&str; 10] = [
+    "name",
+    "seq_len",
+    "triggers",
+    "n_triggers",
+    "offset",
+    "outputs",
+    "output_split",
+    "no_repeat",
+    "scored",
+    "show_latents",
+];
 
 /// The language that a table describes; what it leaves out is as in `base`.
 pub(super) fn read(section: &mut Section<'_, '_>, base: &Bigram) -> Bigram {
-    let built_in = section.choice_if_given("corpus", &[(Corpus::TINY_SHAKESPEARE, ())]);
-    let corpus = built_in.map_or_else(|| base.corpus.clone(), |()| Corpus::tiny_shakespeare());
     Bigram {
-        corpus,
+        corpus: section.corpus_if_given("corpus").unwrap_or_else(|| base.corpus.clone()),
         seq_len: section.whole32("seq_len", base.seq_len, 0),
         triggers: section.choice(
             "triggers",
@@ -48,5 +56,6 @@ pub(super) fn read(section: &mut Section<'_, '_>, base: &Bigram) -> Bigram {
             ],
             base.scored,
         ),
+        show_latents: section.flag("show_latents", base.show_latents),
     }
 }

@@ -91,13 +91,14 @@ fn note_problems(problems: Vec<Problem>, table: &Table, notes: &Notes<'_>) {
 
 /// The paths whose values a problem at `path` may be about.
 fn related(path: &str) -> Vec<String> {
-    const GROUPS: [&[&str]; 6] = [
+    const GROUPS: [&[&str]; 7] = [
         &["d_model", "n_heads", "preset", "name"],
         &["p_ignore", "p_write", "p_read"],
         &["seq_len", "n_ops"],
         &["warmup_steps", "n_steps", "decay_steps"],
         &["nesterov", "momentum", "dampening"],
         &["curve_examples", "n_examples"],
+        &["corpus", "n_triggers", "offset", "outputs"],
     ];
     let (section, field) = path.rsplit_once('.').unwrap_or(("", path));
     let group = GROUPS.iter().find(|group| group.contains(&field));
