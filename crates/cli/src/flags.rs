@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{demo, doctor, eval, gallery, generate, plan, replay, run, runs, show, spec};
+use crate::command::{
+    demo, doctor, eval, gallery, generate, plan, replay, run, runs, show, spec, theory,
+};
 
 /// The end of the long help.
 const AFTER: &str = "\
@@ -75,6 +77,8 @@ pub(crate) enum Verb {
     Runs(runs::Flags),
     /// Show one run
     Show(show::Flags),
+    /// Check the theory of how an induction head forms, formula by formula
+    Theory(theory::Flags),
     /// Look at the machine and the store, and check the instrument itself
     Doctor(doctor::Flags),
 }

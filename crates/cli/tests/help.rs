@@ -11,7 +11,7 @@ fn the_help_of_every_verb_fits_and_stays_as_it_is() {
     let door = Door::new();
     let verbs = [
         "demo", "gallery", "generate", "spec", "plan", "run", "eval", "replay", "runs", "show",
-        "doctor",
+        "theory", "doctor",
     ];
     let mut pages =
         vec![door.run(&["--help"]).code(0).stdout(), door.run(&["-h"]).code(0).stdout()];

@@ -12,6 +12,7 @@ pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod show;
 pub(crate) mod spec;
+pub(crate) mod theory;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -31,6 +32,7 @@ pub(crate) fn dispatch(verb: &Verb, session: &mut Session) -> Result<Exit, Failu
         Verb::Replay(flags) => replay::run(flags, session),
         Verb::Runs(flags) => runs::run(flags, session),
         Verb::Show(flags) => show::run(flags, session),
+        Verb::Theory(flags) => theory::run(flags, session),
         Verb::Doctor(flags) => doctor::run(flags, session),
     }
 }
