@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
     demo, doctor, eval, gallery, generate, plan, probe, replay, reproduce, run, runs, show, spec,
+    theory,
 };
 
 /// The end of the long help.
@@ -81,6 +82,8 @@ pub(crate) enum Verb {
     Runs(runs::Flags),
     /// Show one run
     Show(show::Flags),
+    /// Check the theory of how an induction head forms, formula by formula
+    Theory(theory::Flags),
     /// Look at the machine and the store, and check the instrument itself
     Doctor(doctor::Flags),
 }

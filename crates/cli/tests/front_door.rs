@@ -218,6 +218,26 @@ fn the_doctor_finds_this_machine_healthy() {
 }
 
 #[test]
+fn the_theory_holds_and_says_so_in_both_voices() {
+    let door = Door::new();
+    let said = door.run(&["theory", "--quick", "--json"]).code(0).json();
+    assert_eq!(said["ok"], true, "{said}");
+    let parts = said["parts"].as_array().unwrap();
+    assert_eq!(parts.len(), 8);
+    for check in parts.iter().flat_map(|part| part["checks"].as_array().unwrap()) {
+        assert_eq!(check["holds"], true, "{check}");
+        for field in ["predicted", "measured", "n_trials"] {
+            assert!(check[field].is_number(), "{field}: {check}");
+        }
+    }
+    let page = door.run(&["theory", "--quick", "--part", "gradients"]).code(0).stdout();
+    assert!(page.contains("lemma 5") && !page.contains("recall of"), "{page}");
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    let last = page.lines().last().unwrap();
+    assert_eq!(last, "6 checks, 6 hold", "{page}");
+}
+
+#[test]
 fn the_demonstration_ends_with_a_glitch_that_was_replayed() {
     let door = Door::new();
     // Three steps teach nothing, so there is a glitch to show.

@@ -18,9 +18,11 @@ fn the_help_of_every_verb_fits_and_stays_as_it_is() {
         "run",
         "reproduce",
         "eval",
+        "probe",
         "replay",
         "runs",
         "show",
+        "theory",
         "doctor",
     ];
     let mut pages =

@@ -14,6 +14,7 @@ pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod show;
 pub(crate) mod spec;
+pub(crate) mod theory;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -35,6 +36,7 @@ pub(crate) fn dispatch(verb: &Verb, session: &mut Session) -> Result<Exit, Failu
         Verb::Replay(flags) => replay::run(flags, session),
         Verb::Runs(flags) => runs::run(flags, session),
         Verb::Show(flags) => show::run(flags, session),
+        Verb::Theory(flags) => theory::run(flags, session),
         Verb::Doctor(flags) => doctor::run(flags, session),
     }
 }
