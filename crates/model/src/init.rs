@@ -28,7 +28,7 @@ pub(crate) fn draw(spec: &ModelSpec, stream: &Stream) -> Tensors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{LstmSpec, TransformerSpec};
+    use crate::spec::{LstmSpec, Mlp, TransformerSpec};
 
     /// Mean and standard deviation of a parameter as drawn.
     fn moments(spec: &ModelSpec, name: &str) -> (f64, f64, f64) {
@@ -46,6 +46,8 @@ mod tests {
     fn each_parameter_follows_the_law_of_the_table() {
         let x = TransformerSpec { n_ctx: 64, ..TransformerSpec::x_transformers(2, 64, 2) };
         let gpt2 = TransformerSpec { n_ctx: 64, ..TransformerSpec::gpt2(2, 64, 2) };
+        let birth = TransformerSpec::birth_full;
+        let linear = TransformerSpec { mlp: Mlp::Linear, d_mlp: 0, mlp_bias: true, ..birth() };
         let uniform = |d_in: f64| 1.0 / d_in.sqrt() / 3.0_f64.sqrt();
         let cases = [
             (ModelSpec::Transformer(x.clone()), "pos.weight", 1.0),
@@ -56,6 +58,11 @@ mod tests {
             (ModelSpec::Transformer(gpt2.clone()), "pos.weight", 0.02),
             (ModelSpec::Transformer(gpt2.clone()), "blocks.0.attn.out.weight", 0.01),
             (ModelSpec::Transformer(gpt2), "blocks.0.mlp.up.weight", 0.02),
+            (ModelSpec::Transformer(birth()), "embed.weight", 1.0),
+            (ModelSpec::Transformer(birth()), "pos.weight", 1.0),
+            (ModelSpec::Transformer(birth()), "blocks.1.attn.qkv.weight", uniform(128.0)),
+            (ModelSpec::Transformer(birth()), "blocks.1.mlp.down.weight", uniform(512.0)),
+            (ModelSpec::Transformer(linear), "blocks.0.mlp.down.bias", uniform(128.0)),
             (ModelSpec::Lstm(LstmSpec::paper()), "embed.weight", 1.0),
             (ModelSpec::Lstm(LstmSpec::paper()), "layers.0.w_hh", uniform(128.0)),
         ];

@@ -56,4 +56,6 @@ pub use arch::{Lstm, Transformer};
 pub use error::{Error, ErrorKind};
 pub use layout::{Law, Slot, layout};
 pub use model::Model;
-pub use spec::{Complaint, Gelu, Init, LstmSpec, ModelSpec, PosScale, Positions, TransformerSpec};
+pub use spec::{
+    Complaint, Gelu, Init, LstmSpec, Mlp, ModelSpec, Norm, PosScale, Positions, TransformerSpec,
+};
