@@ -29,8 +29,12 @@ pub struct Replay {
     pub same_bits: bool,
     /// The most that a logit moved; zero when the bits are the same.
     pub largest_difference: f32,
-    /// Where each head looked from the `r`; empty for models without attention.
+    /// Where each head looked from the query; empty for models without attention.
     pub attention: Vec<HeadAttention>,
+    /// In the bigram language the occurrence counter at the query: which occurrence of a trigger
+    /// it is, or 0 if the token there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub occurrence: Option<i32>,
 }
 
 /// Where one head looked from one place.
@@ -106,8 +110,17 @@ pub fn replay(run: &RunReader, glitch: Glitch) -> Result<Replay, Error> {
         .map(|(now, then)| (now - then).abs())
         .fold(0.0, f32::max);
     let attention = attention_at(&model, &batch, row, &device)?;
-    let task = task.clone();
-    Ok(Replay { glitch, task, logits, same_bits, largest_difference, attention })
+    let (task, occurrence) = (task.clone(), occurrence(task, &glitch));
+    Ok(Replay { glitch, task, logits, same_bits, largest_difference, attention, occurrence })
+}
+
+/// The occurrence counter at the place of the error, where the language has one.
+fn occurrence(task: &Task, glitch: &Glitch) -> Option<i32> {
+    let Task::Bigram(language) = task else { return None };
+    let triggers = language.triggers_at(&mut glitch.stream.at(glitch.index));
+    let mut counts = Vec::new();
+    language.occurrences(&glitch.tokens, &triggers, &mut counts);
+    counts.get(glitch.query_pos as usize).copied()
 }
 
 /// The glitch's example, from its address.

@@ -66,6 +66,11 @@ def associative_spec(**changes):
     return spec | changes
 
 
+def birth_spec(**changes):
+    base = {"pos_scale": "unit", "unembed_bias": False, "init": "pytorch", "mlp": "relu", "mlp_bias": False}
+    return transformer_spec(**(base | changes))
+
+
 SPECS = {
     # The two published variants, tiny.
     "x_transformers": transformer_spec(),
@@ -82,6 +87,10 @@ SPECS = {
     "associative_relu": associative_spec(
         d_model=6, first_mlp="linear", mlp="relu", places="sinusoidal", score_scale="unit"
     ),
+    # The full model of "Birth of a Transformer" with its parallel MLP, and the same with each other norm.
+    "birth_full": birth_spec(parallel_mlp=True),
+    "birth_post": birth_spec(norm="post", positions="sinusoidal", mlp_bias=True, mlp_from_layer=1),
+    "birth_bare": birth_spec(norm="none", mlp="linear", d_mlp=0, pos_scale="rsqrt_d_model"),
 }
 
 # SGD as it is commonly used, and its other switches.
@@ -93,6 +102,9 @@ SGD_OF = {
     "lstm": SGD,
     "associative": SGD,
     "associative_relu": SGD,
+    "birth_full": SGD,
+    "birth_post": SGD,
+    "birth_bare": SGD,
 }
 
 
@@ -102,8 +114,14 @@ def draw(generator, *shape, scale):
     return drawn.float().double()
 
 
+def sinusoids(n_pos, d):
+    """Sines at even and cosines at odd places, as in the first transformer."""
+    angles = torch.arange(n_pos).double()[:, None] / 10000 ** (torch.arange(0, d, 2).double() / d)
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :d]
+
+
 class Transformer:
-    """A pre-norm decoder as a function of named parameters."""
+    """A decoder as a function of named parameters."""
 
     def __init__(self, spec, generator):
         self.spec = spec
@@ -123,14 +141,23 @@ class Transformer:
         self.params["embed.weight"] = draw(generator, v, d, scale=0.7)
         if spec["positions"] == "learned":
             self.params["pos.weight"] = draw(generator, spec["n_ctx"], d, scale=0.9)
+        self.norm = spec.get("norm", "pre")
+        self.mlp = spec.get("mlp", "gelu")
+        mlp_bias = spec.get("mlp_bias", True)
         for i in range(spec["n_layers"]):
-            norm(f"blocks.{i}.ln_1")
+            if self.norm != "none":
+                norm(f"blocks.{i}.ln_1")
             linear(f"blocks.{i}.attn.qkv", d, 3 * d, spec["attn_bias"])
             linear(f"blocks.{i}.attn.out", d, d, spec["attn_bias"])
-            norm(f"blocks.{i}.ln_2")
-            linear(f"blocks.{i}.mlp.up", d, m, True)
-            linear(f"blocks.{i}.mlp.down", m, d, True)
-        norm("ln_f")
+            if i < spec.get("mlp_from_layer", 0):
+                continue
+            if self.norm != "none":
+                norm(f"blocks.{i}.ln_2")
+            if self.mlp != "linear":
+                linear(f"blocks.{i}.mlp.up", d, m, mlp_bias)
+            linear(f"blocks.{i}.mlp.down", d if self.mlp == "linear" else m, d, mlp_bias)
+        if self.norm == "pre":
+            norm("ln_f")
         if not spec["tie_unembed"]:
             self.params["unembed.weight"] = draw(generator, d, v, scale=d**-0.5)
         if spec["unembed_bias"]:
@@ -153,18 +180,39 @@ class Transformer:
         def heads(x):
             return x.view(n_examples, n_pos, n_heads, d // n_heads).transpose(1, 2)
 
-        x = F.embedding(tokens, p["embed.weight"])
-        if spec["positions"] == "learned":
-            factor = d**-0.5 if spec["pos_scale"] == "rsqrt_d_model" else 1.0
-            x = x + p["pos.weight"][:n_pos] * factor
-        for i in range(spec["n_layers"]):
-            q, k, v = linear(f"blocks.{i}.attn.qkv", norm(f"blocks.{i}.ln_1", x)).split(d, dim=-1)
+        def attention(i, x):
+            q, k, v = linear(f"blocks.{i}.attn.qkv", x).split(d, dim=-1)
             z = F.scaled_dot_product_attention(heads(q), heads(k), heads(v), is_causal=True)
-            x = x + linear(f"blocks.{i}.attn.out", z.transpose(1, 2).reshape(n_examples, n_pos, d))
-            up = linear(f"blocks.{i}.mlp.up", norm(f"blocks.{i}.ln_2", x))
-            up = F.gelu(up, approximate="tanh" if spec["gelu"] == "tanh" else "none")
-            x = x + linear(f"blocks.{i}.mlp.down", up)
-        x = norm("ln_f", x)
+            return linear(f"blocks.{i}.attn.out", z.transpose(1, 2).reshape(n_examples, n_pos, d))
+
+        def mlp(i, x):
+            if self.mlp == "linear":
+                return linear(f"blocks.{i}.mlp.down", x)
+            up = linear(f"blocks.{i}.mlp.up", x)
+            if self.mlp == "relu":
+                up = F.relu(up)
+            else:
+                up = F.gelu(up, approximate="tanh" if spec["gelu"] == "tanh" else "none")
+            return linear(f"blocks.{i}.mlp.down", up)
+
+        x = F.embedding(tokens, p["embed.weight"])
+        factor = d**-0.5 if spec["pos_scale"] == "rsqrt_d_model" else 1.0
+        if spec["positions"] == "learned":
+            x = x + p["pos.weight"][:n_pos] * factor
+        if spec["positions"] == "sinusoidal":
+            x = x + sinusoids(n_pos, d) * factor
+        for i in range(spec["n_layers"]):
+            has_mlp = i >= spec.get("mlp_from_layer", 0)
+            if self.norm == "post":
+                x = norm(f"blocks.{i}.ln_1", x + attention(i, x))
+                x = norm(f"blocks.{i}.ln_2", x + mlp(i, x)) if has_mlp else x
+                continue
+            before = lambda which, x: norm(f"blocks.{i}.{which}", x) if self.norm == "pre" else x
+            h = x + attention(i, before("ln_1", x))
+            # As published, the MLP of a pre-norm block reads the block's input.
+            read = x if spec.get("parallel_mlp", False) else h
+            x = h + mlp(i, before("ln_2", read)) if has_mlp else h
+        x = norm("ln_f", x) if self.norm == "pre" else x
         weight = p["embed.weight"] if spec["tie_unembed"] else p["unembed.weight"].T
         return F.linear(x, weight, p.get("unembed.bias"))
 

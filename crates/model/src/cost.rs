@@ -2,7 +2,8 @@
 //! is allocated and without overflow.
 
 use crate::spec::{
-    AssociativeSpec, FeedForward, LstmSpec, ModelSpec, Places, Positions, TransformerSpec,
+    AssociativeSpec, FeedForward, LstmSpec, Mlp, ModelSpec, Norm, Places, Positions,
+    TransformerSpec,
 };
 
 /// Bytes of a single-precision number.
@@ -80,10 +81,17 @@ impl ModelSpec {
             Self::Transformer(spec) => {
                 let (d, n_layers) = (float(spec.d_model), float(spec.n_layers));
                 let keys_values = 4.0 * d * d;
-                // Query and output projections, scores and mixtures, both halves of the MLP.
-                let rest = 4.0 * d * d + 2.0 * d * float(seq_len) + 4.0 * d * float(spec.d_mlp);
+                // Query and output projections, scores and mixtures.
+                let rest = 4.0 * d * d + 2.0 * d * float(seq_len);
+                let mlp = match spec.mlp {
+                    Mlp::Gelu | Mlp::Relu => 4.0 * d * float(spec.d_mlp),
+                    Mlp::Linear => 2.0 * d * d,
+                    Mlp::None => 0.0,
+                };
+                let n_mlps = float(spec.n_layers.saturating_sub(spec.mlp_from_layer));
                 n_layers * keys_values
                     + (n_layers - 1.0 + queries_per_token) * rest
+                    + (n_mlps - 1.0 + queries_per_token) * mlp
                     + queries_per_token * 2.0 * d * float(spec.d_vocab)
             }
             Self::Associative(spec) => {
@@ -120,7 +128,8 @@ impl ModelSpec {
     /// `[layers, numbers a layer keeps for each row, numbers alive for each row at the widest]`.
     fn kept_per_row(&self) -> Option<[u64; 3]> {
         let (n_layers, kept, widest) = match self {
-            // Kept: normed twice, resid, q, k, v, z, and both sides of the GELU. Widest: the MLP.
+            // Kept: normed twice, resid, q, k, v, z, and both sides of the activation; of a linear
+            // MLP, which has a width of 0, its result. Widest: the MLP.
             Self::Transformer(spec) => (
                 spec.n_layers,
                 sum([product([7, spec.d_model])?, product([2, spec.d_mlp])?])?,
@@ -148,18 +157,26 @@ impl ModelSpec {
 fn transformer_params(spec: &TransformerSpec) -> Option<u64> {
     let TransformerSpec { d_model: d, d_mlp, d_vocab, .. } = *spec;
     let when = |present: bool, count: Option<u64>| if present { count } else { Some(0) };
-    let block = sum([
-        product([4, d])?,                       // two norms
+    let norm = when(spec.norm != Norm::None, product([2, d]))?;
+    let attn = sum([
+        norm,
         product([4, d, d])?,                    // q, k, v, out
         when(spec.attn_bias, product([4, d]))?, // and their biases
-        product([2, d, d_mlp])?,                // up, down
-        sum([d.try_into().ok()?, d_mlp.try_into().ok()?])?,
     ])?;
+    // Up and down, or one square map, and its biases; d_mlp is 0 where there is no width.
+    let square = when(spec.mlp == Mlp::Linear, product([d, d]))?;
+    let biases = sum([d.try_into().ok()?, d_mlp.try_into().ok()?]);
+    let mlp = sum([norm, square, product([2, d, d_mlp])?, when(spec.mlp_bias, biases)?])?;
+    let n_mlps = match spec.mlp {
+        Mlp::None => 0,
+        _ => spec.n_layers.saturating_sub(spec.mlp_from_layer),
+    };
     sum([
         product([d_vocab, d])?,
         when(spec.positions == Positions::Learned, product([spec.n_ctx, d]))?,
-        block.checked_mul(spec.n_layers.try_into().ok()?)?,
-        product([2, d])?,
+        attn.checked_mul(spec.n_layers.try_into().ok()?)?,
+        mlp.checked_mul(n_mlps.try_into().ok()?)?,
+        when(spec.norm == Norm::Pre, product([2, d]))?,
         when(!spec.tie_unembed, product([d, d_vocab]))?,
         when(spec.unembed_bias, d_vocab.try_into().ok())?,
     ])
@@ -246,7 +263,35 @@ mod tests {
                 gelu: Gelu::Erf,
                 layer_norm_epsilon: 1e-5,
                 init: Init::Gpt2,
+                norm: Norm::Pre,
+                mlp: Mlp::Gelu,
+                mlp_bias: true,
+                mlp_from_layer: 0,
+                parallel_mlp: false,
             }));
+        }
+        let base = TransformerSpec { n_layers: 3, ..TransformerSpec::birth_full() };
+        for norm in [Norm::Pre, Norm::Post, Norm::None] {
+            for (mlp, d_mlp) in [(Mlp::Gelu, 13), (Mlp::Relu, 17), (Mlp::Linear, 0), (Mlp::None, 0)]
+            {
+                for (mlp_bias, mlp_from_layer) in [(true, 0), (false, 0), (true, 2), (false, 1)] {
+                    let plain = mlp != Mlp::None;
+                    specs.push(ModelSpec::Transformer(TransformerSpec {
+                        norm,
+                        mlp,
+                        d_mlp,
+                        mlp_bias: mlp_bias || !plain,
+                        mlp_from_layer: if plain { mlp_from_layer } else { 0 },
+                        parallel_mlp: plain && norm != Norm::Post,
+                        positions: if mlp_bias {
+                            Positions::Sinusoidal
+                        } else {
+                            Positions::Learned
+                        },
+                        ..base.clone()
+                    }));
+                }
+            }
         }
         specs
     }
@@ -271,6 +316,10 @@ mod tests {
         assert_eq!(ModelSpec::Lstm(LstmSpec::paper()).n_params(), Some(133_381));
         // Seven matrices of 128 x 128, 65 tokens twice and 256 places of 128 numbers.
         assert_eq!(ModelSpec::Associative(AssociativeSpec::birth()).n_params(), Some(164_096));
+        let full = TransformerSpec::birth_full();
+        // Embedding, positions, unembedding; attention and MLP; five norms.
+        let expected = 128 * (65 + 256 + 65) + 2 * (4 * 128 * 128 + 2 * 128 * 512) + 5 * 2 * 128;
+        assert_eq!((expected, ModelSpec::Transformer(full).n_params()), (443_904, Some(443_904)));
     }
 
     #[test]
@@ -299,5 +348,16 @@ mod tests {
         let expected = 2.0 * (6.0 * 12.0 * 512.0 * 512.0 + 512.0 * 5.0) + 6.0 * 2.0 * 512.0 * 512.0;
         assert!((per_token - expected).abs() < 1.0, "{per_token} {expected}");
         assert!(spec.flops_per_token(512, 0.05) < 0.9 * per_token);
+        // Of three MLPs two and one are left, and the last one costs where it is asked.
+        let of = |mlp, d_mlp, mlp_from_layer| {
+            let base = TransformerSpec { n_layers: 3, ..TransformerSpec::birth_full() };
+            let spec = TransformerSpec { mlp, d_mlp, mlp_from_layer, ..base };
+            ModelSpec::Transformer(spec).flops_per_token(256, 0.25)
+        };
+        let one = 4.0 * 128.0 * 512.0;
+        let all = of(Mlp::Relu, 512, 0);
+        assert!((all - of(Mlp::Relu, 512, 1) - one).abs() < 1e-3);
+        assert!((all - of(Mlp::None, 0, 0) - 2.25 * one).abs() < 1e-3);
+        assert!((of(Mlp::Linear, 0, 2) - of(Mlp::None, 0, 0) - 0.25 * 2.0 * 128.0 * 128.0) < 1e-3);
     }
 }

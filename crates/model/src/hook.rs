@@ -15,7 +15,7 @@
 //! | point | shape | replaceable |
 //! |---|---|---|
 //! | `embed.hook_out` | `[batch, pos, d_model]` | yes |
-//! | `pos_embed.hook_out` (learned positions only, after their scale) | `[pos, d_model]` | |
+//! | `pos_embed.hook_out` (learned and sinusoidal positions, after their scale) | `[pos, d_model]` | |
 //! | `blocks.{i}.hook_in` | `[batch, pos, d_model]` | yes |
 //! | `blocks.{i}.ln1.hook_out` | `[batch, pos, d_model]` | |
 //! | `blocks.{i}.attn.q.hook_out` | `[batch, pos, head, d_head]` * | |
@@ -33,6 +33,13 @@
 //! | `blocks.{i}.hook_out` | `[batch, pos, d_model]` * | yes |
 //! | `ln_final.hook_out` | `[n_queries, d_model]` | |
 //! | `unembed.hook_out` | `[n_queries, d_vocab]` | |
+//!
+//! A point of a part that the model does not have is not there: of norms without `norm`, of the MLP in
+//! blocks without one, `mlp.hook_pre` and `.hook_post` of a linear MLP, `ln_final` unless the norms
+//! come first. With `norm = "post"` the two norms stand after the sums: `ln1.hook_out` *, between
+//! `attn.hook_out` and `hook_resid_mid`, is what the latter holds before it is replaced, and likewise
+//! `ln2.hook_out` * before `hook_out`. With `parallel_mlp` the MLP does not read `hook_resid_mid`,
+//! and replacing that is felt in the sum alone.
 //!
 //! A replaced pattern is multiplied with the values explicitly. Replacing a pattern by itself
 //! therefore agrees with the fused operation to rounding, not to the bit.
@@ -63,7 +70,9 @@ use burn::tensor::{Tensor, TensorPrimitive};
 
 use crate::error::{Cause, Error};
 use crate::params::Array;
-use crate::spec::{AssociativeSpec, FeedForward, ModelSpec, Places, Positions};
+use crate::spec::{
+    AssociativeSpec, FeedForward, ModelSpec, Norm, Places, Positions, TransformerSpec,
+};
 
 mod site;
 pub(crate) use site::Site;
@@ -184,13 +193,15 @@ pub fn points(spec: &ModelSpec) -> Vec<Point> {
     add("embed.hook_out".to_owned(), resid, true);
     match spec {
         ModelSpec::Transformer(spec) => {
-            if spec.positions == Positions::Learned {
+            if spec.positions != Positions::None {
                 add("pos_embed.hook_out".to_owned(), &["pos", "d_model"], false);
             }
             for layer in 0..spec.n_layers {
-                block_points(layer, layer + 1 == spec.n_layers, &mut add);
+                block_points(spec, layer, &mut add);
             }
-            add("ln_final.hook_out".to_owned(), &["n_queries", "d_model"], false);
+            if spec.norm == Norm::Pre {
+                add("ln_final.hook_out".to_owned(), &["n_queries", "d_model"], false);
+            }
         }
         ModelSpec::Associative(spec) => {
             if spec.places != Places::Rotary {
@@ -212,7 +223,12 @@ pub fn points(spec: &ModelSpec) -> Vec<Point> {
     found
 }
 
-fn block_points(layer: usize, last: bool, add: &mut impl FnMut(String, &[&'static str], bool)) {
+fn block_points(
+    spec: &TransformerSpec,
+    layer: usize,
+    add: &mut impl FnMut(String, &[&'static str], bool),
+) {
+    let last = layer + 1 == spec.n_layers;
     let name = |part| format!("blocks.{layer}.{part}");
     let everywhere = &["batch", "pos", "d_model"];
     let heads_everywhere = &["batch", "pos", "head", "d_head"];
@@ -222,7 +238,9 @@ fn block_points(layer: usize, last: bool, add: &mut impl FnMut(String, &[&'stati
     let pattern: &[_] =
         if last { &["n_queries", "head", "key"] } else { &["batch", "head", "query", "key"] };
     add(name("hook_in"), everywhere, true);
-    add(name("ln1.hook_out"), everywhere, false);
+    if spec.norm == Norm::Pre {
+        add(name("ln1.hook_out"), everywhere, false);
+    }
     add(name("attn.q.hook_out"), heads, false);
     add(name("attn.k.hook_out"), heads_everywhere, false);
     add(name("attn.v.hook_out"), heads_everywhere, false);
@@ -230,11 +248,23 @@ fn block_points(layer: usize, last: bool, add: &mut impl FnMut(String, &[&'stati
     add(name("attn.hook_pattern"), pattern, true);
     add(name("attn.hook_z"), heads, false);
     add(name("attn.hook_out"), asked, true);
+    if spec.norm == Norm::Post {
+        add(name("ln1.hook_out"), asked, false);
+    }
     add(name("hook_resid_mid"), asked, true);
-    add(name("ln2.hook_out"), asked, false);
-    add(name("mlp.hook_pre"), mlp, false);
-    add(name("mlp.hook_post"), mlp, false);
-    add(name("mlp.hook_out"), asked, true);
+    if spec.has_mlp(layer) {
+        if spec.norm == Norm::Pre {
+            add(name("ln2.hook_out"), asked, false);
+        }
+        if spec.mlp.has_width() {
+            add(name("mlp.hook_pre"), mlp, false);
+            add(name("mlp.hook_post"), mlp, false);
+        }
+        add(name("mlp.hook_out"), asked, true);
+        if spec.norm == Norm::Post {
+            add(name("ln2.hook_out"), asked, false);
+        }
+    }
     add(name("hook_out"), asked, true);
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn draw(spec: &ModelSpec, stream: &Stream) -> Tensors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{AssociativeInit, AssociativeSpec, LstmSpec, TransformerSpec};
+    use crate::spec::{AssociativeInit, AssociativeSpec, LstmSpec, Mlp, TransformerSpec};
 
     /// Mean and standard deviation of a parameter as drawn.
     fn moments(spec: &ModelSpec, name: &str) -> (f64, f64, f64) {
@@ -47,6 +47,8 @@ mod tests {
         let x = TransformerSpec { n_ctx: 64, ..TransformerSpec::x_transformers(2, 64, 2) };
         let gpt2 = TransformerSpec { n_ctx: 64, ..TransformerSpec::gpt2(2, 64, 2) };
         let theory = AssociativeSpec { init: AssociativeInit::Theory, ..AssociativeSpec::birth() };
+        let birth = TransformerSpec::birth_full;
+        let linear = TransformerSpec { mlp: Mlp::Linear, d_mlp: 0, mlp_bias: true, ..birth() };
         let uniform = |d_in: f64| 1.0 / d_in.sqrt() / 3.0_f64.sqrt();
         let cases = [
             (ModelSpec::Transformer(x.clone()), "pos.weight", 1.0),
@@ -64,6 +66,11 @@ mod tests {
                 uniform(128.0),
             ),
             (ModelSpec::Associative(theory), "blocks.0.attn.out.weight", 128.0_f64.sqrt().recip()),
+            (ModelSpec::Transformer(birth()), "embed.weight", 1.0),
+            (ModelSpec::Transformer(birth()), "pos.weight", 1.0),
+            (ModelSpec::Transformer(birth()), "blocks.1.attn.qkv.weight", uniform(128.0)),
+            (ModelSpec::Transformer(birth()), "blocks.1.mlp.down.weight", uniform(512.0)),
+            (ModelSpec::Transformer(linear), "blocks.0.mlp.down.bias", uniform(128.0)),
             (ModelSpec::Lstm(LstmSpec::paper()), "embed.weight", 1.0),
             (ModelSpec::Lstm(LstmSpec::paper()), "layers.0.w_hh", uniform(128.0)),
         ];

@@ -3,22 +3,26 @@
 //! This is the one list of parameters. Initialisation draws along it, reading a checkpoint compares
 //! with it, and a test holds the modules in [`crate::arch`] to it.
 //!
-//! | parameter | shape | x-transformers | GPT-2 |
-//! |---|---|---|---|
-//! | `embed.weight` | `[d_vocab, d_model]` | N(0, 2/d_model) | N(0, 0.02²) |
-//! | `pos.weight` | `[n_ctx, d_model]` | N(0, 1), times the scale | N(0, 0.02²) |
-//! | `blocks.{i}.ln_1.gain`, `.bias` | `[d_model]` | 1, 0 | 1, 0 |
-//! | `blocks.{i}.attn.qkv.weight` | `[d_model, 3 d_model]` | U(±d_model^-½) | N(0, 0.02²) |
-//! | `blocks.{i}.attn.out.weight` | `[d_model, d_model]` | U(±d_model^-½) | N(0, 0.02²/2n_layers) |
-//! | `blocks.{i}.ln_2.gain`, `.bias` | `[d_model]` | 1, 0 | 1, 0 |
-//! | `blocks.{i}.mlp.up.weight` | `[d_model, d_mlp]` | U(±d_model^-½) | N(0, 0.02²) |
-//! | `blocks.{i}.mlp.down.weight` | `[d_mlp, d_model]` | U(±d_mlp^-½) | N(0, 0.02²/2n_layers) |
-//! | `ln_f.gain`, `.bias` | `[d_model]` | 1, 0 | 1, 0 |
-//! | `unembed.weight` | `[d_model, d_vocab]` | U(±d_model^-½) | N(0, 0.02²) |
-//! | `.bias` of a linear map | `[d_out]` | U(±d_in^-½) | 0 |
+//! | parameter | shape | x-transformers | GPT-2 | PyTorch |
+//! |---|---|---|---|---|
+//! | `embed.weight` | `[d_vocab, d_model]` | N(0, 2/d_model) | N(0, 0.02²) | N(0, 1) |
+//! | `pos.weight` | `[n_ctx, d_model]` | N(0, 1), times the scale | N(0, 0.02²) | N(0, 1), times the scale |
+//! | `blocks.{i}.ln_1.gain`, `.bias` | `[d_model]` | 1, 0 | 1, 0 | 1, 0 |
+//! | `blocks.{i}.attn.qkv.weight` | `[d_model, 3 d_model]` | U(±d_model^-½) | N(0, 0.02²) | U(±d_model^-½) |
+//! | `blocks.{i}.attn.out.weight` | `[d_model, d_model]` | U(±d_model^-½) | N(0, 0.02²/2n_layers) | U(±d_model^-½) |
+//! | `blocks.{i}.ln_2.gain`, `.bias` | `[d_model]` | 1, 0 | 1, 0 | 1, 0 |
+//! | `blocks.{i}.mlp.up.weight` | `[d_model, d_mlp]` | U(±d_model^-½) | N(0, 0.02²) | U(±d_model^-½) |
+//! | `blocks.{i}.mlp.down.weight` | `[d_mlp, d_model]` | U(±d_mlp^-½) | N(0, 0.02²/2n_layers) | U(±d_mlp^-½) |
+//! | `ln_f.gain`, `.bias` | `[d_model]` | 1, 0 | 1, 0 | 1, 0 |
+//! | `unembed.weight` | `[d_model, d_vocab]` | U(±d_model^-½) | N(0, 0.02²) | U(±d_model^-½) |
+//! | `.bias` of a linear map | `[d_out]` | U(±d_in^-½) | 0 | U(±d_in^-½) |
 //!
 //! Positions whose scale is 1 start smaller under the x-transformers law, N(0, 1/d_model), so that
 //! the embedding has the same law either way.
+//!
+//! Not every transformer has all of them. Only learned positions have `pos.weight`; a norm that
+//! stands nowhere, an `ln_2` without its MLP and an `ln_f` after post-norm blocks are not there; a
+//! linear MLP has no `up`, and its `down` is `[d_model, d_model]`.
 //!
 //! | parameter of an LSTM | shape | law |
 //! |---|---|---|
@@ -43,8 +47,8 @@
 //! Matrices are transposed against the paper because it writes vectors as columns and we as rows.
 
 use crate::spec::{
-    AssociativeInit, AssociativeSpec, FeedForward, Init, LstmSpec, ModelSpec, Places, PosScale,
-    Positions, TransformerSpec,
+    AssociativeInit, AssociativeSpec, FeedForward, Init, LstmSpec, Mlp, ModelSpec, Norm, Places,
+    PosScale, Positions, TransformerSpec,
 };
 
 /// One parameter of a model before it has numbers.
@@ -105,7 +109,9 @@ fn transformer(spec: &TransformerSpec) -> Vec<Slot> {
     }
     for layer in 0..spec.n_layers {
         let name = |part: &str| format!("blocks.{layer}.{part}");
-        norm(&mut slots, &name("ln_1"), d);
+        if spec.norm != Norm::None {
+            norm(&mut slots, &name("ln_1"), d);
+        }
         linear(
             &mut slots,
             &name("attn.qkv"),
@@ -114,12 +120,23 @@ fn transformer(spec: &TransformerSpec) -> Vec<Slot> {
             spec.attn_bias,
         );
         linear(&mut slots, &name("attn.out"), [d, d], weight_law(spec, d, true), spec.attn_bias);
-        norm(&mut slots, &name("ln_2"), d);
-        let [up, down] = [weight_law(spec, d, false), weight_law(spec, spec.d_mlp, true)];
-        linear(&mut slots, &name("mlp.up"), [d, spec.d_mlp], up, true);
-        linear(&mut slots, &name("mlp.down"), [spec.d_mlp, d], down, true);
+        if !spec.has_mlp(layer) {
+            continue;
+        }
+        if spec.norm != Norm::None {
+            norm(&mut slots, &name("ln_2"), d);
+        }
+        let d_in = if spec.mlp == Mlp::Linear { d } else { spec.d_mlp };
+        if spec.mlp.has_width() {
+            let up = weight_law(spec, d, false);
+            linear(&mut slots, &name("mlp.up"), [d, d_in], up, spec.mlp_bias);
+        }
+        let down = weight_law(spec, d_in, true);
+        linear(&mut slots, &name("mlp.down"), [d_in, d], down, spec.mlp_bias);
     }
-    norm(&mut slots, "ln_f", d);
+    if spec.norm == Norm::Pre {
+        norm(&mut slots, "ln_f", d);
+    }
     let unembed = weight_law(spec, d, false);
     if !spec.tie_unembed {
         slots.push(slot("unembed.weight", &[d, spec.d_vocab], unembed));
@@ -202,6 +219,7 @@ fn embed_law(spec: &TransformerSpec) -> Law {
     match spec.init {
         Init::XTransformers => Law::Normal((2.0 / spec.d_model as f64).sqrt()),
         Init::Gpt2 => Law::Normal(0.02),
+        Init::PyTorch => Law::Normal(1.0),
     }
 }
 
@@ -210,6 +228,7 @@ fn pos_law(spec: &TransformerSpec) -> Law {
         (Init::XTransformers, PosScale::RsqrtDModel) => Law::Normal(1.0),
         (Init::XTransformers, PosScale::Unit) => Law::Normal((spec.d_model as f64).sqrt().recip()),
         (Init::Gpt2, _) => Law::Normal(0.02),
+        (Init::PyTorch, _) => Law::Normal(1.0),
     }
 }
 
@@ -217,7 +236,7 @@ fn pos_law(spec: &TransformerSpec) -> Law {
 /// stream, which GPT-2 starts smaller.
 fn weight_law(spec: &TransformerSpec, d_in: usize, into_resid: bool) -> Law {
     match spec.init {
-        Init::XTransformers => Law::Uniform((d_in as f64).sqrt().recip()),
+        Init::XTransformers | Init::PyTorch => Law::Uniform((d_in as f64).sqrt().recip()),
         Init::Gpt2 if into_resid => Law::Normal(0.02 / (2.0 * spec.n_layers as f64).sqrt()),
         Init::Gpt2 => Law::Normal(0.02),
     }

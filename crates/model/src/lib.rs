@@ -57,6 +57,6 @@ pub use error::{Error, ErrorKind};
 pub use layout::{Law, Slot, layout};
 pub use model::Model;
 pub use spec::{
-    AssociativeInit, AssociativeSpec, Complaint, FeedForward, Gelu, Init, LstmSpec, ModelSpec,
-    Places, PosScale, Positions, ScoreScale, TransformerSpec,
+    AssociativeInit, AssociativeSpec, Complaint, FeedForward, Gelu, Init, LstmSpec, Mlp, ModelSpec,
+    Norm, Places, PosScale, Positions, ScoreScale, TransformerSpec,
 };

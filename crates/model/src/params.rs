@@ -253,7 +253,7 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::spec::{AssociativeSpec, FeedForward, LstmSpec, Places, TransformerSpec};
 
-    fn specs() -> [ModelSpec; 6] {
+    fn specs() -> [ModelSpec; 9] {
         let tiny = TransformerSpec { n_ctx: 9, ..TransformerSpec::x_transformers(3, 8, 2) };
         [
             ModelSpec::Transformer(tiny.clone()),
@@ -263,6 +263,24 @@ mod tests {
                 ..tiny
             }),
             ModelSpec::Transformer(TransformerSpec::gpt2(2, 8, 4)),
+            ModelSpec::Transformer(TransformerSpec {
+                mlp_from_layer: 1,
+                d_model: 8,
+                ..TransformerSpec::birth_full()
+            }),
+            ModelSpec::Transformer(TransformerSpec {
+                norm: crate::Norm::Post,
+                mlp: crate::Mlp::Linear,
+                d_mlp: 0,
+                d_model: 8,
+                parallel_mlp: false,
+                ..TransformerSpec::birth_full()
+            }),
+            ModelSpec::Transformer(TransformerSpec {
+                norm: crate::Norm::None,
+                d_model: 8,
+                ..TransformerSpec::birth_full()
+            }),
             ModelSpec::Lstm(LstmSpec { n_layers: 2, d_model: 6, d_vocab: 5 }),
             ModelSpec::Associative(AssociativeSpec {
                 d_model: 6,

@@ -32,14 +32,19 @@ pub enum ModelSpec {
     Associative(AssociativeSpec),
 }
 
-/// A decoder of pre-norm blocks: attention, then an MLP, each added to the residual stream.
+/// A decoder of blocks: attention, then an MLP, each added to the residual stream; normalised before
+/// both, after both, or not at all.
 ///
 /// # Source
 ///
 /// Vaswani et al., "Attention is all you need", NeurIPS 2017; pre-norm and learned positions as in
 /// Radford et al., "Language models are unsupervised multitask learners", 2019 (GPT-2). The
 /// other preset is what the library x-transformers gives by default, which Liu et al.,
-/// arXiv:2306.00946, trained.
+/// arXiv:2306.00946, trained. Blocks with another norm or MLP, or with both parts in parallel, are
+/// those of Bietti et al., "Birth of a Transformer: A Memory Viewpoint", arXiv:2306.00802.
+///
+/// The last fields are left out of a stored spec where they have the value that all models had
+/// before there was the field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransformerSpec {
@@ -49,7 +54,7 @@ pub struct TransformerSpec {
     pub d_model: usize,
     /// Attention heads of a block; `d_head` is `d_model / n_heads`.
     pub n_heads: usize,
-    /// Width of the MLP; customary is `4 * d_model`.
+    /// Width of the MLP; customary is `4 * d_model`. 0 if the MLP is linear or there is none.
     pub d_mlp: usize,
     /// Longest sequence, in tokens. It binds only learned positions.
     pub n_ctx: usize,
@@ -57,20 +62,50 @@ pub struct TransformerSpec {
     pub d_vocab: usize,
     /// How the model knows where a token stands.
     pub positions: Positions,
-    /// By what learned positions are multiplied before they are added to the embedding.
+    /// By what learned or sinusoidal positions are multiplied before they are added to the embedding.
     pub pos_scale: PosScale,
     /// Whether the unembedding is the embedding's transpose.
     pub tie_unembed: bool,
-    /// Whether the projections of attention have biases. (The MLP's always do.)
+    /// Whether the projections of attention have biases.
     pub attn_bias: bool,
     /// Whether the unembedding has a bias.
     pub unembed_bias: bool,
-    /// The MLP's non-linearity.
+    /// The form of the MLP's GELU; [`Gelu::Erf`] if it has another activation.
     pub gelu: Gelu,
     /// Added to the variance in layer norms; customary is `1e-5`.
     pub layer_norm_epsilon: f64,
     /// The law of the initial parameters.
     pub init: Init,
+    /// Where the layer norms stand.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub norm: Norm,
+    /// What the MLP of a block is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mlp: Mlp,
+    /// Whether the MLP's maps have biases; true if there is no MLP.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub mlp_bias: bool,
+    /// The first block that has an MLP; those before it have attention alone.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mlp_from_layer: usize,
+    /// Whether the MLP reads the block's input in place of what attention made of it, so that it
+    /// cannot see what its own block attended to: `x + attn(ln_1(x)) + mlp(ln_2(x))`. The published
+    /// pre-norm code of "Birth of a Transformer" does so.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub parallel_mlp: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 
 /// A stack of LSTM layers of one width, with an embedding before and a linear unembedding after.
@@ -96,11 +131,14 @@ pub struct LstmSpec {
 pub enum Positions {
     /// One learned vector for each place, added to the embedding.
     Learned,
+    /// A fixed vector for each place, however far: sines and cosines of `pos / 10000^(2i/d_model)`
+    /// in turns. They are no parameters.
+    Sinusoidal,
     /// Not at all: order is felt through the causal mask alone.
     None,
 }
 
-/// A fixed factor of learned positions.
+/// A fixed factor of learned and of sinusoidal positions.
 ///
 /// The factor is part of the architecture, not of the initial values: AdamW moves a parameter by
 /// about the learning rate whatever its scale, so positions that are multiplied by `d_model^-1/2`
@@ -124,6 +162,54 @@ pub enum Gelu {
     Tanh,
 }
 
+/// Where the layer norms of a transformer stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Norm {
+    /// Before attention, before the MLP, and before the unembedding: `x + f(ln(x))`.
+    #[default]
+    Pre,
+    /// After each sum, as in the first transformer, and none before the unembedding:
+    /// `ln(x + f(x))`.
+    Post,
+    /// Nowhere: `x + f(x)`.
+    None,
+}
+
+/// What stands after attention in a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mlp {
+    /// Two maps with a GELU between them.
+    #[default]
+    Gelu,
+    /// Two maps with `max(x, 0)` between them.
+    Relu,
+    /// One map of the residual stream into itself, the paper's `W_F`.
+    Linear,
+    /// Nothing: a block is attention alone.
+    None,
+}
+
+impl Mlp {
+    /// The word for it in specs and records.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gelu => "gelu",
+            Self::Relu => "relu",
+            Self::Linear => "linear",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether it has a width of its own: two maps with an activation between them.
+    #[must_use]
+    pub fn has_width(self) -> bool {
+        matches!(self, Self::Gelu | Self::Relu)
+    }
+}
+
 /// The law of a transformer's initial parameters. [`crate::layout`] spells it out by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Init {
@@ -136,6 +222,10 @@ pub enum Init {
     /// residual stream divided by `sqrt(2 n_layers)`, biases zero.
     #[serde(rename = "gpt2")]
     Gpt2,
+    /// PyTorch's defaults: embedding and positions standard normal, linear weights and biases
+    /// uniform in `±d_in^-1/2`.
+    #[serde(rename = "pytorch")]
+    PyTorch,
 }
 
 /// Something wrong with a spec: which field, and what to do.
@@ -166,6 +256,11 @@ impl TransformerSpec {
             gelu: Gelu::Erf,
             layer_norm_epsilon: 1e-5,
             init: Init::XTransformers,
+            norm: Norm::Pre,
+            mlp: Mlp::Gelu,
+            mlp_bias: true,
+            mlp_from_layer: 0,
+            parallel_mlp: false,
         }
     }
 
@@ -195,6 +290,29 @@ impl TransformerSpec {
         Self::gpt2(6, 512, 8)
     }
 
+    /// The full model of "Birth of a Transformer" as its code has it: 2 layers of one head, width
+    /// 128, no biases, ReLU, parallel MLP, 256 places, 65 tokens; 443,904 parameters.
+    #[must_use]
+    pub fn birth_full() -> Self {
+        Self {
+            n_ctx: 256,
+            d_vocab: 65,
+            pos_scale: PosScale::Unit,
+            unembed_bias: false,
+            init: Init::PyTorch,
+            mlp: Mlp::Relu,
+            mlp_bias: false,
+            parallel_mlp: true,
+            ..Self::x_transformers(2, 128, 1)
+        }
+    }
+
+    /// Whether the block `layer` has an MLP.
+    #[must_use]
+    pub fn has_mlp(&self, layer: usize) -> bool {
+        self.mlp != Mlp::None && layer >= self.mlp_from_layer
+    }
+
     /// Width of one head.
     #[must_use]
     pub fn d_head(&self) -> usize {
@@ -215,7 +333,9 @@ impl TransformerSpec {
         at_least(1, "n_layers", self.n_layers, &mut found);
         at_least(1, "d_model", self.d_model, &mut found);
         at_least(1, "n_heads", self.n_heads, &mut found);
-        at_least(1, "d_mlp", self.d_mlp, &mut found);
+        if self.mlp.has_width() {
+            at_least(1, "d_mlp", self.d_mlp, &mut found);
+        }
         at_least(1, "n_ctx", self.n_ctx, &mut found);
         at_least(2, "d_vocab", self.d_vocab, &mut found);
         let heads_fit = self.n_heads == 0 || self.d_model.is_multiple_of(self.n_heads);
@@ -242,7 +362,47 @@ impl TransformerSpec {
                 ),
             });
         }
+        self.complain_about_mlp(&mut found);
         found
+    }
+
+    /// What does not go together around the MLP: a field of something that the block does not have
+    /// would make two specs of one model.
+    fn complain_about_mlp(&self, found: &mut Vec<Complaint>) {
+        let Self { n_layers, d_mlp, mlp, mlp_from_layer, .. } = *self;
+        let mut complain = |field, message| found.push(Complaint { field, message });
+        let mlp_is = format!("mlp = \"{}\"", mlp.name());
+        if !mlp.has_width() && d_mlp > 0 {
+            let message = format!("d_mlp = {d_mlp}, but {mlp_is} has no width of its own");
+            complain("d_mlp", message + "; leave d_mlp out");
+        }
+        if mlp != Mlp::Gelu && self.gelu != Gelu::Erf {
+            complain("gelu", format!("gelu is the form of a GELU, but {mlp_is}; leave gelu out"));
+        }
+        if mlp != Mlp::None && mlp_from_layer > 0 && mlp_from_layer >= n_layers {
+            let message = format!(
+                "mlp_from_layer = {mlp_from_layer}, but the last of n_layers = {n_layers} blocks is \
+                 {}; use at most that, or mlp = \"none\"",
+                n_layers.saturating_sub(1)
+            );
+            complain("mlp_from_layer", message);
+        }
+        let without = [
+            ("mlp_bias", !self.mlp_bias),
+            ("mlp_from_layer", mlp_from_layer > 0),
+            ("parallel_mlp", self.parallel_mlp),
+        ];
+        for (field, says_something) in without {
+            if mlp == Mlp::None && says_something {
+                let message = format!("{field} is about an MLP, but {mlp_is}; leave {field} out");
+                complain(field, message);
+            }
+        }
+        if self.parallel_mlp && self.norm == Norm::Post {
+            let message = "parallel_mlp does not go with norm = \"post\", which normalises between \
+                           attention and MLP; use norm = \"pre\" or \"none\"";
+            complain("parallel_mlp", message.to_owned());
+        }
     }
 }
 
@@ -407,6 +567,7 @@ mod tests {
     fn the_presets_are_sound() {
         check(TransformerSpec::fflm_base(), &[]);
         check(TransformerSpec::gpt2_base(), &[]);
+        check(TransformerSpec::birth_full(), &[]);
         assert_eq!(ModelSpec::Lstm(LstmSpec::paper()).check(), []);
     }
 
@@ -440,6 +601,84 @@ mod tests {
         let found = ModelSpec::Transformer(huge).check();
         assert_eq!(found.len(), 1);
         assert!(found[0].message.starts_with("the sizes of the model are beyond"));
+    }
+
+    #[test]
+    fn fields_of_an_mlp_that_is_not_there_are_refused() {
+        let base = TransformerSpec::birth_full;
+        let parallel = "parallel_mlp is about an MLP, but mlp = \"none\"; leave parallel_mlp out";
+        check(
+            TransformerSpec { mlp: Mlp::None, mlp_from_layer: 1, gelu: Gelu::Tanh, ..base() },
+            &[
+                (
+                    "d_mlp",
+                    "d_mlp = 512, but mlp = \"none\" has no width of its own; leave d_mlp out",
+                ),
+                ("gelu", "gelu is the form of a GELU, but mlp = \"none\"; leave gelu out"),
+                ("mlp_bias", "mlp_bias is about an MLP, but mlp = \"none\"; leave mlp_bias out"),
+                (
+                    "mlp_from_layer",
+                    "mlp_from_layer is about an MLP, but mlp = \"none\"; leave mlp_from_layer out",
+                ),
+                ("parallel_mlp", parallel),
+            ],
+        );
+        check(
+            TransformerSpec { mlp: Mlp::Linear, ..base() },
+            &[(
+                "d_mlp",
+                "d_mlp = 512, but mlp = \"linear\" has no width of its own; leave d_mlp out",
+            )],
+        );
+        check(TransformerSpec { mlp: Mlp::Linear, d_mlp: 0, mlp_from_layer: 1, ..base() }, &[]);
+        check(
+            TransformerSpec { mlp_from_layer: 2, norm: Norm::Post, ..base() },
+            &[
+                (
+                    "mlp_from_layer",
+                    "mlp_from_layer = 2, but the last of n_layers = 2 blocks is 1; use at most \
+                     that, or mlp = \"none\"",
+                ),
+                (
+                    "parallel_mlp",
+                    "parallel_mlp does not go with norm = \"post\", which normalises between \
+                     attention and MLP; use norm = \"pre\" or \"none\"",
+                ),
+            ],
+        );
+        check(
+            TransformerSpec { d_mlp: 0, ..base() },
+            &[("d_mlp", "d_mlp = 0 is too small; it must be at least 1")],
+        );
+    }
+
+    /// What all models had before there was the field is not stored: ids of plans depend on it.
+    #[test]
+    fn a_spec_stores_of_the_later_fields_only_what_is_unusual() {
+        let stored = |spec| serde_json::to_value(ModelSpec::Transformer(spec)).unwrap();
+        for preset in [TransformerSpec::fflm_base(), TransformerSpec::gpt2_base()] {
+            assert_eq!(stored(preset).as_object().unwrap().len(), 15);
+        }
+        let full = stored(TransformerSpec::birth_full());
+        assert_eq!(full.as_object().unwrap().len(), 15 + 3, "{full}");
+        assert_eq!(full["mlp"], "relu");
+        assert_eq!((&full["mlp_bias"], &full["parallel_mlp"]), (&false.into(), &true.into()));
+        let again: ModelSpec = serde_json::from_value(full).unwrap();
+        assert_eq!(again, ModelSpec::Transformer(TransformerSpec::birth_full()));
+        let rest = TransformerSpec {
+            norm: Norm::None,
+            mlp: Mlp::None,
+            mlp_from_layer: 1,
+            positions: Positions::Sinusoidal,
+            ..TransformerSpec::birth_full()
+        };
+        let json = stored(rest.clone());
+        assert_eq!((&json["norm"], &json["mlp"]), (&"none".into(), &"none".into()));
+        assert_eq!(json["positions"], "sinusoidal");
+        assert_eq!(
+            serde_json::from_value::<ModelSpec>(json).unwrap(),
+            ModelSpec::Transformer(rest)
+        );
     }
 
     #[test]

@@ -15,8 +15,8 @@ use mnemoscope_model::hook::{
 use mnemoscope_model::optim::{AdamW, OptimState, Rule, Sgd, grad_norm, read_grads};
 use mnemoscope_model::params::{Array, Tensors};
 use mnemoscope_model::{
-    AssociativeSpec, ErrorKind, FeedForward, LstmSpec, Model, ModelSpec, Places, Positions,
-    ScoreScale, TransformerSpec,
+    AssociativeSpec, ErrorKind, FeedForward, LstmSpec, Mlp, Model, ModelSpec, Norm, Places,
+    Positions, ScoreScale, TransformerSpec,
 };
 use mnemoscope_stats::stream::Stream;
 
@@ -32,6 +32,35 @@ fn specs() -> Vec<ModelSpec> {
     };
     let one = TransformerSpec { n_layers: 1, positions: Positions::None, ..x.clone() };
     let gpt2 = TransformerSpec { n_ctx: 12, d_vocab: D_VOCAB, ..TransformerSpec::gpt2(2, 12, 3) };
+    let birth = TransformerSpec {
+        n_ctx: 12,
+        d_vocab: D_VOCAB,
+        d_model: 12,
+        d_mlp: 20,
+        n_heads: 2,
+        ..TransformerSpec::birth_full()
+    };
+    let post = TransformerSpec {
+        norm: Norm::Post,
+        positions: Positions::Sinusoidal,
+        mlp_from_layer: 1,
+        parallel_mlp: false,
+        ..birth.clone()
+    };
+    let linear = TransformerSpec {
+        norm: Norm::None,
+        mlp: Mlp::Linear,
+        mlp_bias: true,
+        d_mlp: 0,
+        ..birth.clone()
+    };
+    let alone = TransformerSpec {
+        mlp: Mlp::None,
+        mlp_bias: true,
+        d_mlp: 0,
+        parallel_mlp: false,
+        ..birth.clone()
+    };
     vec![
         ModelSpec::Transformer(x),
         ModelSpec::Transformer(one),
@@ -55,6 +84,10 @@ fn specs() -> Vec<ModelSpec> {
             Places::Sinusoidal,
             [FeedForward::Relu, FeedForward::Relu],
         )),
+        ModelSpec::Transformer(birth),
+        ModelSpec::Transformer(post),
+        ModelSpec::Transformer(linear),
+        ModelSpec::Transformer(alone),
     ]
 }
 
@@ -271,6 +304,65 @@ fn the_logits_of_an_associative_model_are_its_last_stream_unembedded() {
     }
 }
 
+/// The quirk of the published code, seen from outside: what attention adds does not reach the MLP of
+/// its own block. In the usual order it does.
+#[test]
+fn a_parallel_mlp_does_not_see_what_its_block_attended_to() {
+    let ModelSpec::Transformer(parallel) = &specs()[8] else { panic!("a transformer") };
+    let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 0), (2, 7)]);
+    for (parallel_mlp, norm) in
+        [(true, Norm::Pre), (false, Norm::Pre), (true, Norm::None), (false, Norm::None)]
+    {
+        let spec =
+            ModelSpec::Transformer(TransformerSpec { parallel_mlp, norm, ..parallel.clone() });
+        let model = init::<Cpu>(&spec);
+        for layer in 0..2 {
+            let mlp_out = format!("blocks.{layer}.mlp.hook_out");
+            let seen = |point: &str| {
+                let mut said = None;
+                let mut patch = Patch::new(&spec)
+                    .at(&format!("blocks.{layer}.{point}"), |value: Value<Cpu>| {
+                        match value.dims().len() {
+                            2 => value.tensor::<2>().mul_scalar(0.0).into(),
+                            _ => value.tensor::<3>().mul_scalar(0.0).into(),
+                        }
+                    })
+                    .unwrap()
+                    .at(&mlp_out, |value| {
+                        said = Some(value.to_array());
+                        value
+                    })
+                    .unwrap();
+                bits(&model, &examples(0..3), &queries, &mut patch);
+                drop(patch);
+                said.unwrap()
+            };
+            let plain = value(&spec, &mlp_out, &queries);
+            assert_eq!(seen("attn.hook_out") == plain, parallel_mlp, "{norm:?}, block {layer}");
+            assert_ne!(seen("hook_in"), plain);
+        }
+    }
+}
+
+#[test]
+fn sinusoidal_positions_are_those_of_the_formula_and_know_no_longest_sequence() {
+    let spec = &specs()[9];
+    let read = value(spec, "pos_embed.hook_out", &QueryRows::all(3, N_POS));
+    assert_eq!(read.shape, [N_POS, 12]);
+    for (k, &got) in read.data.iter().enumerate() {
+        let (pos, dim) = ((k / 12) as f64, k % 12);
+        let angle = pos / 10_000_f64.powf((dim - dim % 2) as f64 / 12.0);
+        let expected = if dim % 2 == 0 { angle.sin() } else { angle.cos() };
+        assert!((f64::from(got) - expected).abs() < 1e-6, "pos {pos}, dim {dim}");
+    }
+    assert_eq!(spec.n_ctx(), None);
+    let long = vec![(0..40).map(|k| k % 6).collect::<Vec<i64>>()];
+    let model = init::<Cpu>(spec);
+    let queries = QueryRows::new(40, vec![(0, 39)]);
+    let logits = model.logits(tensor(&long, &cpu()), &queries, &mut NoHooks);
+    assert_eq!(logits.dims(), [1, D_VOCAB]);
+}
+
 #[test]
 fn the_cell_of_an_lstm_explains_its_state() {
     let spec = &specs()[3];
@@ -460,11 +552,11 @@ fn clipping_scales_all_gradients_to_the_norm_and_leaves_small_ones_alone() {
 #[test]
 fn a_gradient_that_is_not_finite_is_named_and_clipping_sees_it_before_anything_moves() {
     for spec in specs() {
-        let tied = matches!(&spec, ModelSpec::Transformer(spec) if spec.tie_unembed);
         let last = match &spec {
             ModelSpec::Associative(_) => "unembed.weight",
-            _ if tied => "ln_f.bias",
-            _ => "unembed.bias",
+            ModelSpec::Transformer(spec) if spec.tie_unembed => "ln_f.bias",
+            ModelSpec::Transformer(spec) if !spec.unembed_bias => "unembed.weight",
+            ModelSpec::Transformer(_) | ModelSpec::Lstm(_) => "unembed.bias",
         };
         for (rule, clip_norm) in
             [(adamw(1e-3), None), (Rule::Sgd(SGD), None), (adamw(1e-3), Some(1.0))]
@@ -506,6 +598,16 @@ fn the_first_point_that_is_not_finite_is_found_in_every_model() {
         assert_eq!(found.point(), None, "{spec:?}: a masked score counts");
         let (param, expected) = match &spec {
             ModelSpec::Lstm(_) => ("layers.0.b_hh", "layers.0.hook_gates"),
+            // The models of "Birth of a Transformer" have no biases to spoil.
+            ModelSpec::Transformer(spec) if !spec.has_mlp(0) => {
+                ("blocks.0.attn.out.weight", "blocks.0.attn.hook_out")
+            }
+            ModelSpec::Transformer(spec) if spec.mlp == Mlp::Linear => {
+                ("blocks.0.mlp.down.bias", "blocks.0.mlp.hook_out")
+            }
+            ModelSpec::Transformer(spec) if !spec.mlp_bias => {
+                ("blocks.0.mlp.up.weight", "blocks.0.mlp.hook_pre")
+            }
             ModelSpec::Transformer(_) => ("blocks.0.mlp.up.bias", "blocks.0.mlp.hook_pre"),
             ModelSpec::Associative(_) => ("blocks.1.attn.k.weight", "blocks.1.attn.k.hook_out"),
         };

@@ -199,6 +199,32 @@ fn one_block_without_positions_agrees_with_pytorch() {
     );
 }
 
+/// The block as published: the MLP reads the block's input.
+#[test]
+fn the_full_model_of_birth_of_a_transformer_agrees_with_pytorch() {
+    check(
+        include_bytes!("../golden/birth_full.safetensors"),
+        include_bytes!("../golden/birth_full_sgd.safetensors"),
+    );
+}
+
+/// Norms after the sums, sinusoidal positions, and no MLP in the first block.
+#[test]
+fn post_norm_blocks_with_sinusoidal_positions_agree_with_pytorch() {
+    check(
+        include_bytes!("../golden/birth_post.safetensors"),
+        include_bytes!("../golden/birth_post_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn blocks_without_norms_and_with_linear_mlps_agree_with_pytorch() {
+    check(
+        include_bytes!("../golden/birth_bare.safetensors"),
+        include_bytes!("../golden/birth_bare_sgd.safetensors"),
+    );
+}
+
 #[test]
 fn a_stack_of_two_lstm_layers_agrees_with_pytorch() {
     check(

@@ -5,7 +5,7 @@
 
 use mnemoscope_stats::stream::Stream;
 
-use crate::bigram::{Bigram, Corpus, Trigger, Triggers, oracle as looking_back};
+use crate::bigram::{Bigram, Trigger, Triggers, oracle as looking_back};
 use crate::flipflop::{FlipFlop, half_of_rest};
 use crate::mixture::{Mixture, Part};
 use crate::oracle;
@@ -106,7 +106,7 @@ pub fn entries() -> Vec<Entry> {
             "Characters follow each other by the bigram law of tiny Shakespeare, but each example \
              has five triggers of its own, and after a trigger stands the same output each time. \
              Which ones they are must be found out in context, and what is scored is the output \
-             from the second occurrence of a trigger on (`_` is a space, `count` the occurrence).",
+             from the second occurrence of a trigger on (`␣` is a space, `count` the occurrence).",
             Task::Bigram(Bigram::paper(5)),
         ),
         entry(
@@ -200,7 +200,7 @@ pub fn draw(tokens: &[Token]) -> Vec<String> {
 /// Draws an example of a bigram language whose triggers are known: its tokens, the occurrence
 /// counter, and under the token after each trigger what belongs there.
 ///
-/// The answers come from looking back, so a first output has none. A space is drawn as `_`, and
+/// The answers come from looking back, so a first output has none. A space is drawn as `␣`, and
 /// triggers that are shown before the sequence have the count -1.
 ///
 /// # Panics
@@ -218,7 +218,7 @@ pub fn draw(tokens: &[Token]) -> Vec<String> {
 /// assert_eq!(
 ///     gallery::draw_bigram(&language, &[6, 2, 1, 3, 1, 3, 0], &[trigger]).join("\n"),
 ///     "pos     0  1  2  3  4  5  6\n\
-///      token   t  h  e  m  e  m  _\n\
+///      token   t  h  e  m  e  m  ␣\n\
 ///      count   .  .  1  .  2  .  .\n\
 ///      answer  .  .  .  .  .  m  .\n\
 ///      scored                 ^",
@@ -228,7 +228,7 @@ pub fn draw(tokens: &[Token]) -> Vec<String> {
 #[must_use]
 #[track_caller]
 pub fn draw_bigram(language: &Bigram, tokens: &[Token], triggers: &[Trigger]) -> Vec<String> {
-    let shown = |token: Token| shown(&language.corpus, token);
+    let shown = |token: Token| language.corpus.shown(token);
     let tokens_of_triggers: Vec<Token> = triggers.iter().map(|trigger| trigger.token).collect();
     let blank = || vec![".".to_owned(); tokens.len()];
     let (mut counts, mut answers) = (blank(), blank());
@@ -256,14 +256,6 @@ pub fn draw_bigram(language: &Bigram, tokens: &[Token], triggers: &[Trigger]) ->
     ])
 }
 
-/// A character in a cell of a drawing.
-fn shown(corpus: &Corpus, token: Token) -> String {
-    match corpus.line(&[token]) {
-        space if space == " " => "_".to_owned(),
-        other => other,
-    }
-}
-
 /// Rows of cells below each other, broken into blocks.
 fn laid_out(rows: &[(&str, Vec<String>)]) -> Vec<String> {
     let n_cells = rows.iter().map(|(_, cells)| cells.len()).max().unwrap_or(0);
@@ -286,6 +278,7 @@ fn laid_out(rows: &[(&str, Vec<String>)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bigram::Corpus;
 
     #[test]
     fn every_entry_can_be_generated_and_found() {
@@ -294,7 +287,7 @@ mod tests {
             let n_tokens = if entry.name.starts_with("bigram") { 257 } else { 512 };
             assert_eq!(entry.task.seq_len(), n_tokens);
             assert_eq!(find(entry.name).as_ref(), Some(&entry));
-            assert!(entry.example_lines.iter().all(|line| line.len() <= 80 + 24));
+            assert!(entry.example_lines.iter().all(|line| line.chars().count() <= 80));
         }
         assert_eq!(find("trigram"), None);
     }

@@ -268,14 +268,16 @@ impl Task {
         }
     }
 
-    /// One token as it is shown to people: [`text::token_text`] for flip-flop, the character in the
-    /// bigram language. A number that is no token is shown as a number.
+    /// One token as it is shown to people: [`text::token_text`] for flip-flop, [`Corpus::shown`] in
+    /// the bigram language. A number that is no token is shown as a number.
+    ///
+    /// [`Corpus::shown`]: crate::bigram::Corpus::shown
     #[must_use]
     pub fn token_text(&self, token: Token) -> String {
         match self {
             Self::FlipFlop(_) | Self::Mixture(_) => text::token_text(token),
             Self::Bigram(language) if u32::from(token) < language.d_vocab() => {
-                language.corpus.line(&[token])
+                language.corpus.shown(token)
             }
             Self::Bigram(_) => token.to_string(),
         }

@@ -1,15 +1,45 @@
 //! A glitch, token by token: the failing sequence, the write it forgot, the logits, the attention.
+//!
+//! A page speaks the words of its language: of reads and writes in flip-flop, of triggers, their
+//! outputs and occurrences in the bigram language.
 
 use crate::number;
 use crate::sparkline::level;
 use crate::table::{Align, Table};
 use std::collections::BTreeSet;
 
+mod bigram;
+
+/// What an example is made of, which decides the words of its page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// Instructions and symbols in pairs: asked at an `r`, right is what a `w` wrote last.
+    FlipFlop,
+    /// Characters, of which some are triggers: asked at one, right is its output.
+    Bigram {
+        /// Which occurrence of the trigger the query is; 0 if the token there is no trigger.
+        occurrence: i32,
+    },
+}
+
+impl Language {
+    /// What stands where the model is asked.
+    fn query(self) -> &'static str {
+        match self {
+            Self::FlipFlop => "read",
+            Self::Bigram { occurrence } if occurrence > 0 => "trigger",
+            Self::Bigram { .. } => "token",
+        }
+    }
+}
+
 /// Everything the picture of a glitch needs.
 ///
 /// Tokens come as the words that stand for them, so that this page knows no vocabulary.
 #[derive(Clone, Debug)]
 pub struct Picture {
+    /// What the example is made of.
+    pub language: Language,
     /// The run whose model erred.
     pub run: String,
     /// Steps that model had been trained for.
@@ -22,9 +52,9 @@ pub struct Picture {
     pub words: Vec<String>,
     /// The word of each token of the vocabulary.
     pub vocab: Vec<String>,
-    /// The place of the `r`.
+    /// The place of the `r`, or of the trigger.
     pub query_pos: usize,
-    /// The place of the last `w` before it.
+    /// The place of the last `w` before it, or of the same trigger; its own place if there is none.
     pub write_pos: usize,
     /// The token that is right, as an index into `vocab`.
     pub expected: usize,
@@ -34,7 +64,7 @@ pub struct Picture {
     pub logits: Vec<f32>,
     /// The logits in the record, `[d_vocab]`.
     pub logits_recorded: Vec<f32>,
-    /// Where each head looked from the `r`; empty for models without attention.
+    /// Where each head looked from the query; empty for models without attention.
     pub attention: Vec<Head>,
 }
 
@@ -60,16 +90,23 @@ const GRID_WIDTH: usize = 54;
 #[must_use]
 pub fn page(picture: &Picture) -> String {
     let mut page = format!(
-        "Glitch: {}, example {}, the read at position {}\n  run {}, after {}\n\n",
+        "Glitch: {}, example {}, the {} at position {}\n  run {}, after {}\n\n",
         picture.set,
         number::count(picture.index),
+        picture.language.query(),
         picture.query_pos,
         picture.run,
         number::counted(picture.step, "step", "steps"),
     );
-    page += &sequence(picture);
+    let (sequence, answer) = match picture.language {
+        Language::FlipFlop => (sequence(picture), answer(picture)),
+        Language::Bigram { occurrence } => {
+            (bigram::sequence(picture), bigram::answer(picture, occurrence))
+        }
+    };
+    page += &sequence;
     page += "\n";
-    page += &answer(picture);
+    page += &answer;
     page += "\n";
     page += &logits(picture);
     page += "\n";
@@ -224,8 +261,10 @@ fn attention(picture: &Picture) -> String {
         return "  This model has no attention to show.\n".to_owned();
     }
     let mut page = format!(
-        "Attention from the read (position {}) over positions 0 to {}\n",
-        picture.query_pos, picture.query_pos
+        "Attention from the {} (position {}) over positions 0 to {}\n",
+        picture.language.query(),
+        picture.query_pos,
+        picture.query_pos
     );
     let positions = shown_positions(picture);
     for block in blocks(&picture.attention) {
@@ -233,18 +272,31 @@ fn attention(picture: &Picture) -> String {
         page += &grid(picture, &positions, &block);
     }
     page += "\n  A column is a head, a bar its share of attention: ▁ 0.01, ▃ 0.1, ▅ 0.3, █ 0.8.\n";
-    page += "  w the last write, s its symbol, r the read; `most` is the largest share there.\n";
+    page += match picture.language {
+        Language::FlipFlop => {
+            "  w the last write, s its symbol, r the read; `most` is the largest share there.\n"
+        }
+        Language::Bigram { .. } if picture.write_pos == picture.query_pos => {
+            "  q the token asked at; `most` is the largest share there.\n"
+        }
+        Language::Bigram { .. } => {
+            "  t the trigger before, o its output, q the query; `most` the largest share.\n"
+        }
+    };
     page
 }
 
-/// The positions most attended by any head, in order, and always the write, its symbol, the read.
+/// The positions most attended by any head, in order, and always the write, its symbol, the read;
+/// or the trigger before, its output, the trigger now.
 fn shown_positions(picture: &Picture) -> BTreeSet<usize> {
     let mut strongest: Vec<(usize, f32)> =
         (0..=picture.query_pos).map(|pos| (pos, most_at(&picture.attention, pos))).collect();
     strongest.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let always = [picture.write_pos, picture.write_pos + 1, picture.query_pos];
     let most_attended = strongest.iter().map(|(pos, _)| *pos).filter(|pos| !always.contains(pos));
-    most_attended.take(MOST_POSITIONS).chain(always).collect()
+    let shown = most_attended.take(MOST_POSITIONS).chain(always);
+    // Where nothing before tells the answer, the place after the query is none to look at.
+    shown.filter(|&pos| pos <= picture.query_pos).collect()
 }
 
 fn most_at<'h>(heads: impl IntoIterator<Item = &'h Head>, pos: usize) -> f32 {
@@ -282,12 +334,16 @@ fn grid(picture: &Picture, positions: &BTreeSet<usize>, block: &[&[Head]]) -> St
         .iter()
         .map(|layer| format!("{:<w$}", heading(layer), w = column_width(layer)))
         .collect();
+    let [query, write, symbol] = match picture.language {
+        Language::FlipFlop => ['r', 'w', 's'],
+        Language::Bigram { .. } => ['q', 't', 'o'],
+    };
     let mut page = format!("      pos  token  {}  most\n", headings.join(" "));
     for &pos in positions {
         let mark = match pos {
-            _ if pos == picture.query_pos => 'r',
-            _ if pos == picture.write_pos => 'w',
-            _ if pos == picture.write_pos + 1 => 's',
+            _ if pos == picture.query_pos => query,
+            _ if pos == picture.write_pos => write,
+            _ if pos == picture.write_pos + 1 => symbol,
             _ => ' ',
         };
         let cells: Vec<String> = block
@@ -313,6 +369,64 @@ mod tests {
     use super::*;
     use crate::text::assert_fits;
 
+    /// A text with a trigger at three places, the last of them the query.
+    fn bigram_picture(occurrence: i32) -> Picture {
+        let text = "so␣foul␣and␣fair␣a␣day␣I␣have␣not␣seen.\n".repeat(6);
+        let words: Vec<String> = text.chars().map(|letter| letter.to_string()).collect();
+        let words: Vec<String> = words
+            .into_iter()
+            .map(|word| if word == "\n" { "\\n".to_owned() } else { word })
+            .collect();
+        let query_pos = 180;
+        let write_pos = if occurrence > 1 { 140 } else { query_pos };
+        let head = |layer: usize| {
+            let mut weights = vec![0.3 / query_pos as f32; query_pos + 1];
+            weights[141] += 0.7;
+            Head { layer, head: 0, weights }
+        };
+        Picture {
+            language: Language::Bigram { occurrence },
+            set: "val".to_owned(),
+            words,
+            vocab: ["\\n", "␣", "a", "y"].map(ToOwned::to_owned).to_vec(),
+            query_pos,
+            write_pos,
+            expected: 3,
+            predicted: 2,
+            logits: vec![0.5, 1.25, 2.5, -3.0],
+            logits_recorded: vec![0.5, 1.25, 2.5, -3.0],
+            attention: vec![head(0), head(1)],
+            ..picture(20, 4, 0, 0)
+        }
+    }
+
+    #[test]
+    fn a_glitch_on_bigrams_speaks_of_triggers() {
+        let page = page(&bigram_picture(5));
+        assert_fits(&page);
+        insta::assert_snapshot!(page);
+    }
+
+    #[test]
+    fn what_stands_nowhere_before_is_said_so() {
+        for (occurrence, says) in [(1, "first occurrence"), (0, "is no trigger in this example")] {
+            let page = page(&bigram_picture(occurrence));
+            assert_fits(&page);
+            assert!(page.contains(says) && !page.contains("^^"), "{page}");
+            assert!(page.contains("q   180") && !page.contains("181"), "{page}");
+        }
+    }
+
+    #[test]
+    fn no_page_on_bigrams_speaks_of_flip_flop() {
+        for occurrence in [0, 1, 2] {
+            let page = page(&bigram_picture(occurrence));
+            for word in ["read", "write", "written", "register", "symbol", "instruction"] {
+                assert!(!page.contains(word), "{word}: {page}");
+            }
+        }
+    }
+
     /// A read at `query_pos` of a sequence whose only write is at `write_pos`.
     fn picture(query_pos: usize, write_pos: usize, n_layers: usize, n_heads: usize) -> Picture {
         let words = (0..query_pos + 2).map(|pos| match pos {
@@ -330,6 +444,7 @@ mod tests {
             Head { layer, head, weights }
         };
         Picture {
+            language: Language::FlipFlop,
             run: "3f2a9c0b1d2e4f56".to_owned(),
             step: 1000,
             set: "val_sparse".to_owned(),

@@ -144,10 +144,31 @@ fn field_lines(fields: &BTreeMap<String, String>) -> String {
     text::facts(&pairs)
 }
 
-/// Every leaf of a JSON value under its path: `train.n_steps`.
+/// A corpus in a few words: its name, or the sizes of the text whose counts stand there.
+pub(crate) fn corpus_words(corpus: &Value) -> Option<String> {
+    if let Some(name) = corpus.as_str() {
+        return Some(name.to_owned());
+    }
+    let n_distinct = corpus["characters"].as_str()?.chars().count() as u64;
+    let rows = corpus["successors"].as_array()?;
+    let pairs = rows.iter().filter_map(Value::as_array).flatten();
+    // One character more than there are pairs of neighbours.
+    let n_characters = 1 + pairs.filter_map(|pair| pair[1].as_u64()).sum::<u64>();
+    Some(format!(
+        "a text of {} characters, {} distinct",
+        number::count(n_characters),
+        number::count(n_distinct)
+    ))
+}
+
+/// Every leaf of a JSON value under its path: `train.n_steps`. The counts of a text are one leaf.
 fn flatten(value: &Value) -> BTreeMap<String, String> {
     fn visit(value: &Value, path: &str, leaves: &mut BTreeMap<String, String>) {
         match value {
+            Value::Object(members) if members.contains_key("successors") => {
+                let words = corpus_words(value).unwrap_or_else(|| value.to_string());
+                leaves.insert(path.to_owned(), words);
+            }
             Value::Object(members) if !members.is_empty() => {
                 for (key, member) in members {
                     let dot = if path.is_empty() { "" } else { "." };
@@ -207,6 +228,17 @@ mod tests {
         let page = page("lstm-vs-transformer", Some("Which one errs?"), &plans);
         assert_fits(&page);
         insta::assert_snapshot!(page);
+    }
+
+    #[test]
+    fn the_counts_of_a_text_are_said_in_a_line() {
+        let corpus =
+            json!({"characters": "ab", "successors": [[[1, 30_000]], [[0, 2], [1, 1]]], "last": 1});
+        let leaves = flatten(&json!({"task": {"corpus": corpus, "seq_len": 8}}));
+        assert_eq!(leaves["task.corpus"], "a text of 30\u{2009}004 characters, 2 distinct");
+        assert_eq!(leaves.len(), 2);
+        let named = flatten(&json!({"task": {"corpus": "tiny-shakespeare"}}));
+        assert_eq!(named["task.corpus"], "tiny-shakespeare");
     }
 
     #[test]

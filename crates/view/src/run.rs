@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 use crate::number;
+use crate::plan::corpus_words;
 use crate::result::{RunResult, SetResult, common, interval_heading};
 use crate::runs::date_of;
 use crate::sparkline;
@@ -140,7 +141,7 @@ impl RunPage {
         let mut page = format!("Run {}\n", self.id);
         page += &text::facts(&self.facts());
         if let Some(Ok(result)) = &self.result {
-            page += &measurements(&result.eval);
+            page += &measurements(&result.eval, &self.plan["task"]);
         }
         page += &self.curve_lines();
         page += &self.glitch_lines();
@@ -261,9 +262,19 @@ fn curve_point(data: &Value) -> Option<(String, CurvePoint)> {
     Some((data["set"].as_str()?.to_owned(), point))
 }
 
-/// A language in a line: `flipflop, p_ignore 0.8, 512 tokens, 2 symbols`.
+/// A language in a line: `flipflop, p_ignore 0.8, 512 tokens, 2 symbols`, or `bigram, 5 random
+/// triggers, uniform outputs, 256 positions, tiny-shakespeare`.
 fn task_words(task: &Value) -> String {
     let mut words = vec![task["name"].as_str().unwrap_or("unknown").to_owned()];
+    if is_bigram(task) {
+        let word = |key: &str| task[key].as_str().unwrap_or_default();
+        let n = task["n_triggers"].as_u64().unwrap_or(0);
+        words.push(format!("{n} {} trigger{}", word("triggers"), if n == 1 { "" } else { "s" }));
+        words.push(format!("{} outputs", word("outputs")));
+        words.extend(task["seq_len"].as_u64().map(|n| format!("{n} positions")));
+        words.extend(corpus_words(&task["corpus"]));
+        return words.join(", ");
+    }
     words.extend(task["p_ignore"].as_f64().map(|p| format!("p_ignore {p}")));
     words.extend(task["seq_len"].as_u64().map(|n| format!("{n} tokens")));
     words.extend(task["n_symbols"].as_u64().map(|n| format!("{n} symbols")));
@@ -271,18 +282,31 @@ fn task_words(task: &Value) -> String {
     words.join(", ")
 }
 
+/// Whether a plan's task is the bigram language, in which every token is data.
+fn is_bigram(task: &Value) -> bool {
+    task["name"] == "bigram"
+}
+
 /// Both tables of an evaluation, by set: the counts with their intervals, and what makes them
 /// less certain.
+///
+/// # Arguments
+///
+/// - `task`: that of the plan. In the bigram language every token is data, so an answer among the
+///   data symbols is the answer, and nothing is said of it.
 #[must_use]
-pub fn measurements(eval: &BTreeMap<String, SetResult>) -> String {
+pub fn measurements(eval: &BTreeMap<String, SetResult>, task: &Value) -> String {
     if eval.is_empty() {
         return String::new();
     }
     let mut page = format!("\nMeasured\n{}", reads_table(eval));
     page += &text::wrap(&methods(eval), crate::WIDTH, "  ");
     if eval.values().any(|set| set.cluster_interval.is_some()) {
-        page += &format!("\nTrials of one example are not independent\n{}", doubts_table(eval));
-        page += "  A two-way answer is taken among the data symbols only.\n";
+        page +=
+            &format!("\nTrials of one example are not independent\n{}", doubts_table(eval, task));
+        if !is_bigram(task) {
+            page += "  A two-way answer is taken among the data symbols only.\n";
+        }
     }
     page
 }
@@ -312,21 +336,24 @@ pub fn reads_table(eval: &BTreeMap<String, SetResult>) -> Table {
     table
 }
 
-fn doubts_table(eval: &BTreeMap<String, SetResult>) -> Table {
-    let mut table = Table::new(&[
+fn doubts_table(eval: &BTreeMap<String, SetResult>, task: &Value) -> Table {
+    let n_columns = if is_bigram(task) { 3 } else { 4 };
+    let columns = [
         ("set", Align::Left),
         ("examples with errors", Align::Right),
         ("interval over examples", Align::Left),
         ("two-way errors", Align::Right),
-    ]);
+    ];
+    let mut table = Table::new(&columns[..n_columns]);
     let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
     for (name, set) in eval {
-        table.row([
+        let cells = [
             name.clone(),
             or_dash(set.n_clusters_with_errors.map(number::count)),
             or_dash(set.cluster_interval.map(number::interval)),
             or_dash(set.two_way.as_ref().map(|two| number::count(two.n_errors))),
-        ]);
+        ];
+        table.row(cells.into_iter().take(n_columns));
     }
     table
 }
@@ -410,6 +437,31 @@ mod tests {
         let text = page.to_text();
         assert_fits(&text);
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_run_on_bigrams_speaks_of_triggers_and_of_no_data_symbols() {
+        let mut page = page([0, 12, 0]);
+        page.plan["task"] = json!({
+            "name": "bigram", "corpus": "tiny-shakespeare", "seq_len": 256, "triggers": "random",
+            "n_triggers": 5, "offset": 0, "outputs": "uniform", "output_split": "all",
+        });
+        let text = page.to_text();
+        assert_fits(&text);
+        assert!(
+            text.contains("bigram, 5 random triggers, uniform outputs, 256 positions"),
+            "{text}"
+        );
+        assert!(!text.contains("two-way") && !text.contains("symbol"), "{text}");
+        assert!(text.contains("examples with errors"), "{text}");
+        page.plan["task"]["corpus"] =
+            json!({"characters": "ab", "successors": [[[1, 3]], [[0, 2], [1, 1]]], "last": 1});
+        let text = page.to_text();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert!(
+            words.join(" ").contains("positions, a text of 7 characters, 2 distinct"),
+            "{text}"
+        );
     }
 
     #[test]

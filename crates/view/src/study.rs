@@ -60,7 +60,7 @@ pub fn page(name: &str, question: Option<&str>, runs: &[StudyRun], verdicts: &[V
     }
     let arms = arms_table(runs);
     if !arms.is_empty() {
-        page += "\nArms: how many of their runs read a whole set without an error\n";
+        page += "\nArms: how many of their runs answer a whole set without an error\n";
         page += &arms.to_string();
     }
     page += &verdict_lines(verdicts);

@@ -33,6 +33,7 @@ pub(crate) struct Flags {
 struct Measured {
     stored: Value,
     eval: BTreeMap<String, SetResult>,
+    task: Value,
     agrees: Option<bool>,
 }
 
@@ -44,7 +45,7 @@ impl Spoken for Measured {
             Some(false) => "\nThe counts DIFFER from the record.\n",
             None => "\nNot what the record measured, so there is nothing to compare with.\n",
         };
-        format!("Run {run}, measured again\n{}{verdict}", measurements(&self.eval))
+        format!("Run {run}, measured again\n{}{verdict}", measurements(&self.eval, &self.task))
     }
 
     fn json(&self) -> Value {
@@ -68,5 +69,6 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
         .map_err(|why| Failure::input("the evaluation is not readable").because(&why))?;
     let agrees = stored["agrees"].as_bool();
     let exit = if agrees == Some(false) { Exit::CheckFailed } else { Exit::Done };
-    session.say(&Measured { stored, eval, agrees }, exit)
+    let task = run.plan()["task"].clone();
+    session.say(&Measured { stored, eval, task, agrees }, exit)
 }

@@ -7,7 +7,7 @@ use mnemoscope_lab::eval::Glitch;
 use mnemoscope_lab::plan::Plan;
 use mnemoscope_lab::replay::{Replay, replay};
 use mnemoscope_store::{RunReader, read_json};
-use mnemoscope_view::glitch::{Head, Picture, page};
+use mnemoscope_view::glitch::{Head, Language, Picture, page};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ impl Replayed {
     }
 
     fn picture(&self) -> Picture {
-        let Replay { glitch, task, logits, attention, .. } = &self.replay;
+        let Replay { glitch, task, logits, attention, occurrence, .. } = &self.replay;
         let head = |it: &mnemoscope_lab::replay::HeadAttention| Head {
             layer: it.layer,
             head: it.head,
@@ -51,6 +51,8 @@ impl Replayed {
         };
         let d_vocab = u16::try_from(self.d_vocab).unwrap_or(u16::MAX);
         Picture {
+            language: occurrence
+                .map_or(Language::FlipFlop, |occurrence| Language::Bigram { occurrence }),
             run: glitch.run.clone(),
             step: glitch.step,
             set: glitch.set.clone(),

@@ -22,9 +22,10 @@ pub struct Glitch {
     pub stream: Stream,
     /// Which example of that stream.
     pub index: u64,
-    /// The place of the `r` at which the model erred.
+    /// The place of the `r` at which the model erred, or of the trigger.
     pub query_pos: u32,
-    /// The place of the `w` whose symbol it should have said.
+    /// The place of the `w` whose symbol it should have said, or of the same trigger before; its
+    /// own place where nothing before says what is right.
     pub write_pos: u32,
     /// The whole example.
     pub tokens: Vec<Token>,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use insta::assert_snapshot;
-use mnemoscope_model::ModelSpec;
+use mnemoscope_model::{Gelu, ModelSpec};
 use mnemoscope_store::canonical;
 use mnemoscope_task::bigram::{Corpus, Occurrences, Outputs};
 use mnemoscope_task::{Bigram, Task};
@@ -512,6 +512,10 @@ fn presets_have_the_published_sizes() {
     assert_eq!(n_params("fflm-base"), Some(19_170_309));
     assert_eq!(n_params("gpt2-base"), Some(19_180_032));
     assert_eq!(n_params("lstm"), Some(133_381));
+    let full = plan("model.preset = 'birth-full'\ntask.name = 'bigram'", &[]);
+    let birth_full = mnemoscope_model::TransformerSpec::birth_full();
+    assert_eq!(full.model, ModelSpec::Transformer(birth_full));
+    assert_eq!(full.model.n_params(), Some(443_904));
     let ModelSpec::Transformer(gpt2) = plan("model.preset = 'gpt2-base'", &[]).model else {
         panic!("gpt2-base is a transformer")
     };
@@ -975,4 +979,58 @@ fn triggers_and_outputs_that_a_text_does_not_have_are_refused_at_their_field() {
     one thing is wrong with FOLDER/study.toml:
       --set eval.val.corpus: the corpus is another one than the model is trained on; use the same
     ");
+}
+
+/// Models that were there before the later fields keep their ids, whether a field is said or not.
+#[test]
+fn plans_of_earlier_models_keep_their_ids() {
+    let usual = "model = { mlp = 'gelu', mlp_bias = true, mlp_from_layer = 0, norm = 'pre', \
+                 parallel_mlp = false }";
+    assert_eq!(plan(usual, &[]).id(), "993484ff4e6c176e");
+    assert_eq!(plan("model.preset = 'gpt2-base'", &[]).id(), "a43d34ba2dd62a61");
+    assert_eq!(plan("model.preset = 'lstm'", &[]).id(), "abe3017e8da3f662");
+}
+
+#[test]
+fn an_mlp_of_another_kind_leaves_behind_what_a_preset_says_of_its_own() {
+    let of = |spec: &str| match plan(spec, &[]).model {
+        ModelSpec::Transformer(spec) => spec,
+        ModelSpec::Lstm(_) | ModelSpec::Associative(_) => panic!("{spec} is a transformer"),
+    };
+    let linear = of("model = { preset = 'gpt2-base', mlp = 'linear' }");
+    assert_eq!((linear.d_mlp, linear.gelu), (0, Gelu::Erf));
+    let alone = of("model = { preset = 'birth-full', mlp = 'none' }");
+    assert_eq!((alone.d_mlp, alone.mlp_bias, alone.parallel_mlp), (0, true, false));
+    let post = of("model = { preset = 'birth-full', norm = 'post' }");
+    assert_eq!((post.mlp_bias, post.parallel_mlp), (false, false));
+    let narrow = of("model = { preset = 'birth-full', d_model = 64, mlp_from_layer = 1 }");
+    assert_eq!((narrow.d_mlp, narrow.mlp_from_layer), (256, 1));
+    // A kind of MLP can be swept.
+    let swept =
+        study("model.preset = 'birth-full'\nsweep.model.mlp = ['relu', 'linear', 'none']", &[]);
+    assert_eq!(swept.arms.len(), 3);
+}
+
+#[test]
+fn what_does_not_go_with_an_mlp_is_refused_at_its_field() {
+    assert_snapshot!(refusal("model = { mlp = 'none', d_mlp = 64, mlp_bias = false }", &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:1:33: model.d_mlp: d_mlp = 64, but mlp = "none" has no width of its own; leave d_mlp out
+      study.toml:1:48: model.mlp_bias: mlp_bias is about an MLP, but mlp = "none"; leave mlp_bias out
+    "#);
+    assert_snapshot!(refusal("model = { mlp = 'relu', gelu = 'tanh', mlp_from_layer = 6 }", &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:1:32: model.gelu: gelu is the form of a GELU, but mlp = "relu"; leave gelu out
+      study.toml:1:57: model.mlp_from_layer: mlp_from_layer = 6, but the last of n_layers = 6 blocks is 5; use at most that, or mlp = "none"
+    "#);
+    assert_snapshot!(refusal("model = { norm = 'post', parallel_mlp = true, init = 'torch' }", &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:1:41: model.parallel_mlp: parallel_mlp does not go with norm = "post", which normalises between attention and MLP; use norm = "pre" or "none"
+      study.toml:1:54: model.init: found "torch"; allowed: "x-transformers", "gpt2", "pytorch"
+    "#);
+    assert_snapshot!(refusal("model = { mlp = 'swiglu', activation = 'relu' }", &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:1:17: model.mlp: found "swiglu"; allowed: "gelu", "relu", "linear", "none"
+      study.toml:1:27: model.activation: unknown key; did you mean `mlp`?
+    "#);
 }

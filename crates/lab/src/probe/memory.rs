@@ -30,7 +30,7 @@
 //! authors' code.
 
 use mnemoscope_model::params::{Array, Tensors};
-use mnemoscope_model::{FeedForward, ModelSpec};
+use mnemoscope_model::{FeedForward, Gelu, Mlp, ModelSpec, TransformerSpec};
 use mnemoscope_task::bigram::Triggers;
 use mnemoscope_task::{Bigram, Token};
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,14 @@ impl Matrix {
         Self { n_rows: self.n_rows, n_cols: other.n_cols, data }
     }
 
+    /// A vector added to each row.
+    fn plus_each(mut self, row: &[f64]) -> Self {
+        for own in self.data.chunks_exact_mut(row.len().max(1)) {
+            own.iter_mut().zip(row).for_each(|(x, y)| *x += y);
+        }
+        self
+    }
+
     fn transposed(&self) -> Self {
         let data =
             (0..self.n_cols).flat_map(|col| (0..self.n_rows).map(move |row| self.row(row)[col]));
@@ -148,15 +156,45 @@ pub struct Matrices {
 #[derive(Clone, Debug)]
 enum Feed {
     None,
-    Linear(Matrix),
-    /// Up, its bias, down; what the down has of a bias moves all tokens alike and is added.
-    Mlp {
-        up: Matrix,
-        up_bias: Vec<f64>,
-        down: Matrix,
-        down_bias: Vec<f64>,
-        act: fn(f64) -> f64,
-    },
+    Linear { weight: Matrix, bias: Vec<f64> },
+    Mlp { up: Matrix, up_bias: Vec<f64>, down: Matrix, down_bias: Vec<f64>, act: fn(f64) -> f64 },
+}
+
+impl Feed {
+    /// The feed-forward of a transformer's second block.
+    fn of_transformer(spec: &TransformerSpec, params: &Tensors) -> Self {
+        if !spec.has_mlp(1) {
+            return Self::None;
+        }
+        let matrix = |part: &str| {
+            let name = format!("blocks.1.mlp.{part}.weight");
+            Matrix::of(
+                params.get(&name).unwrap_or_else(|| panic!("the model has no param `{name}`")),
+            )
+        };
+        let bias = |part: &str, n: usize| match params.get(&format!("blocks.1.mlp.{part}.bias")) {
+            Some(array) => array.data.iter().map(|&x| f64::from(x)).collect(),
+            None => vec![0.0; n],
+        };
+        let act: fn(f64) -> f64 = match (spec.mlp, spec.gelu) {
+            (Mlp::Relu, _) => |x| x.max(0.0),
+            (_, Gelu::Erf) => |x| 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+            (_, Gelu::Tanh) => |x| {
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+                0.5 * x * (1.0 + inner.tanh())
+            },
+        };
+        if spec.mlp == Mlp::Linear {
+            return Self::Linear { weight: matrix("down"), bias: bias("down", spec.d_model) };
+        }
+        Self::Mlp {
+            up: matrix("up"),
+            up_bias: bias("up", spec.d_mlp),
+            down: matrix("down"),
+            down_bias: bias("down", spec.d_model),
+            act,
+        }
+    }
 }
 
 impl Matrices {
@@ -186,7 +224,9 @@ impl Matrices {
                     outputs: [0, 1].map(output),
                     feed: match spec.mlp {
                         FeedForward::None => Feed::None,
-                        FeedForward::Linear => Feed::Linear(part(1, "mlp")),
+                        FeedForward::Linear => {
+                            Feed::Linear { weight: part(1, "mlp"), bias: vec![0.0; spec.d_model] }
+                        }
                         FeedForward::Relu => Feed::Mlp {
                             up: part(1, "mlp.up"),
                             up_bias: vec![0.0; spec.d_mlp],
@@ -197,7 +237,37 @@ impl Matrices {
                     },
                 }
             }
-            other => panic!("probes read no {}", other.name()),
+            ModelSpec::Transformer(spec) => Self::of_transformer(spec, params),
+            ModelSpec::Lstm(_) => panic!("an lstm has no matrices that probes read"),
+        }
+    }
+
+    /// As [`Self::of`], of a transformer of two layers.
+    fn of_transformer(spec: &TransformerSpec, params: &Tensors) -> Self {
+        let matrix = |name: &str| match params.get(name) {
+            Some(array) => Matrix::of(array),
+            None => panic!("the model has no param `{name}`"),
+        };
+        let d = spec.d_model;
+        let of_qkv = |block: usize, part: usize| {
+            matrix(&format!("blocks.{block}.attn.qkv.weight")).columns(part * d, d)
+        };
+        let output = |block: usize| {
+            of_qkv(block, 2).times(&matrix(&format!("blocks.{block}.attn.out.weight")))
+        };
+        let embed = matrix("embed.weight");
+        let mut places = params.get("pos.weight").map(Matrix::of);
+        if let Some(places) = &mut places {
+            places.data.iter_mut().for_each(|x| *x *= spec.pos_factor());
+        }
+        Self {
+            unembed: if spec.tie_unembed { embed.transposed() } else { matrix("unembed.weight") },
+            embed,
+            places,
+            queries: [0, 1].map(|block| Some(of_qkv(block, 0))),
+            keys: [0, 1].map(|block| of_qkv(block, 1)),
+            outputs: [0, 1].map(output),
+            feed: Feed::of_transformer(spec, params),
         }
     }
 
@@ -226,17 +296,11 @@ impl Matrices {
     pub fn w_f(&self) -> Option<Matrix> {
         let out = match &self.feed {
             Feed::None => return None,
-            Feed::Linear(weight) => self.embed.times(weight),
+            Feed::Linear { weight, bias } => self.embed.times(weight).plus_each(bias),
             Feed::Mlp { up, up_bias, down, down_bias, act } => {
-                let mut hidden = self.embed.times(up);
-                for row in hidden.data.chunks_exact_mut(up_bias.len().max(1)) {
-                    row.iter_mut().zip(up_bias).for_each(|(x, bias)| *x = act(*x + bias));
-                }
-                let mut out = hidden.times(down);
-                for row in out.data.chunks_exact_mut(down_bias.len().max(1)) {
-                    row.iter_mut().zip(down_bias).for_each(|(x, bias)| *x += bias);
-                }
-                out
+                let mut hidden = self.embed.times(up).plus_each(up_bias);
+                hidden.data.iter_mut().for_each(|x| *x = act(*x));
+                hidden.times(down).plus_each(down_bias)
             }
         };
         Some(out.times(&self.unembed))
@@ -424,6 +488,31 @@ mod tests {
         let own: Vec<f64> =
             (0..65).map(|next| language.corpus.p_bigram(7, next).max(1e-300).ln()).collect();
         assert!(kl_nats(&language, 7, &own).abs() < 1e-9);
+    }
+
+    /// Queries that are the identity make a transformer's first layer the associative one's.
+    #[test]
+    fn a_transformer_is_read_with_its_queries_and_its_mlp() {
+        let spec = TransformerSpec { n_ctx: 96, d_model: 256, ..TransformerSpec::birth_full() };
+        let d = spec.d_model;
+        let spec = ModelSpec::Transformer(spec);
+        let model = Model::<Cpu>::init(&spec, &Stream::root(2).derive("model"), &cpu());
+        let mut params = model.params();
+        let before = recall(&Matrices::of(&spec, &params), &Bigram::paper(5));
+        assert!(before.w_k1.unwrap().n_right < 5 && before.w_o2.n_right < 8, "{before:?}");
+        let places = Matrices::of(&spec, &params).places.unwrap();
+        let keys = places.rows(0..95).transposed().times(&places.rows(1..96));
+        let mut qkv = params.remove("blocks.0.attn.qkv.weight").unwrap();
+        for row in 0..d {
+            for col in 0..d {
+                qkv.data[row * 3 * d + col] = f32::from(u8::from(row == col));
+                qkv.data[row * 3 * d + d + col] = keys.row(row)[col] as f32;
+            }
+        }
+        params.insert("blocks.0.attn.qkv.weight", qkv);
+        let after = recall(&Matrices::of(&spec, &params), &Bigram::paper(5));
+        assert!(after.w_k1.unwrap().n_right >= 94, "{after:?}");
+        assert!((2.0..3.5).contains(&after.kl_nats.unwrap()), "{after:?}");
     }
 
     #[test]

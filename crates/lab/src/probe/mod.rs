@@ -123,9 +123,12 @@ pub fn subject<'p>(task: &'p Task, model: &ModelSpec) -> Result<&'p Bigram, Stri
     };
     match model {
         ModelSpec::Associative(_) => Ok(language),
-        ModelSpec::Transformer(_) | ModelSpec::Lstm(_) => {
-            Err(format!("probes read an associative model, and the model is {}", model.name()))
-        }
+        ModelSpec::Transformer(spec) if spec.n_layers == 2 => Ok(language),
+        ModelSpec::Transformer(spec) => Err(format!(
+            "probes read two layers, and the transformer has n_layers = {}",
+            spec.n_layers
+        )),
+        ModelSpec::Lstm(_) => Err("probes read attention, and the lstm has none".to_owned()),
     }
 }
 

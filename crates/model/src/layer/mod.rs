@@ -63,6 +63,11 @@ impl<B: Backend> LayerNorm<B> {
             bias: source.param(&format!("{name}.bias")),
         }
     }
+
+    /// The norm of that name, if the model has one.
+    pub(crate) fn optional(source: &mut Source<'_, B>, name: &str) -> Option<Self> {
+        source.has(&format!("{name}.gain")).then(|| Self::from_source(source, name))
+    }
 }
 
 impl<B: Ops> LayerNorm<B> {

@@ -323,6 +323,31 @@ impl Corpus {
         line
     }
 
+    /// A character as it is shown on a page: a space as `␣`, a line feed as `\n` and other control
+    /// characters likewise, so that none of them is invisible or breaks a line.
+    ///
+    /// # Panics
+    ///
+    /// If it is no token of this corpus.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_task::Corpus;
+    ///
+    /// let corpus = Corpus::tiny_shakespeare();
+    /// assert_eq!([0, 1, 2].map(|token| corpus.shown(token)), ["\\n", "␣", "!"]);
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn shown(&self, token: Token) -> String {
+        match self.0.characters[usize::from(token)] {
+            ' ' => "␣".to_owned(),
+            character if character.is_control() => character.escape_default().collect(),
+            character => character.to_string(),
+        }
+    }
+
     /// Running sums of the unigram counts: token `k` owns the numbers below the `k`-th that are not
     /// below the one before it.
     pub(super) fn unigram_ends(&self) -> &[u32] {

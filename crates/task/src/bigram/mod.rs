@@ -294,7 +294,7 @@ impl Bigram {
     }
 
     fn no_output_message(&self, trigger: Token) -> String {
-        let character = self.corpus.line(&[trigger]);
+        let character = self.corpus.shown(trigger);
         let outputs = match self.outputs {
             Outputs::Uniform => "uniform",
             Outputs::Bigram => "bigram",

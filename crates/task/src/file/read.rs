@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::lines::Lines;
 use super::{Format, Provenance, jsonl, npy, parquet, provenance};
+use crate::bigram::Bigram;
 use crate::error::{Cause, Error};
 use crate::oracle;
 use crate::task::Task;
@@ -207,10 +208,8 @@ impl Report {
 /// ```
 pub fn validate(path: &Path, format: Format, n_symbols: u32) -> Result<Report, Error> {
     let provenance = provenance(path, format)?;
-    if let Some(Provenance { task: Task::Bigram(_), .. }) = provenance {
-        let what = "it holds examples of the bigram language, and only flip-flop files can be \
-                    validated; draw it again from its provenance to compare";
-        return Err(Cause::layout(path, what).into());
+    if let Some(from @ Provenance { task: Task::Bigram(language), .. }) = &provenance {
+        return Err(Cause::layout(path, not_validated(language, from)).into());
     }
     let mut examples = read(path, format, n_symbols)?;
     let mut tokens = Vec::new();
@@ -247,6 +246,18 @@ pub fn validate(path: &Path, format: Format, n_symbols: u32) -> Result<Report, E
     report.content_blake3 = content.finalize().to_hex().as_str().to_owned();
     report.disagreements = disagreements(&report, n_symbols);
     Ok(report)
+}
+
+/// Why a file of the bigram language is not validated, and what to do instead.
+fn not_validated(language: &Bigram, from: &Provenance) -> String {
+    let Provenance { n_examples, first_index, split, seed, .. } = from;
+    let Bigram { n_triggers, seq_len, .. } = language;
+    format!(
+        "it holds {n_examples} examples of the bigram language (seq_len {seq_len}, n_triggers \
+         {n_triggers}), and which of their tokens are triggers does not stand in the file, so only \
+         flip-flop files can be validated; generate it again (stream {split}, seed {seed}, first \
+         index {first_index}) and compare content_blake3 in the two provenances"
+    )
 }
 
 fn disagreements(report: &Report, n_symbols: u32) -> Vec<String> {

@@ -91,7 +91,7 @@ fn note_problems(problems: Vec<Problem>, table: &Table, notes: &Notes<'_>) {
 
 /// The paths whose values a problem at `path` may be about.
 fn related(path: &str) -> Vec<String> {
-    const GROUPS: [&[&str]; 7] = [
+    const GROUPS: [&[&str]; 8] = [
         &["d_model", "n_heads", "preset", "name"],
         &["p_ignore", "p_write", "p_read"],
         &["seq_len", "n_ops"],
@@ -99,6 +99,7 @@ fn related(path: &str) -> Vec<String> {
         &["nesterov", "momentum", "dampening"],
         &["curve_examples", "n_examples"],
         &["corpus", "n_triggers", "offset", "outputs"],
+        &["mlp", "d_mlp", "gelu", "mlp_bias", "mlp_from_layer", "n_layers", "parallel_mlp", "norm"],
     ];
     let (section, field) = path.rsplit_once('.').unwrap_or(("", path));
     let group = GROUPS.iter().find(|group| group.contains(&field));

@@ -1,8 +1,8 @@
 //! `[model]`: a preset, and what is changed of it.
 
 use mnemoscope_model::{
-    AssociativeInit, AssociativeSpec, FeedForward, Gelu, Init, LstmSpec, ModelSpec, Places,
-    PosScale, Positions, ScoreScale, TransformerSpec,
+    AssociativeInit, AssociativeSpec, FeedForward, Gelu, Init, LstmSpec, Mlp, ModelSpec, Norm,
+    Places, PosScale, Positions, ScoreScale, TransformerSpec,
 };
 use mnemoscope_task::Task;
 
@@ -21,6 +21,7 @@ enum Name {
 enum Preset {
     FflmBase,
     Gpt2Base,
+    BirthFull,
     Lstm,
     Birth,
 }
@@ -29,13 +30,14 @@ impl Preset {
     const ALL: &[(&str, Self)] = &[
         ("fflm-base", Self::FflmBase),
         ("gpt2-base", Self::Gpt2Base),
+        ("birth-full", Self::BirthFull),
         ("lstm", Self::Lstm),
         ("birth", Self::Birth),
     ];
 
     fn name(self) -> Name {
         match self {
-            Self::FflmBase | Self::Gpt2Base => Name::Transformer,
+            Self::FflmBase | Self::Gpt2Base | Self::BirthFull => Name::Transformer,
             Self::Lstm => Name::Lstm,
             Self::Birth => Name::Associative,
         }
@@ -75,9 +77,10 @@ pub(super) fn read(mut section: Section<'_, '_>, task: &Task, eval: &EvalPlan) -
             let base = AssociativeSpec { d_vocab, n_ctx: longest, ..AssociativeSpec::birth() };
             ModelSpec::Associative(read_associative(&mut section, base))
         }
-        Preset::FflmBase | Preset::Gpt2Base => {
+        Preset::FflmBase | Preset::Gpt2Base | Preset::BirthFull => {
             let base = match preset {
                 Preset::Gpt2Base => TransformerSpec::gpt2_base(),
+                Preset::BirthFull => TransformerSpec::birth_full(),
                 _ => TransformerSpec::fflm_base(),
             };
             let base = TransformerSpec { d_vocab, n_ctx: longest, ..base };
@@ -90,17 +93,35 @@ pub(super) fn read(mut section: Section<'_, '_>, task: &Task, eval: &EvalPlan) -
 
 fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> TransformerSpec {
     let d_model = section.size("d_model", base.d_model);
+    let mlp = section.choice(
+        "mlp",
+        &[("gelu", Mlp::Gelu), ("relu", Mlp::Relu), ("linear", Mlp::Linear), ("none", Mlp::None)],
+        base.mlp,
+    );
+    let norm = section.choice(
+        "norm",
+        &[("pre", Norm::Pre), ("post", Norm::Post), ("none", Norm::None)],
+        base.norm,
+    );
+    // What a preset says of an MLP that is no longer there, or of another kind, is not meant.
+    let usual_gelu = if mlp == Mlp::Gelu { base.gelu } else { Gelu::Erf };
+    let usual_d_mlp = if mlp.has_width() { d_model.saturating_mul(4) } else { 0 };
+    let parallel = base.parallel_mlp && mlp != Mlp::None && norm != Norm::Post;
     TransformerSpec {
         n_layers: section.size("n_layers", base.n_layers),
         d_model,
         n_heads: section.size("n_heads", base.n_heads),
-        // Both presets have an MLP four times as wide as the residual stream.
-        d_mlp: section.size("d_mlp", d_model.saturating_mul(4)),
+        // All presets have an MLP four times as wide as the residual stream.
+        d_mlp: section.size("d_mlp", usual_d_mlp),
         n_ctx: section.size("n_ctx", base.n_ctx),
         d_vocab: base.d_vocab,
         positions: section.choice(
             "positions",
-            &[("learned", Positions::Learned), ("none", Positions::None)],
+            &[
+                ("learned", Positions::Learned),
+                ("sinusoidal", Positions::Sinusoidal),
+                ("none", Positions::None),
+            ],
             base.positions,
         ),
         pos_scale: section.choice(
@@ -111,7 +132,7 @@ fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> Tra
         tie_unembed: section.flag("tie_unembed", base.tie_unembed),
         attn_bias: section.flag("attn_bias", base.attn_bias),
         unembed_bias: section.flag("unembed_bias", base.unembed_bias),
-        gelu: section.choice("gelu", &[("erf", Gelu::Erf), ("tanh", Gelu::Tanh)], base.gelu),
+        gelu: section.choice("gelu", &[("erf", Gelu::Erf), ("tanh", Gelu::Tanh)], usual_gelu),
         layer_norm_epsilon: section.real(
             "layer_norm_epsilon",
             base.layer_norm_epsilon,
@@ -119,9 +140,18 @@ fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> Tra
         ),
         init: section.choice(
             "init",
-            &[("x-transformers", Init::XTransformers), ("gpt2", Init::Gpt2)],
+            &[
+                ("x-transformers", Init::XTransformers),
+                ("gpt2", Init::Gpt2),
+                ("pytorch", Init::PyTorch),
+            ],
             base.init,
         ),
+        norm,
+        mlp,
+        mlp_bias: section.flag("mlp_bias", base.mlp_bias || mlp == Mlp::None),
+        mlp_from_layer: section.whole32("mlp_from_layer", 0, 0) as usize,
+        parallel_mlp: section.flag("parallel_mlp", parallel),
     }
 }
 
