@@ -523,8 +523,19 @@ fn measuring_again_agrees_and_fresh_examples_are_others() {
 /// errors kept and seen again.
 #[test]
 fn a_model_can_be_trained_on_bigrams_and_its_errors_replayed() {
+    check_bigrams("show_latents = false", TRANSFORMER, 0);
+}
+
+/// The same with the triggers before the sequence, and the blocks that were made for this language.
+#[test]
+fn the_full_model_of_the_bigram_paper_can_be_trained_where_triggers_are_shown() {
+    check_bigrams("show_latents = true", "preset = 'birth-full'\nd_model = 16", 5);
+}
+
+#[track_caller]
+fn check_bigrams(task: &str, model: &str, n_latents: usize) {
     let spec = format!(
-        "[task]\nname = 'bigram'\nseq_len = 40\n[model]\n{TRANSFORMER}\n\
+        "[task]\nname = 'bigram'\nseq_len = 40\n{task}\n[model]\n{model}\n\
          [train]\nn_steps = 4\nbatch_size = 4\nwarmup_steps = 2\ncurve_every = 2\n\
          [eval]\nmax_glitches = 2\nn_resamples = 200\n\
          [eval.val]\nn_examples = 20\ncurve_examples = 5\n"
@@ -551,6 +562,13 @@ fn a_model_can_be_trained_on_bigrams_and_its_errors_replayed() {
         let glitch: Glitch = serde_json::from_value(run.json(&name).unwrap()).unwrap();
         assert_eq!(glitch.text, task.line(&glitch.tokens));
         assert_eq!(glitch.tokens[glitch.write_pos as usize + 1], glitch.expected);
-        assert!(replay(&run, glitch).unwrap().same_bits, "{name}");
+        // Which occurrence of its trigger the query is, counted another way.
+        let query = glitch.query_pos as usize;
+        let sequence = &glitch.tokens[n_latents..=query];
+        let n_seen = sequence.iter().filter(|&&token| token == glitch.tokens[query]).count();
+        let seen_again = replay(&run, glitch).unwrap();
+        assert!(seen_again.same_bits, "{name}");
+        assert_eq!(seen_again.occurrence, Some(n_seen as i32), "{name}");
+        assert!(n_seen >= 2, "{name} is in context");
     }
 }
