@@ -16,12 +16,13 @@ use crate::session::Session;
 use crate::voice::Spoken;
 
 /// The studies of "Birth of a Transformer", in the order of its figures.
-const BIRTH: [(&str, &str); 5] = [
+const BIRTH: [(&str, &str); 6] = [
     ("fig3-freezing", include_str!("../../../../studies/birth/fig3-freezing/study.toml")),
     ("fig4-left", include_str!("../../../../studies/birth/fig4-left/study.toml")),
     ("fig4-outputs", include_str!("../../../../studies/birth/fig4-outputs/study.toml")),
     ("fig8-fixed", include_str!("../../../../studies/birth/fig8-fixed/study.toml")),
     ("fig8-tuned", include_str!("../../../../studies/birth/fig8-tuned/study.toml")),
+    ("fig10-full", include_str!("../../../../studies/birth/fig10-full/study.toml")),
 ];
 
 /// Flags of `reproduce`.
