@@ -13,8 +13,9 @@
 //!
 //! - what the first layer reads is a token's vector plus a place's, so its values are two small tables
 //!   looked up at once, and its scores are sums of four out of one table of tokens and places;
-//! - a value matrix and the output matrix behind it are one matrix, and the keys of a layer are the
-//!   only projection of its queries and keys;
+//! - a value matrix and the output matrix behind it are one matrix;
+//! - the keys of a layer are the only projection of its queries and keys, so that in the second layer it is
+//!   the queries that are multiplied by it, transposed: no more rows than are asked for;
 //! - a linear feed-forward and the unembedding are one matrix, and if the vocabulary is smaller than
 //!   the stream is wide, the second layer mixes logits, not vectors: the output matrix and the unembedding
 //!   are multiplied into its values.
@@ -233,13 +234,16 @@ impl<B: Ops> Associative<B> {
         let resid = site.pass("hook_in", resid);
         let Block { attn, .. } = &self.blocks[1];
         let n_pos = resid.dims()[1];
-        let keys = from_rows(attn.k.apply(to_rows(resid.clone())), n_pos);
-        site.read("attn.k.hook_out", || heads(keys.clone()));
+        site.read("attn.k.hook_out", || {
+            heads(from_rows(attn.k.apply(to_rows(resid.clone())), n_pos))
+        });
         let asked = select_rows(resid.clone(), queries);
         let everywhere = asked.dims()[0] == resid.dims()[0] * n_pos;
+        let through_keys =
+            <B as Ops>::linear(asked.clone(), attn.k.weight.val().transpose(), None);
         let scores = || {
-            let query = asked.clone().unsqueeze_dim(1);
-            scores_at(query, heads(keys.clone()), queries, self.score_factor())
+            let query = through_keys.clone().unsqueeze_dim(1);
+            scores_at(query, heads(resid.clone()), queries, self.score_factor())
         };
         let pattern = pattern_if_watched(&mut site.within("attn."), scores);
         let mix = |weight: Tensor<B, 2>| {
@@ -247,16 +251,12 @@ impl<B: Ops> Associative<B> {
             if let Some(pattern) = &pattern {
                 return mix_at(pattern.clone(), heads(values), queries);
             }
-            let (keys, attend) = (keys.clone(), self.attend());
+            let (asked, keys, attend) = (through_keys.clone(), resid.clone(), self.attend());
             if everywhere {
-                return to_rows(<B as Ops>::causal_attention_of(
-                    resid.clone(),
-                    keys,
-                    values,
-                    &attend,
-                ));
+                let asked = from_rows(asked, n_pos);
+                return to_rows(<B as Ops>::causal_attention_of(asked, keys, values, &attend));
             }
-            <B as Ops>::causal_attention_of_at(asked.clone(), keys, values, queries, &attend)
+            <B as Ops>::causal_attention_of_at(asked, keys, values, queries, &attend)
         };
         let replaced = INSIDE.iter().any(|point| site.replaces(point));
         if replaced || INSIDE.iter().any(|point| site.wants(point)) {
