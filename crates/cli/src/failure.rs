@@ -155,7 +155,7 @@ impl From<lab::Error> for Failure {
                 message: complaint.message.clone(),
             })
             .collect();
-        if kind == lab::ErrorKind::Spec {
+        if kind == lab::ErrorKind::Spec && !failure.complaints.is_empty() {
             failure.help("`mnemoscope spec` prints every key with its default")
         } else {
             failure

@@ -1,21 +1,29 @@
 //! Ctrl-C: the first asks the run to save its state and stop, the second aborts at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 
 /// Whether somebody asked to stop. Clones share the answer.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+pub(crate) struct Interrupt {
+    asked: Arc<AtomicBool>,
+    /// Set once there is a handler: a process may have only one.
+    listens: Arc<OnceLock<()>>,
+}
 
 impl Interrupt {
     /// Begins to listen for Ctrl-C and for the request to terminate (a cluster sends it).
     ///
-    /// Only long work listens: a short verb is ended by the system as usual.
+    /// Only long work listens: a short verb is ended by the system as usual. It may listen anew for each of
+    /// its parts.
     pub(crate) fn listen(&self) -> Result<(), Failure> {
-        let asked = Arc::clone(&self.0);
+        if self.listens.set(()).is_err() {
+            return Ok(());
+        }
+        let asked = Arc::clone(&self.asked);
         ctrlc::set_handler(move || {
             if asked.swap(true, Ordering::SeqCst) {
                 // Records are written atomically, so an abort loses only what was not yet saved.
@@ -28,11 +36,11 @@ impl Interrupt {
     /// Asks, as Ctrl-C does.
     #[cfg(test)]
     pub(crate) fn ask(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.asked.store(true, Ordering::SeqCst);
     }
 
     /// Whether somebody asked to stop.
     pub(crate) fn asked(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.asked.load(Ordering::SeqCst)
     }
 }

@@ -255,3 +255,35 @@ fn the_demonstration_ends_with_a_glitch_that_was_replayed() {
     assert_eq!(said["replay"]["same_bits"], true);
     assert_eq!(said["run"]["status"], "sealed");
 }
+
+#[test]
+fn studies_of_a_paper_run_one_after_another_and_heads_are_shown_in_a_text() {
+    let door = Door::new();
+    let studies = ["--only", "one-layer", "--only", "fig11-heads", "--only", "fig9-one-step"];
+    let page = door.run(&[&["reproduce", "birth"], &studies[..]].concat()).code(0).stdout();
+    // No claim can be borne out at this scale, and none is counted as failed but by what was measured.
+    for row in ["one-layer", "fig11-heads", "fig9-one-step"] {
+        assert!(page.lines().any(|line| line.trim_start().starts_with(row)), "{row}: {page}");
+    }
+    let again = door.run(&[&["reproduce", "birth", "--json"], &studies[..]].concat()).code(0);
+    let studies = again.json();
+    assert_eq!(studies["studies"][2]["claims"][0]["verdict"], "unmeasured");
+    assert_eq!(studies["studies"][1]["theory"]["ok"], true);
+
+    let text = ["probe", "latest", "--examples", "1", "--text", "K:l Thee merF me"];
+    let page = door.run(&text).code(0).stdout();
+    for head in ["Layer 1, head 1", "Layer 2, head 4", "Text     K:l␣Thee"] {
+        assert!(page.contains(head), "{head}: {page}");
+    }
+    let said = door.run(&[&text[..], &["--json", "-o", "maps"]].concat()).code(0).json();
+    assert_eq!(said["text"]["heads"].as_array().unwrap().len(), 8);
+    assert_eq!(said["text"]["characters"].as_array().unwrap().len(), 16);
+    let csv = fs::read_to_string(door.path("maps/pattern-layer-2-head-3.csv")).unwrap();
+    assert_eq!(
+        (csv.lines().count(), csv.lines().nth(1)),
+        (17, Some("0,1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0"))
+    );
+    assert!(said["attention"]["heads_previous"].as_array().unwrap().len() == 4);
+    let refused = door.run(&["probe", "latest", "--text", "K[l]"]).code(2).stderr();
+    assert!(refused.contains("the language does not know '['"), "{refused}");
+}

@@ -16,20 +16,35 @@ const SHADES: [char; 8] = [' ', '.', ':', '-', '=', '+', '#', '@'];
 /// ```
 #[must_use]
 pub fn shaded<R: AsRef<[f64]>>(rows: &[R]) -> String {
-    let mut page = String::new();
-    for row in rows {
-        let row = row.as_ref();
-        let mean = row.iter().sum::<f64>() / row.len().max(1) as f64;
-        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let shade = |&x: &f64| {
-            let share = if largest > mean { (x - mean) / (largest - mean) } else { 0.0 };
-            SHADES[(share * (SHADES.len() - 1) as f64).max(0.0) as usize % SHADES.len()]
-        };
-        page += "  ";
-        page += row.iter().map(shade).collect::<String>().as_str();
-        page.push('\n');
+    rows.iter().map(|row| format!("  {}\n", shades(row.as_ref()))).collect()
+}
+
+/// [`shaded`], with a character above each column and before each row.
+///
+/// # Example
+///
+/// ```
+/// let pattern = [vec![1.0, 0.0], vec![1.0, 0.0]];
+/// let page = mnemoscope_view::picture::labelled(&pattern, &['a', 'b']);
+/// assert_eq!(page, "    ab\n  a @ \n  b @ \n");
+/// ```
+#[must_use]
+pub fn labelled<R: AsRef<[f64]>>(rows: &[R], labels: &[char]) -> String {
+    let mut page = format!("    {}\n", labels.iter().collect::<String>());
+    for (row, label) in rows.iter().zip(labels) {
+        page += &format!("  {label} {}\n", shades(row.as_ref()));
     }
     page
+}
+
+fn shades(row: &[f64]) -> String {
+    let mean = row.iter().sum::<f64>() / row.len().max(1) as f64;
+    let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let shade = |&x: &f64| {
+        let share = if largest > mean { (x - mean) / (largest - mean) } else { 0.0 };
+        SHADES[(share * (SHADES.len() - 1) as f64).max(0.0) as usize % SHADES.len()]
+    };
+    row.iter().map(shade).collect()
 }
 
 #[cfg(test)]

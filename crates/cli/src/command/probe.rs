@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use mnemoscope_lab::probe::attention::Attention;
-use mnemoscope_lab::probe::memory::{Memory, Picture};
+use mnemoscope_lab::probe::map::{HeadMap, Maps};
+use mnemoscope_lab::probe::memory::{Matrix, Memory, Picture};
 use mnemoscope_lab::probe::{Finished, Share, finished};
-use mnemoscope_view::picture::shaded;
+use mnemoscope_view::picture::{labelled, shaded};
 use mnemoscope_view::table::{Align, Table};
 use serde_json::{Value, json};
 
@@ -29,7 +30,10 @@ pub(crate) struct Flags {
     /// Draw the scores of the matrices, pair by pair
     #[arg(long)]
     pictures: bool,
-    /// Write the scores of the matrices as CSV files into this folder
+    /// Show where each head looks in this text
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// Write the scores of the matrices, and the patterns of the heads, as CSV files into this folder
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -58,6 +62,9 @@ impl Spoken for Probed {
                 page += &drawn(picture);
             }
         }
+        if let Some(maps) = &self.finished.maps {
+            page += &mapped(maps);
+        }
         for path in &self.written {
             page += &format!("written: {}\n", path.display());
         }
@@ -65,13 +72,23 @@ impl Spoken for Probed {
     }
 
     fn json(&self) -> Value {
-        let Finished { checkpoint_blake3, step, memory, attention, .. } = &self.finished;
+        let Finished { checkpoint_blake3, step, memory, attention, maps, .. } = &self.finished;
+        let head = |map: &HeadMap| {
+            let rows = 0..map.pattern.dims()[0];
+            let rows: Vec<&[f64]> = rows.map(|query| map.pattern.row(query)).collect();
+            json!({"layer": map.layer, "head": map.head, "pattern": rows})
+        };
+        let maps = maps.as_ref().map(|maps| {
+            let heads: Vec<Value> = maps.heads.iter().map(head).collect();
+            json!({"characters": maps.characters, "answers": maps.answers, "heads": heads})
+        });
         json!({
             "run": self.run,
             "checkpoint": checkpoint_blake3,
             "step": step,
             "memory": memory,
             "attention": attention,
+            "text": maps,
             "written": self.written,
         })
     }
@@ -80,16 +97,17 @@ impl Spoken for Probed {
 /// Probes the last checkpoint of a run.
 pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
     let run = session.store()?.find(&flags.run)?;
-    let finished = finished(&run, usize::from(flags.examples), session.n_threads)?;
+    let (n_examples, text) = (usize::from(flags.examples), flags.text.as_deref());
+    let finished = finished(&run, n_examples, text, session.n_threads)?;
     let mut written = Vec::new();
     if let Some(folder) = &flags.output {
         let refused = |why: std::io::Error| {
             Failure::machine(format!("cannot write into {}", folder.display())).because(&why)
         };
         std::fs::create_dir_all(folder).map_err(refused)?;
-        for picture in &finished.pictures {
-            let path = folder.join(format!("{}.csv", picture.name));
-            std::fs::write(&path, csv(picture)).map_err(refused)?;
+        for (name, text) in files(&finished) {
+            let path = folder.join(format!("{name}.csv"));
+            std::fs::write(&path, text).map_err(refused)?;
             written.push(path);
         }
     }
@@ -111,6 +129,8 @@ fn memory_table(memory: &Memory) -> Table {
         ("w_o2", "each token, over outputs", Some(memory.w_o2)),
         ("w_k2", asked, Some(memory.w_k2)),
         ("w_k2", by_key, Some(memory.w_k2_by_key)),
+        ("w_k2, frequent half", asked, memory.w_k2_frequent),
+        ("w_k2, rare half", asked, memory.w_k2_rare),
         ("w_k1", asked, memory.w_k1),
         ("w_k1", by_key, memory.w_k1_by_key),
         ("w_k1, 64 places", asked, memory.w_k1_first_64),
@@ -149,6 +169,15 @@ fn attention_table(attention: &Attention) -> Table {
     ] {
         table.row([name.to_owned(), String::new(), String::new(), format!("{mass:.3}")]);
     }
+    for (layer, heads, on) in [
+        (1, &attention.heads_previous, "the place before"),
+        (2, &attention.heads_outputs, "all places behind an earlier one"),
+    ] {
+        for (head, mass) in heads.iter().enumerate() {
+            let name = format!("{layer}: head {} alone, on {on}", head + 1);
+            table.row([name, String::new(), String::new(), format!("{mass:.3}")]);
+        }
+    }
     table
 }
 
@@ -168,14 +197,52 @@ fn drawn(picture: &Picture) -> String {
     format!("\n{words}\n{}", shaded(&rows))
 }
 
-/// The scores with a header of column numbers and a column of row numbers.
-fn csv(picture: &Picture) -> String {
-    let [n_rows, n_cols] = picture.scores.dims();
-    let mut text = format!("{}/{}", picture.rows, picture.cols).replace(' ', "_");
+/// The patterns of all heads, and what is answered after each character.
+fn mapped(maps: &Maps) -> String {
+    let n = maps.characters.len().min(PICTURE);
+    let labels: Vec<char> = maps.characters[..n].iter().map(|shown| label(shown)).collect();
+    let answers: String = maps.answers[..n].iter().map(|shown| label(shown)).collect();
+    let mut page = format!("\nText     {}\nAnswers  {answers}\n", String::from_iter(&labels));
+    for HeadMap { layer, head, pattern } in &maps.heads {
+        let rows: Vec<&[f64]> = (0..n).map(|query| &pattern.row(query)[..n]).collect();
+        page += &format!("\nLayer {}, head {}: where each row looks\n", layer + 1, head + 1);
+        page += &labelled(&rows, &labels);
+    }
+    page
+}
+
+/// One character for what may be shown as several.
+fn label(shown: &str) -> char {
+    let mut characters = shown.chars();
+    match (characters.next(), characters.next()) {
+        (Some(only), None) => only,
+        _ if shown == "\\n" => '↵',
+        _ => '?',
+    }
+}
+
+/// What is written, by name.
+fn files(finished: &Finished) -> Vec<(String, String)> {
+    let picture = |picture: &Picture| {
+        let corner = format!("{}/{}", picture.rows, picture.cols).replace(' ', "_");
+        (picture.name.to_owned(), csv(&corner, &picture.scores))
+    };
+    let map = |map: &HeadMap| {
+        let name = format!("pattern-layer-{}-head-{}", map.layer + 1, map.head + 1);
+        (name, csv("query/key", &map.pattern))
+    };
+    let maps = finished.maps.iter().flat_map(|maps| &maps.heads);
+    finished.pictures.iter().map(picture).chain(maps.map(map)).collect()
+}
+
+/// A matrix with a header of column numbers and a column of row numbers.
+fn csv(corner: &str, matrix: &Matrix) -> String {
+    let [n_rows, n_cols] = matrix.dims();
+    let mut text = corner.to_owned();
     text.extend((0..n_cols).map(|col| format!(",{col}")));
     for row in 0..n_rows {
         text += &format!("\n{row}");
-        text.extend(picture.scores.row(row).iter().map(|score| format!(",{score}")));
+        text.extend(matrix.row(row).iter().map(|score| format!(",{score}")));
     }
     text.push('\n');
     text

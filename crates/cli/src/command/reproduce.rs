@@ -3,26 +3,53 @@
 use clap::{Args, ValueEnum};
 use mnemoscope_lab::pace::secs_per_step;
 use mnemoscope_lab::plan::{Verdict, resolve};
+use mnemoscope_lab::theory::bench::{Effort, Part};
 use mnemoscope_view::number;
 use mnemoscope_view::table::{Align, Table};
 use serde_json::{Value, json};
 
 use crate::command::plan::Resolved;
 use crate::command::run::{Executed, execute};
+use crate::command::theory::Bench;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::machine::memory_bytes;
 use crate::session::Session;
 use crate::voice::Spoken;
 
+/// A study of a paper.
+#[derive(Clone, Copy)]
+enum Source {
+    /// The text of its spec.
+    Spec(&'static str),
+    /// Parts of the theory.
+    Theory(&'static [Part]),
+}
+
+/// A study of "Birth of a Transformer" that is a spec.
+macro_rules! birth {
+    ($name:literal) => {
+        (
+            $name,
+            Source::Spec(include_str!(concat!("../../../../studies/birth/", $name, "/study.toml"))),
+        )
+    };
+}
+
 /// The studies of "Birth of a Transformer", in the order of its figures.
-const BIRTH: [(&str, &str); 6] = [
-    ("fig3-freezing", include_str!("../../../../studies/birth/fig3-freezing/study.toml")),
-    ("fig4-left", include_str!("../../../../studies/birth/fig4-left/study.toml")),
-    ("fig4-outputs", include_str!("../../../../studies/birth/fig4-outputs/study.toml")),
-    ("fig8-fixed", include_str!("../../../../studies/birth/fig8-fixed/study.toml")),
-    ("fig8-tuned", include_str!("../../../../studies/birth/fig8-tuned/study.toml")),
-    ("fig10-full", include_str!("../../../../studies/birth/fig10-full/study.toml")),
+const BIRTH: [(&str, Source); 12] = [
+    birth!("fig2-attention"),
+    birth!("one-layer"),
+    birth!("fig3-freezing"),
+    birth!("fig4-left"),
+    birth!("fig4-outputs"),
+    birth!("fig7-pictures"),
+    birth!("fig8-fixed"),
+    birth!("fig8-tuned"),
+    ("fig9-one-step", Source::Theory(&[Part::OneStep])),
+    birth!("fig10-full"),
+    birth!("fig11-heads"),
+    ("theorem", Source::Theory(&[Part::Gradients, Part::Coefficients, Part::ThreeSteps])),
 ];
 
 /// Flags of `reproduce`.
@@ -61,6 +88,11 @@ enum Scale {
 }
 
 impl Scale {
+    /// How much is drawn to check theory.
+    fn effort(self) -> Effort {
+        if self == Self::Smoke { Effort::Quick } else { Effort::Full }
+    }
+
     /// What is set over a study.
     fn sets(self, text: &str) -> Vec<String> {
         let mut sets = match self {
@@ -81,24 +113,58 @@ impl Scale {
     }
 }
 
-/// The studies that were run.
+/// A study that was run.
+enum Done {
+    Spec(Executed),
+    Theory(Bench),
+}
+
+impl Done {
+    /// How many runs it has, and of its claims how many hold, fail, and are open.
+    fn counts(&self) -> [usize; 4] {
+        match self {
+            Self::Spec(study) => {
+                let verdicts = study.verdicts();
+                let count = |which| verdicts.iter().filter(|&&verdict| verdict == which).count();
+                let [held, failed, open] =
+                    [Verdict::Held, Verdict::Failed, Verdict::Unmeasured].map(count);
+                [study.n_runs(), held, failed, open]
+            }
+            Self::Theory(bench) => {
+                let [n, n_failed] = bench.counts();
+                [0, n - n_failed, n_failed, 0]
+            }
+        }
+    }
+}
+
+/// The studies that were run, by name.
 struct Reproduced {
     scale: Scale,
-    studies: Vec<Executed>,
+    studies: Vec<(&'static str, Done)>,
 }
 
 impl Reproduced {
     fn exit(&self) -> Exit {
-        if let Some(failure) = self.studies.iter().find_map(Executed::failure) {
+        let specs = self.studies.iter().filter_map(|(_, done)| match done {
+            Done::Spec(study) => Some(study),
+            Done::Theory(_) => None,
+        });
+        if let Some(failure) = specs.clone().find_map(Executed::failure) {
             return failure.exit;
         }
-        // At this scale nothing can be borne out.
+        // At this scale nothing can be borne out by training; theory can.
         let fails = |verdict| match verdict {
             Verdict::Held => false,
             Verdict::Failed => self.scale != Scale::Smoke,
             Verdict::Unmeasured => self.scale == Scale::Paper,
         };
-        let failed = self.studies.iter().flat_map(Executed::verdicts).any(fails);
+        let theory_fails = |(_, done): &(_, Done)| match done {
+            Done::Theory(bench) => bench.counts()[1] > 0,
+            Done::Spec(_) => false,
+        };
+        let failed =
+            specs.flat_map(Executed::verdicts).any(fails) || self.studies.iter().any(theory_fails);
         if failed { Exit::CheckFailed } else { Exit::Done }
     }
 
@@ -111,17 +177,12 @@ impl Reproduced {
             ("fail", Align::Right),
             ("open", Align::Right),
         ]);
-        for study in &self.studies {
-            let verdicts = study.verdicts();
-            let count = |which| verdicts.iter().filter(|&&verdict| verdict == which).count();
-            table.row([
-                study.name().to_owned(),
-                study.n_runs().to_string(),
-                verdicts.len().to_string(),
-                count(Verdict::Held).to_string(),
-                count(Verdict::Failed).to_string(),
-                count(Verdict::Unmeasured).to_string(),
-            ]);
+        for (name, done) in &self.studies {
+            let [n_runs, held, failed, open] = done.counts();
+            let counts = [n_runs, held + failed + open, held, failed, open];
+            let mut row = vec![(*name).to_owned()];
+            row.extend(counts.map(|count| count.to_string()));
+            table.row(row);
         }
         table
     }
@@ -129,41 +190,74 @@ impl Reproduced {
 
 impl Spoken for Reproduced {
     fn page(&self) -> String {
-        let pages: Vec<String> = self.studies.iter().map(Executed::page).collect();
+        let page = |(name, done): &(&str, Done)| match done {
+            Done::Spec(study) => study.page(),
+            Done::Theory(bench) => format!("{name}\n\n{}", bench.page()),
+        };
+        let pages: Vec<String> = self.studies.iter().map(page).collect();
         format!("{}\nAll studies\n{}", pages.join("\n\n"), self.table())
     }
 
     fn json(&self) -> Value {
-        json!({"studies": self.studies.iter().map(Executed::json).collect::<Vec<_>>()})
+        let json = |(name, done): &(&str, Done)| match done {
+            Done::Spec(study) => study.json(),
+            Done::Theory(bench) => json!({"study": name, "theory": bench.json()}),
+        };
+        json!({"studies": self.studies.iter().map(json).collect::<Vec<_>>()})
     }
 
     fn brief(&self) -> String {
-        self.studies.iter().map(Executed::brief).collect()
+        let brief = |(_, done): &(&str, Done)| match done {
+            Done::Spec(study) => study.brief(),
+            Done::Theory(_) => String::new(),
+        };
+        self.studies.iter().map(brief).collect()
     }
+}
+
+/// A study that is ready to be run.
+enum Ready {
+    Spec(Box<Resolved>),
+    Theory(&'static [Part]),
 }
 
 /// Runs the studies of a paper, after saying how long it will take.
 pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
     let Paper::Birth = flags.paper;
-    let chosen = chosen(&flags.only)?;
-    let mut resolved = Vec::new();
-    for (name, text) in chosen {
-        let mut study = resolve(text, None, &flags.scale.sets(text), memory_bytes())?;
-        name.clone_into(&mut study.name);
-        resolved.push(Resolved { text: text.to_owned(), study });
+    let mut ready = Vec::new();
+    for (name, source) in chosen(&flags.only)? {
+        ready.push((
+            name,
+            match source {
+                Source::Theory(parts) => Ready::Theory(parts),
+                Source::Spec(text) => {
+                    let mut study = resolve(text, None, &flags.scale.sets(text), memory_bytes())?;
+                    name.clone_into(&mut study.name);
+                    Ready::Spec(Box::new(Resolved { text: text.to_owned(), study }))
+                }
+            },
+        ));
     }
-    say_how_long(&resolved, session)?;
+    say_how_long(&ready, session)?;
     let mut studies = Vec::new();
-    for resolved in resolved {
-        session.voice.note(&format!("study {}", resolved.study.name));
-        studies.push(execute(resolved, flags.checkpoint_every, session)?);
+    for (name, ready) in ready {
+        session.voice.note(&format!("study {name}"));
+        let done = match ready {
+            Ready::Spec(resolved) => {
+                Done::Spec(execute(*resolved, flags.checkpoint_every, session)?)
+            }
+            Ready::Theory(parts) => {
+                Done::Theory(Bench::run(parts, flags.scale.effort(), 0, session))
+            }
+        };
+        studies.push((name, done));
     }
     let reproduced = Reproduced { scale: flags.scale, studies };
     let exit = reproduced.exit();
     session.say(&reproduced, exit)
 }
 
-fn chosen(only: &[String]) -> Result<Vec<(&'static str, &'static str)>, Failure> {
+fn chosen(only: &[String]) -> Result<Vec<(&'static str, Source)>, Failure> {
     let names = || BIRTH.iter().map(|(name, _)| *name);
     if let Some(unknown) = only.iter().find(|only| names().all(|name| name != *only)) {
         let all: Vec<&str> = names().collect();
@@ -175,9 +269,13 @@ fn chosen(only: &[String]) -> Result<Vec<(&'static str, &'static str)>, Failure>
 }
 
 /// Times two steps of each arm and says what they come to, without evaluation and what is done already.
-fn say_how_long(resolved: &[Resolved], session: &mut Session) -> Result<(), Failure> {
+fn say_how_long(ready: &[(&str, Ready)], session: &mut Session) -> Result<(), Failure> {
     let (mut secs, mut n_steps) = (0.0, 0);
-    for arm in resolved.iter().flat_map(|resolved| &resolved.study.arms) {
+    let specs = ready.iter().filter_map(|(_, ready)| match ready {
+        Ready::Spec(resolved) => Some(resolved),
+        Ready::Theory(_) => None,
+    });
+    for arm in specs.flat_map(|resolved| &resolved.study.arms) {
         let Some(plan) = arm.plans.first() else { continue };
         let steps = plan.train.n_steps * arm.plans.len() as u64;
         secs += secs_per_step(plan, session.n_threads, &session.clock)? * steps as f64;
@@ -198,10 +296,10 @@ mod tests {
     #[test]
     fn every_study_resolves_at_every_scale() {
         for scale in [Scale::Smoke, Scale::Laptop, Scale::Paper] {
-            for (name, text) in BIRTH {
+            for (name, source) in BIRTH {
+                let Source::Spec(text) = source else { continue };
                 let study = resolve(text, None, &scale.sets(text), None).unwrap();
                 assert!(!study.claims.is_empty() || name == "fig8-tuned", "{name}");
-                assert!(!study.published.is_empty(), "{name}");
             }
         }
     }

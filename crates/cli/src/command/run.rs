@@ -52,11 +52,6 @@ impl Executed {
         self.study.plans().nth(1).is_some() || question.is_some() || !claims.is_empty()
     }
 
-    /// The name of the study.
-    pub(crate) fn name(&self) -> &str {
-        &self.study.name
-    }
-
     /// Runs that came to their end.
     pub(crate) fn n_runs(&self) -> usize {
         self.runs.len()

@@ -67,13 +67,31 @@ impl Choice {
     }
 }
 
-struct Bench {
+/// Parts of the theory that were checked.
+pub(crate) struct Bench {
     quick: bool,
     seed: u64,
     parts: Vec<(Part, Vec<Check>)>,
 }
 
 impl Bench {
+    /// Checks some parts, and says on the way which.
+    pub(crate) fn run(parts: &[Part], effort: Effort, seed: u64, session: &mut Session) -> Self {
+        let mut watch = session.watch_only();
+        let mut checked = Vec::new();
+        for (idx, part) in parts.iter().enumerate() {
+            watch.advance("theory", idx as u64, parts.len() as u64, part.name());
+            checked.push((*part, part.checks(effort, seed)));
+        }
+        watch.finish();
+        Self { quick: effort == Effort::Quick, seed, parts: checked }
+    }
+
+    /// How many checks there are, and how many of them fail.
+    pub(crate) fn counts(&self) -> [usize; 2] {
+        [self.checks().count(), self.n_failed()]
+    }
+
     fn checks(&self) -> impl Iterator<Item = &Check> {
         self.parts.iter().flat_map(|(_, checks)| checks)
     }
@@ -168,14 +186,7 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
     let wanted: Vec<Part> = flags.parts.iter().map(|choice| choice.part()).collect();
     let parts: Vec<Part> =
         Part::ALL.into_iter().filter(|part| wanted.is_empty() || wanted.contains(part)).collect();
-    let mut watch = session.watch_only();
-    let mut checked = Vec::new();
-    for (idx, part) in parts.iter().enumerate() {
-        watch.advance("theory", idx as u64, parts.len() as u64, part.name());
-        checked.push((*part, part.checks(effort, flags.seed)));
-    }
-    watch.finish();
-    let bench = Bench { quick: flags.quick, seed: flags.seed, parts: checked };
+    let bench = Bench::run(&parts, effort, flags.seed, session);
     let exit = bench.exit();
     session.say(&bench, exit)
 }

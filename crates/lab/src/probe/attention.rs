@@ -17,7 +17,8 @@
 //! `repeat` is a fact about the data. Masses are means of the softmax itself: `mass_previous` of layer 1
 //! on the place before, over positions from 1; `mass_outputs` of layer 2 on all places behind an earlier
 //! occurrence of the trigger, over `occ(i) >= 2`; `mass_first_place` of each layer on place 0, over
-//! positions from 1. Counts and means of the examples looked at: level 1 of statistics.
+//! positions from 1. Of several heads `heads_previous` and `heads_outputs` are these two masses head by head.
+//! Counts and means of the examples looked at: level 1 of statistics.
 //!
 //! # Source
 //!
@@ -27,6 +28,7 @@
 use mnemoscope_engine::{Ops, QueryRows};
 use mnemoscope_model::Model;
 use mnemoscope_model::hook::Record;
+use mnemoscope_model::params::Array;
 use mnemoscope_stats::stream::Stream;
 use mnemoscope_task::{Bigram, Scoring, Task, Token};
 use serde::{Deserialize, Serialize};
@@ -37,7 +39,7 @@ use crate::batch::Batch;
 const PATTERNS: [&str; 2] = ["blocks.0.attn.hook_pattern", "blocks.1.attn.hook_pattern"];
 
 /// Where the two layers of a model look, in the examples looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are in the table of the module")]
 pub struct Attention {
@@ -53,6 +55,11 @@ pub struct Attention {
     pub mass_previous: f64,
     pub mass_outputs: f64,
     pub mass_first_place: [f64; 2],
+    /// Empty of a single head, as the next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heads_previous: Vec<f64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heads_outputs: Vec<f64>,
 }
 
 /// Looks at the patterns of `n_examples` examples of a stream.
@@ -86,33 +93,42 @@ pub fn look<B: Ops>(
         let triggers = language.triggers_at(&mut stream.at(first_index + example as u64));
         language.occurrences(tokens, &triggers, &mut counts);
         let logits = &logits[example * n_pos * d_vocab..][..n_pos * d_vocab];
-        let patterns = [0, 1].map(|layer| pattern(&record, layer, example, n_pos));
-        sums.add(&Seen { tokens, counts: &counts, answers: answers(logits, d_vocab), patterns });
+        let heads = PATTERNS.map(|name| patterns_of_heads(&record.values()[name], example, n_pos));
+        sums.add(&Seen { tokens, counts: &counts, answers: answers(logits, d_vocab), heads });
     }
     sums.attention(n_examples as u64)
 }
 
-/// `[query, key]` of one example, the mean over heads.
-fn pattern(record: &Record, layer: usize, example: usize, n_pos: usize) -> Vec<f32> {
-    let array = &record.values()[PATTERNS[layer]];
-    // [batch, head, query, key], or in the last block [n_queries, head, key].
-    let n_heads = array.shape[1];
-    let mut mean = vec![0.0; n_pos * n_pos];
-    for (query, mean) in mean.chunks_exact_mut(n_pos).enumerate() {
-        for head in 0..n_heads {
-            let row = match array.shape.len() {
-                4 => (example * n_heads + head) * n_pos + query,
-                _ => (example * n_pos + query) * n_heads + head,
-            };
-            let row = &array.data[row * n_pos..][..n_pos];
-            mean.iter_mut().zip(row).for_each(|(mean, x)| *mean += x / n_heads as f32);
-        }
+/// `[query, key]` of each head, of one example.
+///
+/// # Arguments
+///
+/// - `read`: what `hook_pattern` showed, `[batch, head, query, key]`, or in the last block
+///   `[n_queries, head, key]` with all places asked.
+pub(super) fn patterns_of_heads(read: &Array, example: usize, n_pos: usize) -> Vec<Vec<f32>> {
+    let n_heads = read.shape[1];
+    let row = |head: usize, query: usize| {
+        let row = match read.shape.len() {
+            4 => (example * n_heads + head) * n_pos + query,
+            _ => (example * n_pos + query) * n_heads + head,
+        };
+        &read.data[row * n_pos..][..n_pos]
+    };
+    (0..n_heads)
+        .map(|head| (0..n_pos).flat_map(|query| row(head, query)).copied().collect())
+        .collect()
+}
+
+fn mean_over_heads(heads: &[Vec<f32>]) -> Vec<f32> {
+    let mut mean = vec![0.0; heads[0].len()];
+    for head in heads {
+        mean.iter_mut().zip(head).for_each(|(mean, x)| *mean += x / heads.len() as f32);
     }
     mean
 }
 
 /// The most likely token at each position.
-fn answers(logits: &[f32], d_vocab: usize) -> Vec<Token> {
+pub(super) fn answers(logits: &[f32], d_vocab: usize) -> Vec<Token> {
     logits.chunks_exact(d_vocab).map(|row| largest(row) as Token).collect()
 }
 
@@ -125,8 +141,8 @@ struct Seen<'e> {
     tokens: &'e [Token],
     counts: &'e [i32],
     answers: Vec<Token>,
-    /// `[query, key]` of each layer.
-    patterns: [Vec<f32>; 2],
+    /// `[query, key]` of each layer and head.
+    heads: [Vec<Vec<f32>>; 2],
 }
 
 #[derive(Default)]
@@ -139,12 +155,18 @@ struct Sums {
 impl Sums {
     fn add(&mut self, seen: &Seen<'_>) {
         let n_pos = seen.answers.len();
-        let row = |layer: usize, query: usize| &seen.patterns[layer][query * n_pos..][..=query];
+        let patterns = seen.heads.each_ref().map(|heads| mean_over_heads(heads));
+        let row = |layer: usize, query: usize| &patterns[layer][query * n_pos..][..=query];
         let most: [Vec<usize>; 2] =
             [0, 1].map(|layer| (0..n_pos).map(|query| largest(row(layer, query))).collect());
         let shares = &mut self.shares;
+        shares.heads_previous.resize(seen.heads[0].len(), 0.0);
+        shares.heads_outputs.resize(seen.heads[1].len(), 0.0);
         for query in 1..n_pos {
             self.n_later += 1;
+            for (mass, head) in shares.heads_previous.iter_mut().zip(&seen.heads[0]) {
+                *mass += f64::from(head[query * n_pos + query - 1]);
+            }
             shares.mass_previous += f64::from(row(0, query)[query - 1]);
             for layer in 0..2 {
                 shares.mass_first_place[layer] += f64::from(row(layer, query)[0]);
@@ -174,14 +196,24 @@ impl Sums {
                 shares.previous_of_attended.add(most[0][at] == at - 1);
             }
             self.n_in_context += 1;
-            let outputs = (1..=i).filter(|&key| seen.tokens[key - 1] == token);
-            shares.mass_outputs += outputs.map(|key| f64::from(row(1, i)[key])).sum::<f64>();
+            for key in (1..=i).filter(|&key| seen.tokens[key - 1] == token) {
+                shares.mass_outputs += f64::from(row(1, i)[key]);
+                for (mass, head) in shares.heads_outputs.iter_mut().zip(&seen.heads[1]) {
+                    *mass += f64::from(head[i * n_pos + key]);
+                }
+            }
         }
     }
 
     fn attention(self, n_examples: u64) -> Attention {
         let mean = |sum: f64, n: u64| if n > 0 { sum / n as f64 } else { 0.0 };
+        let of_several = |sums: &[f64], n: u64| match sums {
+            [] | [_] => Vec::new(),
+            sums => sums.iter().map(|&sum| mean(sum, n)).collect(),
+        };
         Attention {
+            heads_previous: of_several(&self.shares.heads_previous, self.n_later),
+            heads_outputs: of_several(&self.shares.heads_outputs, self.n_in_context),
             n_examples,
             mass_previous: mean(self.shares.mass_previous, self.n_later),
             mass_outputs: mean(self.shares.mass_outputs, self.n_in_context),
@@ -212,13 +244,9 @@ mod tests {
         let previous = at(&[0, 0, 1, 2, 3, 4]);
         let mut sums = Sums::default();
         // The second `e`, at 3, looks at the `m` at 2, and the model answers `m`.
-        let patterns = [previous.clone(), at(&[0, 0, 0, 2, 0, 0])];
-        sums.add(&Seen {
-            tokens: &tokens,
-            counts: &counts,
-            answers: vec![x, x, x, m, x, x],
-            patterns,
-        });
+        let heads = [vec![previous.clone()], vec![at(&[0, 0, 0, 2, 0, 0])]];
+        let answers = vec![x, x, x, m, x, x];
+        sums.add(&Seen { tokens: &tokens, counts: &counts, answers, heads });
         let seen = sums.attention(1);
         let all = |n| Share { n_right: n, n };
         assert_eq!((seen.previous, seen.previous_first), (all(2), all(1)));
@@ -231,11 +259,22 @@ mod tests {
 
         // One that looks at the place 0 is none.
         let mut sums = Sums::default();
-        let patterns = [previous, at(&[0, 0, 0, 0, 0, 0])];
-        sums.add(&Seen { tokens: &tokens, counts: &counts, answers: vec![x; 6], patterns });
+        let nowhere = at(&[0, 0, 0, 0, 0, 0]);
+        let heads = [vec![previous.clone()], vec![nowhere.clone()]];
+        sums.add(&Seen { tokens: &tokens, counts: &counts, answers: vec![x; 6], heads });
         let seen = sums.attention(1);
         assert_eq!(seen.induction, Share { n_right: 0, n: 1 });
         assert_eq!(seen.previous_of_attended, Share::default());
         assert!(seen.mass_outputs.abs() < 1e-12);
+        assert_eq!((seen.heads_previous, seen.heads_outputs), (vec![], vec![]));
+
+        // Beside a head that looks nowhere, each is told apart.
+        let mut sums = Sums::default();
+        let induction = at(&[0, 0, 0, 2, 0, 0]);
+        let heads = [vec![nowhere.clone(), previous], vec![induction, nowhere]];
+        sums.add(&Seen { tokens: &tokens, counts: &counts, answers: vec![x; 6], heads });
+        let seen = sums.attention(1);
+        assert_eq!((seen.heads_previous, seen.heads_outputs), (vec![0.2, 1.0], vec![1.0, 0.0]));
+        assert!((seen.mass_previous - 0.6).abs() + (seen.mass_outputs - 0.5).abs() < 1e-6);
     }
 }

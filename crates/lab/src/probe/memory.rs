@@ -14,7 +14,9 @@
 //! The keys' recalls are taken as the authors' code takes them, over keys for each query. The printed
 //! equation 9, read literally, asks each key and takes the largest over queries: that is
 //! `w_k1_by_key`, `w_k1_first_64_by_key` and `w_k2_by_key`. No softmax, no scale and no causal mask. With
-//! fixed triggers the rows and columns of `w_k2` are the triggers alone, as in the code.
+//! fixed triggers the rows and columns of `w_k2` are the triggers alone, as in the code. `w_k2_frequent` and
+//! `w_k2_rare` are its pairs among the more frequent half of the tokens and among the others, still over all
+//! keys: figure 7 shows the first strong and the second weak.
 //!
 //! `kl_nats` is the mean over tokens `k` of `KL(π_b(.|k) ‖ softmax(W_U W_F w_E(k)))`, the order that the paper
 //! plots (the printed order is infinite, because most bigrams never occur); with fixed triggers over
@@ -48,6 +50,11 @@ pub struct Memory {
     pub w_o2: Share,
     pub w_k2: Share,
     pub w_k2_by_key: Share,
+    /// `None` with fixed triggers, and so is the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub w_k2_frequent: Option<Share>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub w_k2_rare: Option<Share>,
     /// `None` without a table of places, and so are the next three.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub w_k1: Option<Share>,
@@ -71,7 +78,10 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    fn of(array: &Array) -> Self {
+    /// # Panics
+    ///
+    /// If the array has not two axes.
+    pub(super) fn of(array: &Array) -> Self {
         let [n_rows, n_cols] = array.shape[..] else { panic!("{:?} is no matrix", array.shape) };
         Self { n_rows, n_cols, data: array.data.iter().map(|&x| f64::from(x)).collect() }
     }
@@ -368,6 +378,15 @@ pub fn recall(matrices: &Matrices, language: &Bigram) -> Memory {
         let pairs = scores.rows(1..n).columns(0, n.saturating_sub(1));
         Some(diagonal(&if by_key { pairs.transposed() } else { pairs }))
     };
+    let ranked = language.corpus.ranked();
+    let (frequent, rare) = ranked.split_at(ranked.len() / 2);
+    let answered: Vec<usize> = w_k2.largest().collect();
+    let among = |tokens: &[Token]| {
+        let mut share = Share::default();
+        let right = |token: usize| answered[token] == token;
+        tokens.iter().for_each(|&token| share.add(right(usize::from(token))));
+        share
+    };
     let trigger = |token: usize| {
         fixed
             .as_ref()
@@ -377,6 +396,8 @@ pub fn recall(matrices: &Matrices, language: &Bigram) -> Memory {
         w_o2: diagonal(&matrices.w_o2()),
         w_k2: diagonal(&w_k2),
         w_k2_by_key: diagonal(&w_k2.transposed()),
+        w_k2_frequent: fixed.is_none().then(|| among(frequent)),
+        w_k2_rare: fixed.is_none().then(|| among(rare)),
         w_k1: previous(usize::MAX, false),
         w_k1_by_key: previous(usize::MAX, true),
         w_k1_first_64: previous(EARLY, false),
@@ -467,6 +488,16 @@ mod tests {
             (m.embed.times(&m.outputs[0]), m.embed.clone())
         });
         assert_eq!(second.w_k2, Share { n_right: 65, n: 65 });
+        assert_eq!(second.w_k2_rare.unwrap(), Share { n_right: 33, n: 33 });
+        // Without the twenty most frequent tokens.
+        let ranked = Bigram::paper(5).corpus.ranked();
+        let second = with(&spec, "blocks.1.attn.k.weight", |m| {
+            let kept = || ranked[20..].iter().map(|&token| usize::from(token));
+            (m.embed.rows(kept()).times(&m.outputs[0]), m.embed.rows(kept()))
+        });
+        assert_eq!(second.w_k2_rare.unwrap(), Share { n_right: 33, n: 33 });
+        assert_eq!(second.w_k2_frequent.unwrap().n, 32);
+        assert!((12..20).contains(&second.w_k2_frequent.unwrap().n_right), "{second:?}");
     }
 
     #[test]
@@ -522,5 +553,6 @@ mod tests {
         let language = Bigram { triggers: Triggers::Fixed, ..Bigram::paper(1) };
         let memory = recall(&Matrices::of(&spec, &params), &language);
         assert_eq!(memory.w_k2, Share { n_right: 1, n: 1 });
+        assert_eq!((memory.w_k2_frequent, memory.w_k2_rare), (None, None));
     }
 }

@@ -19,6 +19,7 @@
 //! its authors published, which is followed where the two differ.
 
 pub mod attention;
+pub mod map;
 pub mod memory;
 pub mod norms;
 pub mod occurrence;
@@ -75,17 +76,30 @@ pub struct Probed {
 
 impl Probed {
     /// One number by its path in the stored form, such as `memory.w_o2` or `occurrence.in_context.loss_nats`;
-    /// a recall or a count of right answers gives its share.
+    /// a recall or a count of right answers gives its share, and of a list (`attention.heads_previous`) there
+    /// are `max` and `min`.
     #[must_use]
     pub fn number(&self, path: &str) -> Option<f64> {
         let stored = serde_json::to_value(self).ok()?;
-        let value = path.split('.').try_fold(&stored, |value, key| value.get(key))?;
+        let value = path.split('.').try_fold(stored, |value, key| part(&value, key))?;
         let share = |value: &serde_json::Value| {
             let (n_right, n) = (value.get("n_right")?.as_f64()?, value.get("n")?.as_f64()?);
             (n > 0.0).then(|| n_right / n)
         };
-        value.as_f64().or_else(|| share(value))
+        value.as_f64().or_else(|| share(&value))
     }
+}
+
+/// What stands in a value under a key, or the largest or smallest number of a list.
+fn part(value: &serde_json::Value, key: &str) -> Option<serde_json::Value> {
+    let Some(list) = value.as_array() else { return value.get(key).cloned() };
+    let numbers = list.iter().filter_map(serde_json::Value::as_f64);
+    let chosen = match key {
+        "max" => numbers.reduce(f64::max),
+        "min" => numbers.reduce(f64::min),
+        _ => return None,
+    };
+    chosen.map(Into::into)
 }
 
 /// How many of a number of things are as they should be.
@@ -145,6 +159,8 @@ pub struct Finished {
     pub attention: attention::Attention,
     /// The scores of the matrices, pair by pair.
     pub pictures: Vec<memory::Picture>,
+    /// Where each head looks in a text, if one was given.
+    pub maps: Option<map::Maps>,
 }
 
 /// Probes the last checkpoint of a run; the record is not touched.
@@ -152,17 +168,28 @@ pub struct Finished {
 /// # Arguments
 ///
 /// - `n_examples`: whose attention is looked at, from the evaluation stream `probe` of the plan.
+/// - `text`: in the language's characters, to look at every head in.
 ///
 /// # Errors
 ///
-/// `NotFound`, if the run has no checkpoint, or its task or model cannot be probed; `Corrupt`
+/// `NotFound`, if the run has no checkpoint, or its task or model cannot be probed; `Spec`, if the text is
+/// empty, has characters that the language does not know, or more than the model has places; `Corrupt`
 /// and `Incompatible` from reading it.
-pub fn finished(run: &RunReader, n_examples: usize, n_threads: usize) -> Result<Finished, Error> {
+pub fn finished(
+    run: &RunReader,
+    n_examples: usize,
+    text: Option<&str>,
+    n_threads: usize,
+) -> Result<Finished, Error> {
     let device = cpu();
     let (plan, model, checkpoint_blake3) = open_model(run, &device)?;
     let language = subject(&plan.task, &plan.model).map_err(|why| {
         Error::new(ErrorKind::NotFound, format!("run {} cannot be probed: {why}", run.id()))
     })?;
+    let maps = match text {
+        Some(text) => Some(map::look(language, &model, &map::tokens_of(language, text)?)?),
+        None => None,
+    };
     let stream = split::eval_stream(plan.seeds.eval, "probe");
     let matrices = memory::Matrices::of(&plan.model, &model.params());
     let pool = crate::run::pool(n_threads)?;
@@ -174,6 +201,7 @@ pub fn finished(run: &RunReader, n_examples: usize, n_threads: usize) -> Result<
         memory: memory::recall(&matrices, language),
         attention,
         pictures: memory::pictures(&matrices),
+        maps,
     })
 }
 

@@ -239,8 +239,7 @@ impl<B: Ops> Associative<B> {
         });
         let asked = select_rows(resid.clone(), queries);
         let everywhere = asked.dims()[0] == resid.dims()[0] * n_pos;
-        let through_keys =
-            <B as Ops>::linear(asked.clone(), attn.k.weight.val().transpose(), None);
+        let through_keys = <B as Ops>::linear(asked.clone(), attn.k.weight.val().transpose(), None);
         let scores = || {
             let query = through_keys.clone().unsqueeze_dim(1);
             scores_at(query, heads(resid.clone()), queries, self.score_factor())

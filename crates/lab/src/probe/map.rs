@@ -1,0 +1,150 @@
+//! Where every head looks in a text of one's own, as the paper's figures 2 and 11 show it.
+
+use mnemoscope_engine::QueryRows;
+use mnemoscope_engine::burn::tensor::{Tensor, TensorData};
+use mnemoscope_engine::device::{Cpu, cpu};
+use mnemoscope_model::Model;
+use mnemoscope_model::hook::{Record, points};
+use mnemoscope_model::params::Array;
+use mnemoscope_task::{Bigram, Token};
+
+use super::attention::{answers, patterns_of_heads};
+use super::memory::Matrix;
+use crate::{Error, ErrorKind};
+
+/// A text, what the model answers after each of its tokens, and where each head looks.
+#[derive(Clone, Debug)]
+pub struct Maps {
+    /// The text's characters, each in a form that can be seen.
+    pub characters: Vec<String>,
+    /// The most likely next character after each.
+    pub answers: Vec<String>,
+    /// By layer, then by head.
+    pub heads: Vec<HeadMap>,
+}
+
+/// The pattern of one head.
+#[derive(Clone, Debug)]
+pub struct HeadMap {
+    /// Counted from 0.
+    pub layer: usize,
+    /// Counted from 0.
+    pub head: usize,
+    /// `[query, key]`, softmax over keys.
+    pub pattern: Matrix,
+}
+
+/// The tokens of a text.
+///
+/// # Errors
+///
+/// `Spec`, if the text is empty or has a character that the language does not know.
+pub(super) fn tokens_of(language: &Bigram, text: &str) -> Result<Vec<Token>, Error> {
+    let refused = |why: String| Error::new(ErrorKind::Spec, why);
+    if text.is_empty() {
+        return Err(refused("the text is empty: there is nothing to look at".to_owned()));
+    }
+    let known = language.corpus.characters();
+    let token = |character: char| {
+        let place = known.iter().position(|&known| known == character);
+        place.map(|place| Token::try_from(place).expect("a place in the vocabulary is a token"))
+    };
+    text.chars()
+        .map(|character| {
+            token(character).ok_or_else(|| {
+                let all: String = known.iter().collect();
+                refused(format!("the language does not know {character:?}; it knows {all:?}"))
+            })
+        })
+        .collect()
+}
+
+/// Looks at all patterns of a model on one sequence.
+///
+/// # Errors
+///
+/// `Spec`, if the sequence has more tokens than the model has places.
+pub(super) fn look(language: &Bigram, model: &Model<Cpu>, tokens: &[Token]) -> Result<Maps, Error> {
+    let (spec, n_pos) = (model.spec(), tokens.len());
+    if let Some(n_ctx) = spec.n_ctx().filter(|&n_ctx| n_pos > n_ctx) {
+        return Err(Error::new(
+            ErrorKind::Spec,
+            format!("the text has {n_pos} characters, and the model knows {n_ctx} places"),
+        ));
+    }
+    let names: Vec<String> = points(&spec)
+        .into_iter()
+        .map(|point| point.name)
+        .filter(|name| name.ends_with(".attn.hook_pattern"))
+        .collect();
+    let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut record = Record::new(&spec, &asked).expect("these are points of the model");
+    let numbers: Vec<i32> = tokens.iter().map(|&token| i32::from(token)).collect();
+    let fed = Tensor::from_data(TensorData::new(numbers, [1, n_pos]), &cpu());
+    let logits = model.logits(fed, &QueryRows::all(1, n_pos), &mut record);
+    let d_vocab = logits.dims()[1];
+    let logits =
+        logits.into_data().into_vec::<f32>().expect("the model computes in single precision");
+    let heads = names.iter().enumerate().flat_map(|(layer, name)| {
+        let patterns = patterns_of_heads(&record.values()[name], 0, n_pos);
+        patterns.into_iter().enumerate().map(move |(head, data)| {
+            let pattern = Matrix::of(&Array { shape: vec![n_pos, n_pos], data });
+            HeadMap { layer, head, pattern }
+        })
+    });
+    let shown = |tokens: &[Token]| {
+        tokens.iter().map(|&token| language.corpus.shown(token)).collect::<Vec<String>>()
+    };
+    Ok(Maps {
+        characters: shown(tokens),
+        answers: shown(&answers(&logits, d_vocab)),
+        heads: heads.collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use mnemoscope_model::{AssociativeSpec, ModelSpec, TransformerSpec};
+    use mnemoscope_stats::stream::Stream;
+
+    use super::*;
+
+    #[test]
+    fn every_head_of_every_layer_is_seen_and_sums_to_one_over_the_past() {
+        let heads = TransformerSpec { n_heads: 4, n_layers: 3, ..TransformerSpec::birth_full() };
+        let specs = [
+            (ModelSpec::Transformer(heads), 12),
+            (ModelSpec::Associative(AssociativeSpec::birth()), 2),
+        ];
+        let language = Bigram::paper(5);
+        let tokens = tokens_of(&language, "thbntL&CL&C bth").unwrap();
+        for (spec, n_maps) in specs {
+            let model = Model::<Cpu>::init(&spec, &Stream::root(3), &cpu());
+            let maps = look(&language, &model, &tokens).unwrap();
+            assert_eq!((maps.heads.len(), maps.answers.len()), (n_maps, 15));
+            assert_eq!(maps.characters.concat(), "thbntL&CL&C␣bth");
+            for HeadMap { pattern, .. } in &maps.heads {
+                assert_eq!(pattern.dims(), [15, 15]);
+                for query in 0..15 {
+                    let row = pattern.row(query);
+                    assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-5);
+                    assert!(row[query + 1..].iter().all(|&x| x == 0.0));
+                }
+            }
+            let differ = maps.heads.windows(2).all(|two| two[0].pattern != two[1].pattern);
+            assert!(differ, "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_refused_in_words() {
+        let language = Bigram::paper(5);
+        let why = |text: &str| tokens_of(&language, text).unwrap_err().to_string();
+        assert!(why("").starts_with("the text is empty"));
+        assert!(why("to bé").starts_with("the language does not know 'é'"), "{}", why("to bé"));
+        let spec = AssociativeSpec { n_ctx: 4, ..AssociativeSpec::birth() };
+        let model = Model::<Cpu>::init(&ModelSpec::Associative(spec), &Stream::root(3), &cpu());
+        let why = look(&language, &model, &[1; 5]).unwrap_err().to_string();
+        assert_eq!(why, "the text has 5 characters, and the model knows 4 places");
+    }
+}
