@@ -6,7 +6,8 @@
 //! - [`stream`]: randomness with an address; what was drawn once can be drawn again anywhere;
 //! - [`rate`]: intervals for an error rate when trials are independent, exact down to no error;
 //! - [`mean`]: the interval of a mean, for what is a number and not a count;
-//! - [`resample`]: the interval for reads that come in sequences and err together.
+//! - [`resample`]: the interval for reads that come in sequences and err together;
+//! - [`ranks`]: whether one group of runs does better than another.
 //!
 //! The crate knows no clock, no thread pool, no network and no other room of the project.
 //!
@@ -39,6 +40,7 @@
 
 mod binomial;
 pub mod mean;
+pub mod ranks;
 pub mod rate;
 pub mod resample;
 mod special;

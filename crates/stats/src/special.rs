@@ -9,7 +9,7 @@
 //! digits only, so [`beta_quantile`] inverts by bisection instead.
 
 use statrs::function::beta::beta_reg;
-use statrs::function::erf::erfc_inv;
+use statrs::function::erf::{erfc, erfc_inv};
 
 /// The `x` at which a Beta(`a`, `b`) variable is below `x` with the given `probability`.
 ///
@@ -31,6 +31,11 @@ pub(crate) fn beta_quantile(a: f64, b: f64, probability: f64) -> f64 {
 /// The value below which a standard normal variable lies with the given `probability`.
 pub(crate) fn normal_quantile(probability: f64) -> f64 {
     -std::f64::consts::SQRT_2 * erfc_inv(2.0 * probability)
+}
+
+/// The probability that a standard normal variable is below `x`.
+pub(crate) fn standard_normal_cdf(x: f64) -> f64 {
+    0.5 * erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
 }
 
 /// The `t` such that a Student variable lies in `-t..t` with probability `confidence`.
@@ -57,6 +62,8 @@ mod tests {
         let cases = [
             (normal_quantile(0.975), 1.959_963_984_540_054),
             (normal_quantile(1e-6), -4.753_424_308_822_899),
+            (standard_normal_cdf(1.959_963_984_540_054), 0.975),
+            (standard_normal_cdf(-3.0), 1.349_898_031_630_094_6e-3),
             (student_two_sided(1.0, 0.95), 12.706_204_736_174_705),
             (student_two_sided(9.0, 0.95), 2.262_157_162_798_205),
             (student_two_sided(999.0, 0.99), 2.580_759_637_267_637),

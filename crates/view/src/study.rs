@@ -29,8 +29,22 @@ pub struct Verdict {
     pub expected: String,
     /// What came out.
     pub measured: String,
-    /// Whether it holds; none where nothing was measured to judge it by.
-    pub holds: Option<bool>,
+    /// What the measurement says of it.
+    pub mark: Mark,
+}
+
+/// What a measurement says of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    /// As claimed.
+    Holds,
+    /// Not as claimed.
+    Fails,
+    /// Too few runs, or too much alike, to tell.
+    Undecided,
+    /// Nothing was measured to judge it by.
+    Open,
 }
 
 /// The page of a study: runs, arms, claims, and where the records lie.
@@ -38,13 +52,13 @@ pub struct Verdict {
 /// # Example
 ///
 /// ```
-/// use mnemoscope_view::study::{Verdict, page};
+/// use mnemoscope_view::study::{Mark, Verdict, page};
 ///
 /// let verdict = Verdict {
 ///     claim: "the LSTM reads without an error".into(),
 ///     expected: "0".into(),
 ///     measured: "0 of 700000".into(),
-///     holds: Some(true),
+///     mark: Mark::Holds,
 /// };
 /// assert!(page("lstm", Some("Does it?"), &[], &[verdict]).contains("holds"));
 /// ```
@@ -168,13 +182,14 @@ fn verdict_lines(verdicts: &[Verdict]) -> String {
     }
     page += "\nClaims\n";
     for verdict in verdicts {
-        let mark = match verdict.holds {
-            Some(true) => "holds ",
-            Some(false) => "FAILS ",
-            None => "open  ",
+        let mark = match verdict.mark {
+            Mark::Holds => "holds",
+            Mark::Fails => "FAILS",
+            Mark::Undecided => "unsure",
+            Mark::Open => "open",
         };
         let wrapped = text::wrap(&verdict.claim, crate::WIDTH, "          ");
-        page += &format!("  {mark}  {}\n", wrapped.trim());
+        page += &format!("  {mark:6}  {}\n", wrapped.trim());
         page += &text::wrap(
             &format!("expected {}; measured {}", verdict.expected, verdict.measured),
             crate::WIDTH,
@@ -220,7 +235,7 @@ mod tests {
                 claim: "lstm: no error on val_sparse".to_owned(),
                 expected: "rate 0".to_owned(),
                 measured: "0 errors of 707 750 reads".to_owned(),
-                holds: Some(true),
+                mark: Mark::Holds,
             },
             Verdict {
                 claim: "transformer-2L: errors on val_sparse, on every seed, and this claim is so \
@@ -228,7 +243,7 @@ mod tests {
                     .to_owned(),
                 expected: "rate in [1e-4, 0.5]".to_owned(),
                 measured: "3.39e-5".to_owned(),
-                holds: Some(false),
+                mark: Mark::Fails,
             },
         ];
         let page = page(

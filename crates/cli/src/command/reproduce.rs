@@ -126,9 +126,10 @@ impl Done {
             Self::Spec(study) => {
                 let verdicts = study.verdicts();
                 let count = |which| verdicts.iter().filter(|&&verdict| verdict == which).count();
-                let [held, failed, open] =
-                    [Verdict::Held, Verdict::Failed, Verdict::Unmeasured].map(count);
-                [study.n_runs(), held, failed, open]
+                let [held, failed, undecided, unmeasured] =
+                    [Verdict::Held, Verdict::Failed, Verdict::Undecided, Verdict::Unmeasured]
+                        .map(count);
+                [study.n_runs(), held, failed, undecided + unmeasured]
             }
             Self::Theory(bench) => {
                 let [n, n_failed] = bench.counts();
@@ -155,7 +156,7 @@ impl Reproduced {
         }
         // At this scale nothing can be borne out by training; theory can.
         let fails = |verdict| match verdict {
-            Verdict::Held => false,
+            Verdict::Held | Verdict::Undecided => false,
             Verdict::Failed => self.scale != Scale::Smoke,
             Verdict::Unmeasured => self.scale == Scale::Paper,
         };

@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use mnemoscope_lab::plan::{About, Claim, Measure, Plan, Study, Verdict as Judged};
+use mnemoscope_lab::plan::{
+    About, Claim, Judgement, Measure, Numbers, Plan, Study, Verdict as Judged, judge,
+};
 use mnemoscope_lab::probe::Probed;
 use mnemoscope_lab::run::{Labels, Outcome, PROBE, RunOptions, run_plan};
 use mnemoscope_store::Store;
 use mnemoscope_view::number;
 use mnemoscope_view::published::{Curve, Pair, tables};
 use mnemoscope_view::result::{RunResult, SetResult};
-use mnemoscope_view::study::{StudyRun, Verdict, page};
+use mnemoscope_view::study::{Mark, StudyRun, Verdict, page};
 use serde_json::{Value, json};
 
 use crate::command::plan::{Resolved, resolve_file};
@@ -59,7 +61,7 @@ impl Executed {
 
     /// What is to be said of each claim.
     pub(crate) fn verdicts(&self) -> Vec<Judged> {
-        self.judged().into_iter().map(|(_, _, verdict)| verdict).collect()
+        self.judged().into_iter().map(|(_, _, judgement)| judgement.verdict).collect()
     }
 
     /// The first run that did not come to its end.
@@ -67,24 +69,26 @@ impl Executed {
         self.failures.first().map(|(_, failure)| failure)
     }
 
-    fn judged(&self) -> Vec<(&Claim, Vec<f64>, Judged)> {
-        let judge = |claim| {
-            let measured = self.measured(claim);
-            let verdict = Claim::judge(claim, &measured);
-            (claim, measured, verdict)
-        };
-        self.study.claims.iter().map(judge).collect()
+    fn judged(&self) -> Vec<(&Claim, Numbers, Judgement)> {
+        let claims = &self.study.claims;
+        let numbers: Vec<Numbers> = claims.iter().map(|claim| self.numbers(claim)).collect();
+        let judgements = judge(claims, &numbers);
+        claims.iter().zip(numbers).zip(judgements).map(|((c, n), j)| (c, n, j)).collect()
     }
 
-    /// The number that a claim is about, for each run of its arm.
-    fn measured(&self, claim: &Claim) -> Vec<f64> {
-        match &claim.about {
+    /// The numbers that a claim is about, for each run of its arm or arms.
+    fn numbers(&self, claim: &Claim) -> Numbers {
+        let of_arm = |arm: &str| match &claim.about {
             About::Set { set, measure } => {
-                let of_arm = self.runs.iter().filter(|run| run.arm == claim.arm);
+                let of_arm = self.runs.iter().filter(|run| run.arm == arm);
                 let sets = of_arm.filter_map(|run| run.result.eval.get(set));
                 sets.filter_map(|set| number_of(*measure, set)).collect()
             }
-            About::Probe { probe, iteration } => self.probed(&claim.arm, probe, *iteration),
+            About::Probe { probe, iteration } => self.probed(arm, probe, *iteration),
+        };
+        Numbers {
+            measured: of_arm(&claim.arm),
+            beside: claim.than().map(of_arm).unwrap_or_default(),
         }
     }
 
@@ -121,10 +125,11 @@ impl Executed {
 
     /// How the command ends.
     fn exit(&self) -> Exit {
-        let all_held = self.judged().iter().all(|(_, _, verdict)| *verdict == Judged::Held);
+        // What cannot be told is no failure: the page says so, and how many runs there were.
+        let borne = |verdict: &Judged| matches!(verdict, Judged::Held | Judged::Undecided);
         match self.failures.first() {
             Some((_, failure)) => failure.exit,
-            None if all_held => Exit::Done,
+            None if self.verdicts().iter().all(borne) => Exit::Done,
             None => Exit::CheckFailed,
         }
     }
@@ -132,14 +137,15 @@ impl Executed {
 
 impl Spoken for Executed {
     fn page(&self) -> String {
-        let verdict = |(claim, measured, verdict): (&Claim, Vec<f64>, Judged)| Verdict {
+        let verdict = |(claim, numbers, judgement): (&Claim, Numbers, Judgement)| Verdict {
             claim: format!("{} ({})", claim.text, claim.source),
             expected: claim.expectation(),
-            measured: measured_words(&claim.about, &measured),
-            holds: match verdict {
-                Judged::Held => Some(true),
-                Judged::Failed => Some(false),
-                Judged::Unmeasured => None,
+            measured: measured_words(&claim.about, &numbers, &judgement),
+            mark: match judgement.verdict {
+                Judged::Held => Mark::Holds,
+                Judged::Failed => Mark::Fails,
+                Judged::Undecided => Mark::Undecided,
+                Judged::Unmeasured => Mark::Open,
             },
         };
         let verdicts: Vec<Verdict> = self.judged().into_iter().map(verdict).collect();
@@ -154,13 +160,18 @@ impl Spoken for Executed {
         let claims: Vec<Value> = self
             .judged()
             .into_iter()
-            .map(|(claim, measured, verdict)| {
-                json!({
+            .map(|(claim, numbers, judgement)| {
+                let mut said = json!({
                     "claim": claim,
                     "expected": claim.expectation(),
-                    "measured": measured,
-                    "verdict": verdict,
-                })
+                    "measured": numbers.measured,
+                    "verdict": judgement.verdict,
+                });
+                if claim.than().is_some() {
+                    said["beside"] = json!(numbers.beside);
+                    said["test"] = json!(judgement.test);
+                }
+                said
             })
             .collect();
         let failures: Vec<Value> = self
@@ -304,15 +315,24 @@ fn number_of(measure: Measure, set: &SetResult) -> Option<f64> {
     }
 }
 
-/// What was measured, run by run: `0, 0, 12`.
-fn measured_words(about: &About, measured: &[f64]) -> String {
-    if measured.is_empty() {
-        return "nothing".to_owned();
-    }
+/// What was measured, run by run: `0, 0, 12`, of two arms with what the test says.
+fn measured_words(about: &About, numbers: &Numbers, judgement: &Judgement) -> String {
     let word = |value: &f64| match about {
         About::Set { measure: Measure::NErrors, .. } => format!("{value}"),
         About::Set { .. } => number::rate(*value),
         About::Probe { .. } => format!("{value:.3}"),
     };
-    measured.iter().map(word).collect::<Vec<_>>().join(", ")
+    let words = |numbers: &[f64]| match numbers {
+        [] => "nothing".to_owned(),
+        numbers => numbers.iter().map(word).collect::<Vec<_>>().join(", "),
+    };
+    let measured = words(&numbers.measured);
+    let Some(test) = judgement.test else { return measured };
+    let p = number::rate(test.p_corrected.min(test.p_opposite_corrected));
+    let side = if test.p_corrected <= test.p_opposite_corrected { "" } else { " for the opposite" };
+    format!(
+        "{measured} beside {}; p = {p}{side}, of {} such claims",
+        words(&numbers.beside),
+        test.n_tests
+    )
 }

@@ -22,9 +22,9 @@ use serde::{Deserialize, Serialize};
 /// };
 /// assert_eq!(claim.expectation(), "n_errors == 0 in each run of lstm on val_sparse");
 /// // One number for each run of the arm; a single failing seed is enough.
-/// assert_eq!(claim.judge(&[0.0, 0.0]), Verdict::Held);
-/// assert_eq!(claim.judge(&[0.0, 3.0]), Verdict::Failed);
-/// assert_eq!(claim.judge(&[]), Verdict::Unmeasured);
+/// assert_eq!(claim.judge_alone(&[0.0, 0.0]), Some(Verdict::Held));
+/// assert_eq!(claim.judge_alone(&[0.0, 3.0]), Some(Verdict::Failed));
+/// assert_eq!(claim.judge_alone(&[]), Some(Verdict::Unmeasured));
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
@@ -65,7 +65,7 @@ pub enum About {
 }
 
 /// What a claim expects of a number.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Expected {
     /// To stand so to a bound.
@@ -79,6 +79,16 @@ pub enum Expected {
     Within {
         /// The lowest and the highest.
         within: [f64; 2],
+    },
+    /// To stand so, run by run, to what another arm measures. Judged by [`judge`](super::judge()), from the
+    /// ranks of the runs.
+    Beside {
+        /// Which side: [`Comparison::Less`] or [`Comparison::More`].
+        op: Comparison,
+        /// The other arm.
+        than: String,
+        /// What the other arm's numbers are multiplied by: 0.1 for "a tenth of".
+        factor: f64,
     },
 }
 
@@ -146,32 +156,45 @@ pub enum Runs {
 pub enum Verdict {
     /// As claimed.
     Held,
-    /// Not as claimed.
+    /// Not as claimed; of two arms, that the opposite is so.
     Failed,
+    /// The runs of two arms are too few, or too much alike, to tell.
+    Undecided,
     /// No run of the arm was measured on the set.
     Unmeasured,
 }
 
 impl Claim {
-    /// Whether the numbers, one for each run of the arm, are as claimed.
+    /// Whether the numbers, one for each run of the arm, are as claimed; `None` of a claim about two arms.
     #[must_use]
-    pub fn judge(&self, measured: &[f64]) -> Verdict {
+    pub fn judge_alone(&self, measured: &[f64]) -> Option<Verdict> {
         let as_claimed = |&number: &f64| self.expected.holds(number);
         let held = match self.runs {
-            _ if measured.is_empty() => return Verdict::Unmeasured,
+            _ if matches!(self.expected, Expected::Beside { .. }) => return None,
+            _ if measured.is_empty() => return Some(Verdict::Unmeasured),
             Runs::Each => measured.iter().all(as_claimed),
             Runs::Any => measured.iter().any(as_claimed),
         };
-        if held { Verdict::Held } else { Verdict::Failed }
+        Some(if held { Verdict::Held } else { Verdict::Failed })
+    }
+
+    /// The arm it is compared with, if there is one.
+    #[must_use]
+    pub fn than(&self) -> Option<&str> {
+        match &self.expected {
+            Expected::Beside { than, .. } => Some(than),
+            Expected::Compared { .. } | Expected::Within { .. } => None,
+        }
     }
 
     /// What the claim expects, in one short line.
     #[must_use]
     pub fn expectation(&self) -> String {
         let Self { arm, about, expected, runs, .. } = self;
-        let runs = match runs {
-            Runs::Each => "each run",
-            Runs::Any => "at least one run",
+        let runs = match (expected, runs) {
+            (Expected::Beside { .. }, _) => "the runs",
+            (_, Runs::Each) => "each run",
+            (_, Runs::Any) => "at least one run",
         };
         match about {
             About::Set { set, measure } => {
@@ -185,12 +208,14 @@ impl Claim {
 }
 
 impl Expected {
-    /// Whether a number is as expected; one that is not finite never is.
+    /// Whether a number is as expected; one that is not finite never is. No number by itself is more or
+    /// less than another arm's.
     #[must_use]
-    pub fn holds(self, number: f64) -> bool {
-        match self {
+    pub fn holds(&self, number: f64) -> bool {
+        match *self {
             Self::Compared { op, bound } => op.holds(number, bound),
             Self::Within { within: [low, high] } => (low..=high).contains(&number),
+            Self::Beside { .. } => false,
         }
     }
 }
@@ -200,6 +225,10 @@ impl fmt::Display for Expected {
         match self {
             Self::Compared { op, bound } => write!(f, "{op} {bound}"),
             Self::Within { within: [low, high] } => write!(f, "in [{low}, {high}]"),
+            Self::Beside { op, than, factor } if (factor - 1.0).abs() > 0.0 => {
+                write!(f, "{op} {factor} times that of {than}")
+            }
+            Self::Beside { op, than, .. } => write!(f, "{op} that of {than}"),
         }
     }
 }
@@ -213,6 +242,9 @@ impl Comparison {
         (">", Self::More),
         (">=", Self::AtLeast),
     ];
+
+    /// Those that one arm can be to another.
+    pub(crate) const SIDES: &[(&str, Self)] = &[("<", Self::Less), (">", Self::More)];
 
     /// Whether `number` stands to `bound` in this way; a number that is not finite never does.
     #[must_use]
@@ -299,9 +331,9 @@ mod tests {
             expected: Expected::Compared { op: Comparison::More, bound: 0.0 },
             runs,
         };
-        assert_eq!(claim(Runs::Any).judge(&[0.0, 7.0]), Verdict::Held);
-        assert_eq!(claim(Runs::Each).judge(&[0.0, 7.0]), Verdict::Failed);
-        assert_eq!(claim(Runs::Any).judge(&[0.0]), Verdict::Failed);
-        assert_eq!(claim(Runs::Any).judge(&[f64::NAN]), Verdict::Failed);
+        assert_eq!(claim(Runs::Any).judge_alone(&[0.0, 7.0]), Some(Verdict::Held));
+        assert_eq!(claim(Runs::Each).judge_alone(&[0.0, 7.0]), Some(Verdict::Failed));
+        assert_eq!(claim(Runs::Any).judge_alone(&[0.0]), Some(Verdict::Failed));
+        assert_eq!(claim(Runs::Any).judge_alone(&[f64::NAN]), Some(Verdict::Failed));
     }
 }

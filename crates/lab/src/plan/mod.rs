@@ -35,6 +35,7 @@ mod claim;
 mod complaint;
 mod corpora;
 mod estimate;
+mod judge;
 mod reader;
 mod resolve;
 mod section;
@@ -50,6 +51,7 @@ pub use claim::{About, Claim, Comparison, Expected, Measure, Published, Runs, Ve
 pub(crate) use complaint::Complaints;
 pub use complaint::{Complaint, Place};
 pub use estimate::Estimate;
+pub use judge::{Judgement, LEVEL, Numbers, Test, judge};
 pub use resolve::resolve;
 pub use study::{Arm, Study};
 pub use types::{

@@ -299,9 +299,16 @@ impl Parts {
                 together(format!("{path}.arm"), *arm_place, message);
             }
         }
-        for ClaimRead { claim, path, arm_place, about_place } in &self.claims {
+        for ClaimRead { claim, path, arm_place, about_place, than_place } in &self.claims {
             if let Some(message) = unnamed(&claim.arm) {
                 together(format!("{path}.arm"), *arm_place, message);
+            }
+            if let Some(message) = claim.than().and_then(unnamed) {
+                together(format!("{path}.than"), *than_place, message);
+            }
+            if claim.than() == Some(&claim.arm) {
+                let message = "an arm cannot be compared with itself".to_owned();
+                together(format!("{path}.than"), *than_place, message);
             }
             match &claim.about {
                 About::Set { set, .. } if !sets.contains(set) => {

@@ -688,6 +688,43 @@ bound = 1e-4
 }
 
 #[test]
+fn an_arm_may_be_held_against_another_and_not_against_itself() {
+    let spec = |claim: &str| {
+        format!(
+            "[[arm]]\nname = 'lstm'\nmodel.preset = 'lstm'\n[[arm]]\nname = 'base'\n[[claim]]\n\
+             text = 'it errs less'\nsource = 'a test'\narm = 'lstm'\nset = 'val'\n\
+             measure = 'error_rate'\n{claim}"
+        )
+    };
+    let expectation = |claim: &str| study(&spec(claim), &[]).claims[0].expectation();
+    assert_eq!(
+        expectation("than = 'base'\nop = '<'"),
+        "error_rate < that of base in the runs of lstm on val"
+    );
+    assert_eq!(
+        expectation("than = 'base'\nop = '>'\nfactor = 0.1"),
+        "error_rate > 0.1 times that of base in the runs of lstm on val"
+    );
+    assert_snapshot!(refusal(&spec("than = 'lstm'\nop = '=='\nbound = 0.5\nruns = 'any'"), &[]), @r#"
+    4 things are wrong with study.toml:
+      study.toml:12:8: claim[0].than: an arm cannot be compared with itself
+      study.toml:13:6: claim[0].op: found "=="; allowed: "<", ">"
+      study.toml:14:9: claim[0].bound: does not go with than; leave one out
+      study.toml:15:8: claim[0].runs: does not go with than; leave one out
+    "#);
+    assert_snapshot!(refusal(&spec("than = 'bsae'\nfactor = 0"), &[]), @r#"
+    3 things are wrong with study.toml:
+      study.toml:6:1: claim[0].op: missing; an arm is `op = "<"` or `op = ">"` than another
+      study.toml:12:8: claim[0].than: no arm is called "bsae"; did you mean "base"?
+      study.toml:13:10: claim[0].factor: found 0; allowed: a number above 0
+    "#);
+    assert_snapshot!(refusal(&spec("op = '<'\nbound = 0.5\nfactor = 2"), &[]), @r#"
+    one thing is wrong with study.toml:
+      study.toml:14:10: claim[0].factor: does not go with bound; leave one out
+    "#);
+}
+
+#[test]
 fn a_study_is_named_after_its_folder() {
     let name = |path: &str| resolve("", Some(Path::new(path)), &[], None).unwrap().name;
     assert_eq!(name("studies/fflm/baseline/study.toml"), "baseline");

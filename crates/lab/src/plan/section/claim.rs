@@ -10,6 +10,8 @@ pub(crate) struct ClaimRead {
     pub(crate) path: String,
     pub(crate) arm_place: Place,
     pub(crate) about_place: Place,
+    /// Where the arm is named that it is compared with.
+    pub(crate) than_place: Place,
 }
 
 /// Published numbers, with the place where the arm is named.
@@ -37,11 +39,12 @@ pub(crate) fn read_claim(
     let runs = section.choice("runs", Runs::ALL, Runs::Each);
     let arm_place = section.place_of("arm");
     let about_place = section.place_of(if of_probe { "probe" } else { "set" });
+    let than_place = section.place_of("than");
     let path = section.path().to_owned();
     section.finish();
     let claim =
         Claim { text: text?, source: source?, arm: arm?, about: about?, expected: expected?, runs };
-    Some(ClaimRead { claim, path, arm_place, about_place })
+    Some(ClaimRead { claim, path, arm_place, about_place, than_place })
 }
 
 fn read_arm(section: &mut Section<'_, '_>, only_arm: Option<&str>) -> Option<String> {
@@ -88,15 +91,13 @@ fn read_expected(section: &mut Section<'_, '_>, about: Option<&About>) -> Option
             let message = format!("{low} lies above {high}; write the lower number first");
             section.complain(Fault::Value, "within", message);
         }
-        for key in ["op", "bound"] {
-            if section.has(key) {
-                let message = "a claim has either op and bound or within; leave one out";
-                section.complain(Fault::Together, key, message.to_owned());
-            }
-            section.know(key);
-        }
+        refuse_beside(section, "within", &["op", "bound", "than", "factor"]);
         return Some(Expected::Within { within: [low, high] });
     }
+    if section.has("than") {
+        return read_beside(section);
+    }
+    refuse_beside(section, "bound", &["factor"]);
     let op = section.choice("op", Comparison::ALL, Comparison::Equal);
     let allowed = match about {
         Some(About::Set { measure: Measure::NErrors, .. }) => Allowed::COUNT,
@@ -112,6 +113,30 @@ fn read_expected(section: &mut Section<'_, '_>, about: Option<&About>) -> Option
         }
     }
     Some(Expected::Compared { op, bound })
+}
+
+/// A claim about two arms.
+fn read_beside(section: &mut Section<'_, '_>) -> Option<Expected> {
+    let than = required(section, "than", "the name of the other arm");
+    let op = section.choice("op", Comparison::SIDES, Comparison::Less);
+    if !section.has("op") {
+        let message = "missing; an arm is `op = \"<\"` or `op = \">\"` than another";
+        section.complain(Fault::Value, "op", message.to_owned());
+    }
+    let factor = section.real("factor", 1.0, Allowed::POSITIVE);
+    refuse_beside(section, "than", &["bound", "runs"]);
+    Some(Expected::Beside { op, than: than?, factor })
+}
+
+/// Complains about keys that do not go with another one, and knows them.
+fn refuse_beside(section: &mut Section<'_, '_>, with: &str, keys: &[&'static str]) {
+    for &key in keys {
+        if section.has(key) {
+            let message = format!("does not go with {with}; leave one out");
+            section.complain(Fault::Together, key, message);
+        }
+        section.know(key);
+    }
 }
 
 /// Reads one table of published numbers.
