@@ -38,6 +38,7 @@ mod estimate;
 mod judge;
 mod reader;
 mod resolve;
+mod scale;
 mod section;
 mod study;
 mod suggest;

@@ -8,6 +8,7 @@ use super::claim::About;
 use super::complaint::{Complaints, Fault, Place};
 use super::corpora::Corpora;
 use super::reader::{Notes, Section};
+use super::scale::lay_scale_over;
 use super::section::{
     ClaimRead, PlanRead, PublishedRead, TOP, read_claim, read_plan, read_published,
 };
@@ -23,7 +24,8 @@ const ENOUGH: usize = 50;
 /// Resolves the text of a spec to a study: defaults filled in, presets and sweeps expanded,
 /// everything checked.
 ///
-/// Values are laid over each other in this order: the spec, its arm, the sweep, `sets`. A path
+/// Values are laid over each other in this order: the spec, its scale, its arm, what the scale says of that arm, the
+/// sweep, `sets`. A path
 /// that `sets` decides is no longer swept. Without `[[arm]]` the spec itself is the only arm,
 /// named after its model; what a sweep varies beside seeds makes arms of its own, named after the
 /// values.
@@ -95,7 +97,7 @@ pub(super) fn vocabulary() -> &'static BTreeSet<String> {
     const KINDS: [&str; 4] = [
         "task = { name = 'mixture', parts = [{}] }\n\
          arm = [{ name = 'a' }]\nclaim = [{ text = 'a' }]\npublished = [{ values = {} }]\n\
-         sweep.seed = { count = 1 }",
+         scale = 'a'\nscales.a = {}\nsweep.seed = { count = 1 }",
         "model.name = 'lstm'\ntrain.optimizer = 'sgd'",
         "task.name = 'bigram'",
         "model.name = 'associative'",
@@ -124,6 +126,8 @@ struct Parts {
     base: Table,
     /// Name and part of the spec; empty if the spec has no arms of its own.
     arms: Vec<(String, Place, Table)>,
+    /// What the scale says of single arms.
+    scale_by_arm: BTreeMap<String, Table>,
     axes: Vec<Axis>,
     sweep_place: Place,
     claims: Vec<ClaimRead>,
@@ -145,9 +149,12 @@ impl Parts {
         let (mut set, set_by_arm) = read_sets(sets, notes);
         // What is said about the study as a whole is laid over here, the rest over each arm.
         let mut about_study = Table::new();
-        for key in ["question", "name", "sweep"] {
+        for key in ["question", "name", "scale", "sweep"] {
             about_study.extend(set.remove_entry(key));
         }
+        tree::lay_over(&mut spec, &about_study);
+        let scale_by_arm = lay_scale_over(&mut spec, notes);
+        // What is set wins over the scale that is set.
         tree::lay_over(&mut spec, &about_study);
         let mut top = Section::new(String::new(), &spec, Place::Default, notes);
         let question = top.text("question").map(str::to_owned);
@@ -183,6 +190,7 @@ impl Parts {
             name,
             base: spec,
             arms,
+            scale_by_arm,
             axes,
             sweep_place,
             claims,
@@ -194,13 +202,15 @@ impl Parts {
         parts
     }
 
-    /// Complains about `--set arm.NAME` where no arm has the name.
+    /// Complains about `--set arm.NAME`, or the same in a scale, where no arm has the name.
     fn note_unknown_arms(&self, notes: &Notes<'_>) {
-        for arm in self.set_by_arm.keys() {
+        let of_sets = self.set_by_arm.keys().map(|arm| (arm, Place::Set));
+        let of_scale = self.scale_by_arm.keys().map(|arm| (arm, Place::Default));
+        for (arm, place) in of_sets.chain(of_scale) {
             if self.arms.iter().all(|(name, ..)| name != arm) {
                 let names = self.arms.iter().map(|(name, ..)| name.as_str());
                 let message = unknown_name("arm", arm, names);
-                notes.complain(Fault::Key, &format!("arm.{arm}"), Place::Set, message);
+                notes.complain(Fault::Key, &format!("arm.{arm}"), place, message);
             }
         }
     }
@@ -247,8 +257,11 @@ impl Parts {
                 return;
             }
             let mut spec = self.base.clone();
-            if let Some((_, _, over)) = arm {
+            if let Some((name, _, over)) = arm {
                 tree::lay_over(&mut spec, over);
+                if let Some(over) = self.scale_by_arm.get(name) {
+                    tree::lay_over(&mut spec, over);
+                }
             }
             tree::lay_over(&mut spec, &point.spec);
             tree::lay_over(&mut spec, &self.set);
@@ -388,7 +401,7 @@ fn read_arm(mut arm: Section<'_, '_>, notes: &Notes<'_>) -> Option<(String, Plac
 }
 
 /// What to say about a name that nothing has.
-fn unknown_name<'a>(
+pub(super) fn unknown_name<'a>(
     what: &str,
     name: &str,
     known: impl Iterator<Item = &'a str> + Clone,

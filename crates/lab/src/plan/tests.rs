@@ -724,6 +724,56 @@ fn an_arm_may_be_held_against_another_and_not_against_itself() {
     "#);
 }
 
+/// A study of two sizes, in which one arm has a size of its own in each.
+const SCALED: &str = "\
+train.n_steps = 10_000
+[sweep]
+seed = { count = 25 }
+[scales.laptop]
+train = { n_steps = 2_000 }
+model = { n_layers = 2, d_model = 64, n_heads = 4 }
+sweep.seed = { count = 5 }
+arm.longer.train.n_steps = 6_000
+[[arm]]
+name = 'baseline'
+[[arm]]
+name = 'longer'
+train.n_steps = 30_000
+[[arm]]
+name = 'lstm'
+model = { preset = 'lstm' }
+train.n_steps = 500
+";
+
+#[test]
+fn a_scale_is_laid_over_the_spec_and_over_single_arms() {
+    let sizes = |sets: &[&str]| -> Vec<(usize, u64, usize)> {
+        let of_arm = |arm: &Arm| {
+            let plan = &arm.plans[0];
+            (arm.plans.len(), plan.train.n_steps, plan.model.d_model())
+        };
+        study(SCALED, sets).arms.iter().map(of_arm).collect()
+    };
+    assert_eq!(sizes(&[]), [(25, 10_000, 512), (25, 30_000, 512), (25, 500, 128)]);
+    assert_eq!(sizes(&["scale=laptop"]), [(5, 2_000, 64), (5, 6_000, 64), (5, 500, 128)]);
+    // What is set wins over the scale.
+    let set = ["scale=laptop", "train.n_steps=7", "sweep.seed.count=1"];
+    assert_eq!(sizes(&set), [(1, 7, 64), (1, 7, 64), (1, 7, 128)]);
+    assert_snapshot!(refusal(SCALED, &["scale=labtop"]), @r#"
+    one thing is wrong with study.toml:
+      --set scale: no scale is called "labtop"; did you mean "laptop"?
+    "#);
+    let wrong = "scale = 'a'\n[scales]\nb = 3\n[scales.a]\nquestion = 'why?'\ntrain.n_step = 3\n\
+                 arm.lsmt.train.n_steps = 3\n[[arm]]\nname = 'lstm'";
+    assert_snapshot!(refusal(wrong, &[]), @r#"
+    4 things are wrong with study.toml:
+      study.toml:3:5: scales.b: a scale is a table, such as `[scales.laptop]`
+      study.toml:5:1: scales.a.question: `question` stands at the top of a spec and not in a scale
+      study.toml:6:7: train.n_step: unknown key; did you mean `n_steps`?
+      study.toml: arm.lsmt: no arm is called "lsmt"; did you mean "lstm"?
+    "#);
+}
+
 #[test]
 fn a_study_is_named_after_its_folder() {
     let name = |path: &str| resolve("", Some(Path::new(path)), &[], None).unwrap().name;

@@ -23,7 +23,8 @@ use super::types::{Plan, Seeds};
 use crate::probe::ProbePlan;
 
 /// What stands at the top of a spec and is not part of a plan.
-pub(crate) const TOP: [&str; 6] = ["question", "name", "arm", "sweep", "claim", "published"];
+pub(crate) const TOP: [&str; 8] =
+    ["question", "name", "scale", "scales", "arm", "sweep", "claim", "published"];
 
 /// A plan as a spec describes it, and the names of its evaluation sets.
 #[derive(Debug)]
