@@ -26,30 +26,49 @@ enum Source {
     Theory(&'static [Part]),
 }
 
-/// A study of "Birth of a Transformer" that is a spec.
-macro_rules! birth {
-    ($name:literal) => {
+/// A study that is a spec, by its paper's folder and its own.
+macro_rules! spec {
+    ($paper:literal, $name:literal) => {
         (
             $name,
-            Source::Spec(include_str!(concat!("../../../../studies/birth/", $name, "/study.toml"))),
+            Source::Spec(include_str!(concat!(
+                "../../../../studies/",
+                $paper,
+                "/",
+                $name,
+                "/study.toml"
+            ))),
         )
     };
 }
 
 /// The studies of "Birth of a Transformer", in the order of its figures.
-const BIRTH: [(&str, Source); 12] = [
-    birth!("fig2-attention"),
-    birth!("one-layer"),
-    birth!("fig3-freezing"),
-    birth!("fig4-left"),
-    birth!("fig4-outputs"),
-    birth!("fig7-pictures"),
-    birth!("fig8-fixed"),
-    birth!("fig8-tuned"),
+const BIRTH: &[(&str, Source)] = &[
+    spec!("birth", "fig2-attention"),
+    spec!("birth", "one-layer"),
+    spec!("birth", "fig3-freezing"),
+    spec!("birth", "fig4-left"),
+    spec!("birth", "fig4-outputs"),
+    spec!("birth", "fig7-pictures"),
+    spec!("birth", "fig8-fixed"),
+    spec!("birth", "fig8-tuned"),
     ("fig9-one-step", Source::Theory(&[Part::OneStep])),
-    birth!("fig10-full"),
-    birth!("fig11-heads"),
+    spec!("birth", "fig10-full"),
+    spec!("birth", "fig11-heads"),
     ("theorem", Source::Theory(&[Part::Gradients, Part::Coefficients, Part::ThreeSteps])),
+];
+
+/// The studies of "Exposing Attention Glitches", in the order of its claims.
+const FFLM: &[(&str, Source)] = &[
+    spec!("fflm", "baseline"),
+    spec!("fflm", "lstm-seeds"),
+    spec!("fflm", "diversity"),
+    spec!("fflm", "data"),
+    spec!("fflm", "size"),
+    spec!("fflm", "optimizer"),
+    spec!("fflm", "symbols"),
+    spec!("fflm", "generative"),
+    spec!("fflm", "seeds"),
 ];
 
 /// Flags of `reproduce`.
@@ -58,7 +77,7 @@ pub(crate) struct Flags {
     /// The paper
     #[arg(value_enum)]
     paper: Paper,
-    /// How much of it: seconds, one seed, or as published
+    /// How much of it: seconds, hours, or as published
     #[arg(long, value_enum, default_value_t = Scale::Smoke)]
     scale: Scale,
     /// Only the study of this name; may be repeated
@@ -74,6 +93,50 @@ pub(crate) struct Flags {
 enum Paper {
     /// "Birth of a Transformer", Bietti et al. 2023
     Birth,
+    /// "Exposing Attention Glitches with Flip-Flop Language Modeling", Liu et al. 2023
+    Fflm,
+}
+
+impl Paper {
+    fn studies(self) -> &'static [(&'static str, Source)] {
+        match self {
+            Self::Birth => BIRTH,
+            Self::Fflm => FFLM,
+        }
+    }
+
+    /// What is set over a study at a scale.
+    ///
+    /// The bigram paper's models train at their published sizes on a laptop, so its scales are counts of seeds;
+    /// studies of the flip-flop paper have a size of their own for it.
+    fn sets(self, scale: Scale, text: &str) -> Vec<String> {
+        let mut sets: Vec<&str> = match (self, scale) {
+            (Self::Fflm, Scale::Paper) if text.contains("[scales.paper]") => vec!["scale=paper"],
+            (_, Scale::Paper) => vec![],
+            (Self::Birth, Scale::Laptop) => vec!["sweep.seed.count=1"],
+            (Self::Fflm, Scale::Laptop) => vec!["scale=laptop"],
+            (Self::Birth, Scale::Smoke) => {
+                vec!["sweep.seed.count=1", "train.n_steps=11", "train.batch_size=8"]
+            }
+            (Self::Fflm, Scale::Smoke) => vec![
+                "scale=laptop",
+                "sweep.seed.count=1",
+                "train.n_steps=2",
+                "train.batch_size=2",
+                "eval.val_sparse.n_examples=8",
+                "eval.val_sparse.curve_examples=8",
+                "eval.val_dense.n_examples=8",
+            ],
+        };
+        let named = |set: &str| text.contains(&format!("[eval.{set}]"));
+        if scale == Scale::Smoke && (self == Self::Fflm || named("val")) {
+            sets.extend(["eval.val.n_examples=8", "eval.val.curve_examples=8"]);
+        }
+        if scale == Scale::Smoke && named("val_bigram") {
+            sets.extend(["eval.val_bigram.n_examples=8", "eval.val_bigram.curve_examples=8"]);
+        }
+        sets.into_iter().map(str::to_owned).collect()
+    }
 }
 
 /// How much is run.
@@ -81,9 +144,9 @@ enum Paper {
 enum Scale {
     /// A few small steps: everything runs, nothing is learned
     Smoke,
-    /// One seed at the published sizes
+    /// What two cores do in about two hours: one seed of "birth", small models of "fflm"
     Laptop,
-    /// As published, three seeds
+    /// As published, in several seeds
     Paper,
 }
 
@@ -91,25 +154,6 @@ impl Scale {
     /// How much is drawn to check theory.
     fn effort(self) -> Effort {
         if self == Self::Smoke { Effort::Quick } else { Effort::Full }
-    }
-
-    /// What is set over a study.
-    fn sets(self, text: &str) -> Vec<String> {
-        let mut sets = match self {
-            Self::Paper => vec![],
-            Self::Laptop => vec!["sweep.seed.count=1".to_owned()],
-            Self::Smoke => ["sweep.seed.count=1", "train.n_steps=11", "train.batch_size=8"]
-                .map(str::to_owned)
-                .to_vec(),
-        };
-        if self == Self::Smoke {
-            let named = |set: &&str| text.contains(&format!("[eval.{set}]"));
-            for set in ["val", "val_bigram"].iter().filter(|set| named(set)) {
-                sets.push(format!("eval.{set}.n_examples=8"));
-                sets.push(format!("eval.{set}.curve_examples=8"));
-            }
-        }
-        sets
     }
 }
 
@@ -224,15 +268,15 @@ enum Ready {
 
 /// Runs the studies of a paper, after saying how long it will take.
 pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
-    let Paper::Birth = flags.paper;
     let mut ready = Vec::new();
-    for (name, source) in chosen(&flags.only)? {
+    for (name, source) in chosen(flags.paper, &flags.only)? {
         ready.push((
             name,
             match source {
                 Source::Theory(parts) => Ready::Theory(parts),
                 Source::Spec(text) => {
-                    let mut study = resolve(text, None, &flags.scale.sets(text), memory_bytes())?;
+                    let mut study =
+                        resolve(text, None, &flags.paper.sets(flags.scale, text), memory_bytes())?;
                     name.clone_into(&mut study.name);
                     Ready::Spec(Box::new(Resolved { text: text.to_owned(), study }))
                 }
@@ -258,15 +302,15 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
     session.say(&reproduced, exit)
 }
 
-fn chosen(only: &[String]) -> Result<Vec<(&'static str, Source)>, Failure> {
-    let names = || BIRTH.iter().map(|(name, _)| *name);
+fn chosen(paper: Paper, only: &[String]) -> Result<Vec<(&'static str, Source)>, Failure> {
+    let names = || paper.studies().iter().map(|(name, _)| *name);
     if let Some(unknown) = only.iter().find(|only| names().all(|name| name != *only)) {
         let all: Vec<&str> = names().collect();
         return Err(Failure::usage(format!("no study is called {unknown:?}"))
             .help(format!("there are {}", all.join(", "))));
     }
     let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
-    Ok(BIRTH.into_iter().filter(|(name, _)| wanted(name)).collect())
+    Ok(paper.studies().iter().copied().filter(|(name, _)| wanted(name)).collect())
 }
 
 /// Times two steps of each arm and says what they come to, without evaluation and what is done already.
@@ -296,11 +340,15 @@ mod tests {
 
     #[test]
     fn every_study_resolves_at_every_scale() {
-        for scale in [Scale::Smoke, Scale::Laptop, Scale::Paper] {
-            for (name, source) in BIRTH {
+        for (paper, scale) in [Paper::Birth, Paper::Fflm]
+            .into_iter()
+            .flat_map(|paper| Scale::value_variants().iter().map(move |&scale| (paper, scale)))
+        {
+            for &(name, source) in paper.studies() {
                 let Source::Spec(text) = source else { continue };
-                let study = resolve(text, None, &scale.sets(text), None).unwrap();
+                let study = resolve(text, None, &paper.sets(scale, text), None).unwrap();
                 assert!(!study.claims.is_empty() || name == "fig8-tuned", "{name}");
+                assert!(study.question.is_some(), "{name}");
             }
         }
     }

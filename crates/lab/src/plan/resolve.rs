@@ -406,11 +406,16 @@ pub(super) fn unknown_name<'a>(
     name: &str,
     known: impl Iterator<Item = &'a str> + Clone,
 ) -> String {
+    /// Names that are listed at most: a sweep makes hundreds of arms.
+    const MOST: usize = 12;
     match suggest::nearest(name, known.clone()) {
         Some(near) => format!("no {what} is called {name:?}; did you mean {near:?}?"),
-        None => match suggest::listed(known) {
-            list if list.is_empty() => format!("no {what} is called {name:?}; there is none"),
-            list => format!("no {what} is called {name:?}; there are {list}"),
+        None => match (suggest::listed(known.clone().take(MOST)), known.count()) {
+            (_, 0) => format!("no {what} is called {name:?}; there is none"),
+            (list, n) if n > MOST => {
+                format!("no {what} is called {name:?}; there are {list} and {} more", n - MOST)
+            }
+            (list, _) => format!("no {what} is called {name:?}; there are {list}"),
         },
     }
 }

@@ -724,6 +724,14 @@ fn an_arm_may_be_held_against_another_and_not_against_itself() {
     "#);
 }
 
+#[test]
+fn of_many_arms_only_the_first_are_listed() {
+    let spec = "[sweep]\n'model.n_layers' = { from = 1, to = 40 }\n[[claim]]\ntext = 'a'\nsource = 'b'\n\
+                arm = 'transformer'\nset = 'val'\nmeasure = 'n_errors'\nop = '=='\nbound = 0";
+    let message = resolve(spec, None, &[], None).unwrap_err().to_string();
+    assert!(message.contains("`n_layers=12` and 28 more"), "{message}");
+}
+
 /// A study of two sizes, in which one arm has a size of its own in each.
 const SCALED: &str = "\
 train.n_steps = 10_000
