@@ -572,3 +572,18 @@ fn check_bigrams(task: &str, model: &str, n_latents: usize) {
         assert!(n_seen >= 2, "{name} is in context");
     }
 }
+
+#[test]
+fn an_epoch_begins_again_with_the_first_example() {
+    // A learning rate that moves nothing: a loss then says which examples it is of.
+    let losses = |more: &[&str]| -> Vec<f64> {
+        let sets = [&["train.n_steps=6", "train.lr=1e-30", "train.weight_decay=0"], more].concat();
+        let plan = tiny_with(LSTM, &sets);
+        let mut trainer = Trainer::<CpuAutodiff>::new(&plan, &cpu());
+        (0..plan.train.n_steps).map(|_| trainer.step().unwrap()).collect()
+    };
+    let (fresh, again) = (losses(&[]), losses(&["train.epoch_examples=8"]));
+    assert_eq!(again[..2], fresh[..2]);
+    assert_eq!((&again[2..4], &again[4..]), (&again[..2], &again[..2]));
+    assert!((fresh[2] - fresh[0]).abs() > 1e-9 && (fresh[3] - fresh[1]).abs() > 1e-9, "{fresh:?}");
+}

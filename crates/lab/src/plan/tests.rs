@@ -449,17 +449,17 @@ fn sgd_is_a_choice_with_keys_of_its_own() {
     assert_snapshot!(refusal("[train]\noptimizer = 'sdg'\nmomentun = 1", &[]), @r#"
     2 things are wrong with study.toml:
       study.toml:2:13: train.optimizer: found "sdg"; allowed: "adamw", "sgd"; did you mean "sgd"?
-      study.toml:3:1: train.momentun: unknown key; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `curve_every`, `freeze`, `learn`
+      study.toml:3:1: train.momentun: unknown key; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `epoch_examples`, `curve_every`, `freeze`, `learn`
     "#);
     assert_snapshot!(refusal("[train]\noptimizer = 'sgd'\nbeta1 = 0.9\nmomentun = 0.5\nnesterov = 1", &[]), @r#"
     3 things are wrong with study.toml:
-      study.toml:3:1: train.beta1: `beta1` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `momentum`, `dampening`, `nesterov`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `curve_every`, `freeze`, `learn`
+      study.toml:3:1: train.beta1: `beta1` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `momentum`, `dampening`, `nesterov`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `epoch_examples`, `curve_every`, `freeze`, `learn`
       study.toml:4:1: train.momentun: unknown key; did you mean `momentum`?
       study.toml:5:12: train.nesterov: found 1; allowed: true or false
     "#);
     assert_snapshot!(refusal("train = { momentum = 0.9, optim = 'sgd' }", &[]), @r#"
     2 things are wrong with study.toml:
-      study.toml:1:11: train.momentum: `momentum` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `curve_every`, `freeze`, `learn`
+      study.toml:1:11: train.momentum: `momentum` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `epoch_examples`, `curve_every`, `freeze`, `learn`
       study.toml:1:27: train.optim: unknown key; did you mean `optimizer`?
     "#);
     assert_snapshot!(refusal("train = { optimizer = 'sgd', momentum = 0, nesterov = true }", &[]), @r#"
@@ -722,6 +722,17 @@ fn an_arm_may_be_held_against_another_and_not_against_itself() {
     one thing is wrong with study.toml:
       study.toml:14:10: claim[0].factor: does not go with bound; leave one out
     "#);
+}
+
+#[test]
+fn epochs_are_whole_numbers_of_batches() {
+    let plan = plan("train.epoch_examples = 48", &[]);
+    let first: Vec<u64> = (0..5).map(|step| plan.train.first_index(step)).collect();
+    assert_eq!(first, [0, 16, 32, 0, 16]);
+    assert_snapshot!(refusal("train.epoch_examples = 50", &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:1:24: train.epoch_examples: 50 examples are no whole number of batches of 16; 64 would be
+    ");
 }
 
 #[test]

@@ -53,6 +53,10 @@ pub struct TrainPlan {
     pub decay: Decay,
     /// Steps of the whole schedule, of which training may take only the first part.
     pub decay_steps: u64,
+    /// Examples after which training begins again with the first one, a multiple of `batch_size`; `None` draws
+    /// fresh ones for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch_examples: Option<u64>,
     /// Which tokens the loss looks at.
     pub loss: Scoring,
     /// Steps between two points of the learning curves; `0` means no curves.
@@ -84,6 +88,13 @@ impl Freeze {
 }
 
 impl TrainPlan {
+    /// Index in the training stream of the first example that is learned from after `n_steps` steps.
+    #[must_use]
+    pub fn first_index(&self, n_steps: u64) -> u64 {
+        let index = n_steps * u64::from(self.batch_size);
+        self.epoch_examples.map_or(index, |epoch| index % epoch)
+    }
+
     /// Whether the param called `name` moves at `step`, from 1.
     #[must_use]
     pub fn learns(&self, name: &str, step: u64) -> bool {

@@ -21,7 +21,8 @@ pub struct Checkpoint {
     pub plan: String,
     /// Steps taken.
     pub step: u64,
-    /// The training stream; the next step reads at index `step * batch_size`.
+    /// The training stream; the next step reads where [`TrainPlan::first_index`](crate::plan::TrainPlan::first_index)
+    /// says.
     pub stream: Stream,
     /// The model's parameters by name.
     pub params: Tensors,

@@ -110,7 +110,8 @@ where
     ///
     /// # Randomness
     ///
-    /// Step `s` (from 1) learns from examples `(s - 1) * batch_size ..` of the training stream.
+    /// Step `s` (from 1) learns from examples `(s - 1) * batch_size ..` of the training stream, counted from the
+    /// beginning again after each `epoch_examples`, if the plan has them.
     ///
     /// # Errors
     ///
@@ -139,7 +140,7 @@ where
 
     /// What probes see of the model and of the next step's batch before it.
     pub(crate) fn attention(&self, probe: &ProbePlan) -> Option<Attention> {
-        let first_index = self.n_steps_taken * u64::from(self.plan.train.batch_size);
+        let first_index = self.plan.train.first_index(self.n_steps_taken);
         let (model, stream) = (self.model.valid(), &self.stream);
         probe::before(self.plan, probe, &model, stream, first_index, &self.device)
     }
@@ -152,7 +153,7 @@ where
         let batch = Batch::draw(
             &self.plan.task,
             &self.stream,
-            self.n_steps_taken * u64::from(train.batch_size),
+            train.first_index(self.n_steps_taken),
             train.batch_size as usize,
             train.loss,
         );

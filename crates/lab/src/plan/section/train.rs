@@ -15,9 +15,10 @@ const WARMUP_STEPS: u64 = 50;
 /// What the table says, but for what is frozen: the model has to be known for that.
 pub(super) fn read<'t>(mut train: Section<'t, '_>) -> (TrainPlan, Freezing<'t>) {
     let n_steps = train.whole("n_steps", 10_000, 1..=u64::MAX);
+    let batch_size = train.whole32("batch_size", 16, 1);
     let plan = TrainPlan {
         n_steps,
-        batch_size: train.whole32("batch_size", 16, 1),
+        batch_size,
         optimizer: read_optimizer(&mut train),
         warmup_steps: train.whole("warmup_steps", WARMUP_STEPS.min(n_steps), 0..=u64::MAX),
         decay: read_decay(&mut train),
@@ -27,12 +28,26 @@ pub(super) fn read<'t>(mut train: Section<'t, '_>) -> (TrainPlan, Freezing<'t>) 
             &[("reads", Scoring::Reads), ("all", Scoring::All)],
             Scoring::Reads,
         ),
+        epoch_examples: read_epoch(&mut train, batch_size),
         curve_every: train.whole("curve_every", 100, 0..=u64::MAX),
         freeze: BTreeMap::new(),
     };
     let freezing = Freezing::read(&mut train);
     train.finish();
     (plan, freezing)
+}
+
+fn read_epoch(train: &mut Section<'_, '_>, batch_size: u32) -> Option<u64> {
+    let epoch = train.has("epoch_examples").then(|| train.whole("epoch_examples", 1, 1..=1 << 62));
+    train.know("epoch_examples");
+    if let Some(epoch) = epoch.filter(|epoch| !epoch.is_multiple_of(u64::from(batch_size))) {
+        let message = format!(
+            "{epoch} examples are no whole number of batches of {batch_size}; {} would be",
+            epoch.next_multiple_of(u64::from(batch_size))
+        );
+        train.complain(Fault::Together, "epoch_examples", message);
+    }
+    epoch
 }
 
 fn read_decay(train: &mut Section<'_, '_>) -> Decay {
