@@ -53,7 +53,8 @@ pub use estimate::Estimate;
 pub use resolve::resolve;
 pub use study::{Arm, Study};
 pub use types::{
-    AdamWPlan, Decay, EvalPlan, EvalSet, Freeze, OptimizerPlan, Plan, Seeds, SgdPlan, TrainPlan,
+    AdamWPlan, Anneal, Decay, EvalPlan, EvalSet, Freeze, OptimizerPlan, Plan, Seeds, SgdPlan,
+    SharpenPlan, TrainPlan,
 };
 
 /// The commented spec that `mnemoscope spec` prints; it says every option and its default.
