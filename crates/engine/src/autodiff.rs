@@ -16,7 +16,7 @@ use burn_autodiff::{
     ops::{Backward, Ops as Node, OpsKind},
 };
 
-use crate::{Activation, Attend, Gelu, Ops, QueryRows, Rotary, Saved, reference};
+use crate::{Activation, Attend, Dropout, Gelu, Ops, QueryRows, Rotary, Saved, reference};
 
 type Primitive<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
 type IntPrimitive<B> = <B as burn::tensor::backend::BackendTypes>::IntTensorPrimitive;
@@ -317,6 +317,19 @@ struct Turned<B: Backend> {
 impl<B: Ops> Pull<B, 1> for Turned<B> {
     fn pull(self, d_y: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
         [Some(raw(B::rotary_backward(self.n_turned, &self.rows, &self.rotary, float(d_y))))]
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Dropped<B: Backend> {
+    rows: QueryRows,
+    dropout: Dropout,
+    backend: PhantomData<B>,
+}
+
+impl<B: Ops> Pull<B, 1> for Dropped<B> {
+    fn pull(self, d_y: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
+        [Some(raw(<B as Ops>::dropout(float(d_y), &self.rows, &self.dropout)))]
     }
 }
 
@@ -634,6 +647,20 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
             tracked {
                 let (rows, rotary) = (rows.clone(), rotary.clone());
                 (run(x.primitive), Turned { n_turned, rows, rotary, backend: PhantomData })
+            },
+            untracked run(x.primitive))
+    }
+
+    fn dropout(x: Tensor<Self, 2>, rows: &QueryRows, dropout: &Dropout) -> Tensor<Self, 2> {
+        if !B::FUSED {
+            return reference::dropout(x, rows, dropout);
+        }
+        let x = raw(x);
+        let run = |x| raw(<B as Ops>::dropout(float(x), rows, dropout));
+        register!(B, Dropped<B>, C, [x],
+            tracked {
+                let (rows, dropout) = (rows.clone(), *dropout);
+                (run(x.primitive), Dropped { rows, dropout, backend: PhantomData })
             },
             untracked run(x.primitive))
     }

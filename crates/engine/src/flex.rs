@@ -4,7 +4,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexTensor};
 
 use crate::{
-    Activation, Attend, Gelu, Ops, QueryRows, Rotary, Saved,
+    Activation, Attend, Dropout, Gelu, Ops, QueryRows, Rotary, Saved,
     kernel::{
         self,
         attention::{Chosen, Form, Places},
@@ -494,6 +494,15 @@ impl Ops for Flex {
         d_y: Tensor<Self, 2>,
     ) -> Tensor<Self, 2> {
         turned(d_y, n_turned, rows, rotary, -1.0)
+    }
+
+    fn dropout(x: Tensor<Self, 2>, rows: &QueryRows, dropout: &Dropout) -> Tensor<Self, 2> {
+        let [n_rows, d] = x.dims();
+        assert_eq!(n_rows, rows.len(), "x: [{n_rows}, {d}] does not fit {} places", rows.len());
+        // In place if nobody else holds the tensor; otherwise this copies.
+        let mut x = dense(x);
+        kernel::rows::drop_some(x.storage_mut(), d, rows, dropout);
+        wrap(x)
     }
 
     fn cross_entropy(logits: Tensor<Self, 2>, targets: Tensor<Self, 1, Int>) -> Tensor<Self, 1> {

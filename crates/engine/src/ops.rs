@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, backend::AutodiffBackend, backend::Backend};
 
 use crate::{
-    Activation, Attend, Gelu, QueryRows, Rotary,
+    Activation, Attend, Dropout, Gelu, QueryRows, Rotary,
     optim::{Learned, Rule},
     reference,
 };
@@ -42,7 +42,7 @@ pub(crate) type ApartGrads<B> = (Option<Tensor<B, 2>>, [Option<Tensor<B, 3>>; 2]
 /// its own `*_backward` methods, all of them.
 ///
 /// Of [`linear`](Self::linear), [`linear_act`](Self::linear_act), [`layer_norm`](Self::layer_norm),
-/// [`rms_norm`](Self::rms_norm), [`rotary`](Self::rotary),
+/// [`rms_norm`](Self::rms_norm), [`rotary`](Self::rotary), [`dropout`](Self::dropout),
 /// every kind of attention, and [`lstm`](Self::lstm) the CPU kernels promise that a row (an example,
 /// for attention and `lstm`) has the same bits whatever the number of other rows and of threads. With
 /// dropout, an example is what it is at its index in the batch.
@@ -595,6 +595,42 @@ pub trait Ops: Backend {
     ) -> Tensor<Self, 2> {
         let _ = (n_turned, rows, rotary, d_y);
         no_backward_pass("rotary")
+    }
+
+    /// Some entries of each row set to 0, the others divided by the probability of being kept.
+    ///
+    /// The entry in column `c` of a row at place `(example, pos)` is multiplied by
+    /// [`dropout.factor(example, 0, pos, c)`](Dropout::factor): it depends on where the row stands, not
+    /// on which other rows there are. The operation is its own gradient.
+    ///
+    /// # Arguments
+    ///
+    /// - `rows`: row `i` of `x` stands at place `rows.place(i)`.
+    ///
+    /// # Shapes
+    ///
+    /// `x: [rows, d]` -> `[rows, d]`
+    ///
+    /// # Panics
+    ///
+    /// If there are more or fewer places than rows.
+    ///
+    /// # Source
+    ///
+    /// Srivastava et al., "Dropout", JMLR 15 (2014).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::{Dropout, Ops, QueryRows, burn::tensor::Tensor, device::{Cpu, cpu}};
+    ///
+    /// let x = Tensor::<Cpu, 2>::ones([2, 50], &cpu());
+    /// let y = <Cpu as Ops>::dropout(x, &QueryRows::all(1, 2), &Dropout::new(0.5, 7));
+    /// let y = y.into_data().to_vec::<f32>().unwrap();
+    /// assert!(y.contains(&0.0) && y.contains(&2.0) && y[..50] != y[50..]);
+    /// ```
+    fn dropout(x: Tensor<Self, 2>, rows: &QueryRows, dropout: &Dropout) -> Tensor<Self, 2> {
+        reference::dropout(x, rows, dropout)
     }
 
     /// One layer of long short-term memory over a whole sequence, from a state of zeros.

@@ -320,6 +320,18 @@ fn attention_of_rows<B: Backend>(
     y.reshape([batch * n_most, width]).select(0, ints(&target))
 }
 
+/// See [`crate::Ops::dropout`].
+pub fn dropout<B: Backend>(x: Tensor<B, 2>, rows: &QueryRows, dropout: &Dropout) -> Tensor<B, 2> {
+    let ([n_rows, d], device) = (x.dims(), x.device());
+    assert_eq!(n_rows, rows.len(), "x: [{n_rows}, {d}] does not fit {} places", rows.len());
+    let mut factors = Vec::with_capacity(n_rows * d);
+    for (example, pos) in rows.places() {
+        let row = dropout.row(example, 0, pos);
+        factors.extend((0..d as u32).map(|column| row.factor(column)));
+    }
+    x * Tensor::<B, 1>::from_data(factors.as_slice(), &device).reshape([n_rows, d])
+}
+
 /// See [`crate::Ops::rotary`].
 pub fn rotary<B: Backend>(
     x: Tensor<B, 2>,

@@ -5,7 +5,8 @@
 
 Two files are one model. The first holds its spec and the optimiser's settings as metadata, first
 parameters, one batch, the logits at the asked places, the loss, every gradient, and ten steps of
-AdamW on that batch with a learning rate that warms up and decays. The second, called *_sgd, holds
+AdamW on that batch with a learning rate that warms up and decays. With a penalty on attention, `sharpen`
+says which, and it is part of the losses and gradients. The second, called *_sgd, holds
 what ten steps of SGD make of the same beginning.
 
 The models are written with PyTorch's own operations (scaled_dot_product_attention, layer_norm,
@@ -19,6 +20,7 @@ Weights are stored [d_in, d_out], our convention; nn.LSTM's are transposed on th
 import json
 import math
 import pathlib
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -91,6 +93,28 @@ SPECS = {
     "birth_full": birth_spec(parallel_mlp=True),
     "birth_post": birth_spec(norm="post", positions="sinusoidal", mlp_bias=True, mlp_from_layer=1),
     "birth_bare": birth_spec(norm="none", mlp="linear", d_mlp=0, pos_scale="rsqrt_d_model"),
+    # What Liu et al. vary: relative positions, alone or beside absolute ones, gates, the temperature.
+    "rotary": transformer_spec(positions="none", relative={"rotary": {"n_rotated": 2}}),
+    "t5": transformer_spec(positions="none", relative={"t5": {"n_buckets": 5, "max_distance": 8}}),
+    "alibi": transformer_spec(relative="alibi"),
+    "geglu": transformer_spec(mlp="geglu"),
+    "swiglu": transformer_spec(mlp="swiglu", positions="sinusoidal", pos_scale="learned"),
+    "temperature": transformer_spec(
+        temperature=0.4, relative={"t5": {"n_buckets": 4, "max_distance": 6}}, attn_bias=True
+    ),
+    # Penalties on attention, the last one beside the other parts.
+    "sharpen_entropy": transformer_spec(),
+    "sharpen_neg_l2": transformer_spec(),
+    "sharpen_neg_linf": transformer_spec(
+        temperature=2.0, relative={"rotary": {"n_rotated": 4}}, mlp="geglu", gelu="tanh"
+    ),
+}
+
+# Measure, weight and layers of the penalties.
+SHARPEN = {
+    "sharpen_entropy": {"form": "entropy", "weight": 0.3, "layers": [0, 1]},
+    "sharpen_neg_l2": {"form": "neg_l2", "weight": 3.0, "layers": [0]},
+    "sharpen_neg_linf": {"form": "neg_linf", "weight": 1.0, "layers": [0, 1]},
 }
 
 # SGD as it is commonly used, and its other switches.
@@ -105,6 +129,15 @@ SGD_OF = {
     "birth_full": SGD,
     "birth_post": SGD,
     "birth_bare": SGD,
+    "rotary": SGD,
+    "t5": SGD,
+    "alibi": SGD,
+    "geglu": SGD,
+    "swiglu": SGD,
+    "temperature": SGD,
+    "sharpen_entropy": SGD,
+    "sharpen_neg_l2": SGD,
+    "sharpen_neg_linf": SGD,
 }
 
 
@@ -118,6 +151,33 @@ def sinusoids(n_pos, d):
     """Sines at even and cosines at odd places, as in the first transformer."""
     angles = torch.arange(n_pos).double()[:, None] / 10000 ** (torch.arange(0, d, 2).double() / d)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :d]
+
+
+def rotated(x, n_rotated):
+    """The first numbers of each head `[batch, head, pos, d_head]` as complex ones, turned."""
+    n_pos, half = x.shape[2], n_rotated // 2
+    speeds = 10000 ** (-torch.arange(half).double() / half)
+    angles = torch.outer(torch.arange(n_pos).double(), speeds)
+    turned = torch.complex(x[..., :half], x[..., half:n_rotated]) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat([turned.real, turned.imag, x[..., n_rotated:]], dim=-1)
+
+
+def bucket(distance, n_buckets, max_distance):
+    """T5's bucket of a key so many tokens back, for a causal model."""
+    exact = n_buckets // 2
+    if distance < exact:
+        return distance
+    share = math.log(distance / exact) / math.log(max_distance / exact)
+    return min(exact + int(share * (n_buckets - exact)), n_buckets - 1)
+
+
+def slopes(n_heads):
+    """ALiBi's, by the recursion of its authors."""
+    if math.log2(n_heads).is_integer():
+        start = 2 ** (-(2 ** -(math.log2(n_heads) - 3)))
+        return [start ** (i + 1) for i in range(n_heads)]
+    below = 2 ** math.floor(math.log2(n_heads))
+    return slopes(below) + slopes(2 * below)[0::2][: n_heads - below]
 
 
 class Transformer:
@@ -141,6 +201,12 @@ class Transformer:
         self.params["embed.weight"] = draw(generator, v, d, scale=0.7)
         if spec["positions"] == "learned":
             self.params["pos.weight"] = draw(generator, spec["n_ctx"], d, scale=0.9)
+        if spec["pos_scale"] == "learned":
+            self.params["pos_scale"] = draw(generator, 1, scale=0.7)
+        self.relative = spec.get("relative", "none")
+        if "t5" in self.relative:
+            n_buckets = self.relative["t5"]["n_buckets"]
+            self.params["relative.weight"] = draw(generator, n_buckets, spec["n_heads"], scale=0.6)
         self.norm = spec.get("norm", "pre")
         self.mlp = spec.get("mlp", "gelu")
         mlp_bias = spec.get("mlp_bias", True)
@@ -154,7 +220,7 @@ class Transformer:
             if self.norm != "none":
                 norm(f"blocks.{i}.ln_2")
             if self.mlp != "linear":
-                linear(f"blocks.{i}.mlp.up", d, m, mlp_bias)
+                linear(f"blocks.{i}.mlp.up", d, 2 * m if self.mlp in ("geglu", "swiglu") else m, mlp_bias)
             linear(f"blocks.{i}.mlp.down", d if self.mlp == "linear" else m, d, mlp_bias)
         if self.norm == "pre":
             norm("ln_f")
@@ -180,23 +246,43 @@ class Transformer:
         def heads(x):
             return x.view(n_examples, n_pos, n_heads, d // n_heads).transpose(1, 2)
 
+        def bias():
+            """Added to scores: -inf above the diagonal, and what distances say below, [head, query, key]."""
+            distance = torch.arange(n_pos)[:, None] - torch.arange(n_pos)[None, :]
+            by_distance = torch.zeros(n_heads, n_pos, dtype=torch.float64)
+            if self.relative == "alibi":
+                by_distance = -torch.tensor(slopes(n_heads)).double()[:, None] * torch.arange(n_pos)
+            elif "t5" in self.relative:
+                buckets = [bucket(n, **self.relative["t5"]) for n in range(n_pos)]
+                by_distance = F.embedding(torch.tensor(buckets), p["relative.weight"]).T * (d // n_heads) ** 0.5
+            return by_distance[:, distance.clamp(min=0)].masked_fill(distance < 0, -math.inf)
+
         def attention(i, x):
-            q, k, v = linear(f"blocks.{i}.attn.qkv", x).split(d, dim=-1)
-            z = F.scaled_dot_product_attention(heads(q), heads(k), heads(v), is_causal=True)
+            q, k, v = (heads(part) for part in linear(f"blocks.{i}.attn.qkv", x).split(d, dim=-1))
+            if "rotary" in self.relative:
+                q, k = (rotated(part, self.relative["rotary"]["n_rotated"]) for part in (q, k))
+            temperature = spec.get("temperature", 1.0)
+            mask = bias() / temperature
+            scale = (d // n_heads) ** -0.5 / temperature
+            z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+            self.patterns.append((q @ k.mT * scale + mask).softmax(-1))
             return linear(f"blocks.{i}.attn.out", z.transpose(1, 2).reshape(n_examples, n_pos, d))
 
         def mlp(i, x):
             if self.mlp == "linear":
                 return linear(f"blocks.{i}.mlp.down", x)
             up = linear(f"blocks.{i}.mlp.up", x)
-            if self.mlp == "relu":
-                up = F.relu(up)
+            gelu = lambda x: F.gelu(x, approximate="tanh" if spec["gelu"] == "tanh" else "none")
+            if self.mlp in ("geglu", "swiglu"):
+                value, gate = up.chunk(2, dim=-1)
+                up = value * (gelu(gate) if self.mlp == "geglu" else F.silu(gate))
             else:
-                up = F.gelu(up, approximate="tanh" if spec["gelu"] == "tanh" else "none")
+                up = F.relu(up) if self.mlp == "relu" else gelu(up)
             return linear(f"blocks.{i}.mlp.down", up)
 
         x = F.embedding(tokens, p["embed.weight"])
-        factor = d**-0.5 if spec["pos_scale"] == "rsqrt_d_model" else 1.0
+        factor = {"rsqrt_d_model": d**-0.5, "unit": 1.0, "learned": p.get("pos_scale")}[spec["pos_scale"]]
+        self.patterns = []
         if spec["positions"] == "learned":
             x = x + p["pos.weight"][:n_pos] * factor
         if spec["positions"] == "sinusoidal":
@@ -215,6 +301,13 @@ class Transformer:
         x = norm("ln_f", x) if self.norm == "pre" else x
         weight = p["embed.weight"] if spec["tie_unembed"] else p["unembed.weight"].T
         return F.linear(x, weight, p.get("unembed.bias"))
+
+    def penalty(self, form, layers):
+        """The mean of a measure over rows, heads and layers of the last pass."""
+        rows = torch.stack([self.patterns[layer] for layer in layers])
+        if form == "entropy":
+            return -torch.special.xlogy(rows, rows.clamp(min=1e-300)).sum(-1).mean()
+        return -rows.norm(2 if form == "neg_l2" else math.inf, dim=-1).mean()
 
     def named(self, tensors):
         return tensors
@@ -341,7 +434,11 @@ def make(name, spec, seed):
 
     def answer():
         logits = model.logits(tokens).reshape(n_examples * n_pos, -1)[rows]
-        return logits, F.cross_entropy(logits, targets)
+        loss = F.cross_entropy(logits, targets)
+        if name in SHARPEN:
+            sharpen = SHARPEN[name]
+            loss = loss + sharpen["weight"] * model.penalty(sharpen["form"], sharpen["layers"])
+        return logits, loss
 
     factors = [
         step / WARMUP_STEPS if step <= WARMUP_STEPS else (N_STEPS + 1 - step) / (N_STEPS + 1 - WARMUP_STEPS)
@@ -363,7 +460,8 @@ def make(name, spec, seed):
     )
     out |= steps(model, leaves, answer, adamw, learning_rates)
     adamw_metadata = json.dumps(hyper | {"learning_rates": learning_rates})
-    save(name, out, {"spec": json.dumps(spec), "adamw": adamw_metadata})
+    sharpen = {"sharpen": json.dumps(SHARPEN[name])} if name in SHARPEN else {}
+    save(name, out, {"spec": json.dumps(spec), "adamw": adamw_metadata} | sharpen)
 
     with torch.no_grad():
         for key, leaf in leaves.items():
@@ -375,5 +473,7 @@ def make(name, spec, seed):
 
 
 if __name__ == "__main__":
+    # Names on the command line make those alone.
     for seed, (name, spec) in enumerate(SPECS.items()):
-        make(name, spec, seed)
+        if name in sys.argv[1:] or len(sys.argv) == 1:
+            make(name, spec, seed)

@@ -2,7 +2,7 @@
 //! is allocated and without overflow.
 
 use crate::spec::{
-    AssociativeSpec, FeedForward, LstmSpec, Mlp, ModelSpec, Norm, Places, Positions,
+    AssociativeSpec, FeedForward, LstmSpec, Mlp, ModelSpec, Norm, Places, PosScale, Positions,
     TransformerSpec,
 };
 
@@ -85,6 +85,7 @@ impl ModelSpec {
                 let rest = 4.0 * d * d + 2.0 * d * float(seq_len);
                 let mlp = match spec.mlp {
                     Mlp::Gelu | Mlp::Relu => 4.0 * d * float(spec.d_mlp),
+                    Mlp::Geglu | Mlp::Swiglu => 6.0 * d * float(spec.d_mlp),
                     Mlp::Linear => 2.0 * d * d,
                     Mlp::None => 0.0,
                 };
@@ -128,13 +129,16 @@ impl ModelSpec {
     /// `[layers, numbers a layer keeps for each row, numbers alive for each row at the widest]`.
     fn kept_per_row(&self) -> Option<[u64; 3]> {
         let (n_layers, kept, widest) = match self {
-            // Kept: normed twice, resid, q, k, v, z, and both sides of the activation; of a linear
-            // MLP, which has a width of 0, its result. Widest: the MLP.
-            Self::Transformer(spec) => (
-                spec.n_layers,
-                sum([product([7, spec.d_model])?, product([2, spec.d_mlp])?])?,
-                sum([product([4, spec.d_model])?, product([2, spec.d_mlp])?])?,
-            ),
+            // Kept: normed twice, resid, q, k, v, z, and both sides of the activation, of a gated one
+            // value and gate; of a linear MLP, which has a width of 0, its result. Widest: the MLP.
+            Self::Transformer(spec) => {
+                let hidden = product([if spec.mlp.gated() { 3 } else { 2 }, spec.d_mlp])?;
+                (
+                    spec.n_layers,
+                    sum([product([7, spec.d_model])?, hidden])?,
+                    sum([product([4, spec.d_model])?, hidden])?,
+                )
+            }
             // Kept: the stream before and after each half, keys, values. Widest: the MLP.
             Self::Associative(spec) => {
                 let hidden = |kind| if kind == FeedForward::Relu { spec.d_mlp } else { 0 };
@@ -165,8 +169,9 @@ fn transformer_params(spec: &TransformerSpec) -> Option<u64> {
     ])?;
     // Up and down, or one square map, and its biases; d_mlp is 0 where there is no width.
     let square = when(spec.mlp == Mlp::Linear, product([d, d]))?;
-    let biases = sum([d.try_into().ok()?, d_mlp.try_into().ok()?]);
-    let mlp = sum([norm, square, product([2, d, d_mlp])?, when(spec.mlp_bias, biases)?])?;
+    let n_up = if spec.mlp.gated() { 2 } else { 1 };
+    let biases = sum([d.try_into().ok()?, product([n_up, d_mlp])?]);
+    let mlp = sum([norm, square, product([n_up + 1, d, d_mlp])?, when(spec.mlp_bias, biases)?])?;
     let n_mlps = match spec.mlp {
         Mlp::None => 0,
         _ => spec.n_layers.saturating_sub(spec.mlp_from_layer),
@@ -174,6 +179,8 @@ fn transformer_params(spec: &TransformerSpec) -> Option<u64> {
     sum([
         product([d_vocab, d])?,
         when(spec.positions == Positions::Learned, product([spec.n_ctx, d]))?,
+        u64::from(spec.pos_scale == PosScale::Learned),
+        spec.relative.param_shape(spec.n_heads).map_or(Some(0), product)?,
         attn.checked_mul(spec.n_layers.try_into().ok()?)?,
         mlp.checked_mul(n_mlps.try_into().ok()?)?,
         when(spec.norm == Norm::Pre, product([2, d]))?,
@@ -220,7 +227,7 @@ fn sum<const N: usize>(terms: [u64; N]) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::layout;
-    use crate::spec::{Gelu, Init, PosScale};
+    use crate::spec::{Gelu, Init, Relative};
 
     /// Every combination of the switches that change the number of parameters, at uneven sizes.
     fn variants() -> Vec<ModelSpec> {
@@ -268,12 +275,15 @@ mod tests {
                 mlp_bias: true,
                 mlp_from_layer: 0,
                 parallel_mlp: false,
+                relative: if on(0) { Relative::None } else { Relative::T5 },
+                temperature: 1.0,
             }));
         }
         let base = TransformerSpec { n_layers: 3, ..TransformerSpec::birth_full() };
         for norm in [Norm::Pre, Norm::Post, Norm::None] {
-            for (mlp, d_mlp) in [(Mlp::Gelu, 13), (Mlp::Relu, 17), (Mlp::Linear, 0), (Mlp::None, 0)]
-            {
+            let gated = [(Mlp::Geglu, 13), (Mlp::Swiglu, 9)];
+            let plain = [(Mlp::Gelu, 13), (Mlp::Relu, 17), (Mlp::Linear, 0), (Mlp::None, 0)];
+            for (mlp, d_mlp) in plain.into_iter().chain(gated) {
                 for (mlp_bias, mlp_from_layer) in [(true, 0), (false, 0), (true, 2), (false, 1)] {
                     let plain = mlp != Mlp::None;
                     specs.push(ModelSpec::Transformer(TransformerSpec {
@@ -288,6 +298,7 @@ mod tests {
                         } else {
                             Positions::Learned
                         },
+                        pos_scale: if mlp_bias { PosScale::Learned } else { PosScale::Unit },
                         ..base.clone()
                     }));
                 }

@@ -18,16 +18,17 @@
 //! | `pos_embed.hook_out` (learned and sinusoidal positions, after their scale) | `[pos, d_model]` | |
 //! | `blocks.{i}.hook_in` | `[batch, pos, d_model]` | yes |
 //! | `blocks.{i}.ln1.hook_out` | `[batch, pos, d_model]` | |
-//! | `blocks.{i}.attn.q.hook_out` | `[batch, pos, head, d_head]` * | |
-//! | `blocks.{i}.attn.k.hook_out` | `[batch, pos, head, d_head]` | |
+//! | `blocks.{i}.attn.q.hook_out` (before rotary positions) | `[batch, pos, head, d_head]` * | |
+//! | `blocks.{i}.attn.k.hook_out` (before rotary positions) | `[batch, pos, head, d_head]` | |
 //! | `blocks.{i}.attn.v.hook_out` | `[batch, pos, head, d_head]` | |
-//! | `blocks.{i}.attn.hook_attn_scores` (scaled; -inf where masked) | `[batch, head, query, key]` * | |
+//! | `blocks.{i}.attn.hook_attn_scores` (scaled, with relative positions; -inf where masked) | `[batch, head, query, key]` * | |
 //! | `blocks.{i}.attn.hook_pattern` | `[batch, head, query, key]` * | yes |
 //! | `blocks.{i}.attn.hook_z` | `[batch, pos, head, d_head]` * | |
 //! | `blocks.{i}.attn.hook_out` | `[batch, pos, d_model]` * | yes |
 //! | `blocks.{i}.hook_resid_mid` | `[batch, pos, d_model]` * | yes |
 //! | `blocks.{i}.ln2.hook_out` | `[batch, pos, d_model]` * | |
-//! | `blocks.{i}.mlp.hook_pre` | `[batch, pos, d_mlp]` * | |
+//! | `blocks.{i}.mlp.hook_pre` (of a gated MLP the gate) | `[batch, pos, d_mlp]` * | |
+//! | `blocks.{i}.mlp.hook_pre_linear` (of a gated MLP the value) | `[batch, pos, d_mlp]` * | |
 //! | `blocks.{i}.mlp.hook_post` | `[batch, pos, d_mlp]` * | |
 //! | `blocks.{i}.mlp.hook_out` | `[batch, pos, d_model]` * | yes |
 //! | `blocks.{i}.hook_out` | `[batch, pos, d_model]` * | yes |
@@ -258,6 +259,9 @@ fn block_points(
         }
         if spec.mlp.has_width() {
             add(name("mlp.hook_pre"), mlp, false);
+            if spec.mlp.gated() {
+                add(name("mlp.hook_pre_linear"), mlp, false);
+            }
             add(name("mlp.hook_post"), mlp, false);
         }
         add(name("mlp.hook_out"), asked, true);

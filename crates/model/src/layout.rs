@@ -7,6 +7,8 @@
 //! |---|---|---|---|---|
 //! | `embed.weight` | `[d_vocab, d_model]` | N(0, 2/d_model) | N(0, 0.02²) | N(0, 1) |
 //! | `pos.weight` | `[n_ctx, d_model]` | N(0, 1), times the scale | N(0, 0.02²) | N(0, 1), times the scale |
+//! | `pos_scale` (of sinusoids) | `[1]` | d_model^-½ | d_model^-½ | d_model^-½ |
+//! | `relative.weight` (T5's, of all blocks) | `[n_buckets, n_heads]` | N(0, 1) | N(0, 0.02²) | N(0, 1) |
 //! | `blocks.{i}.ln_1.gain`, `.bias` | `[d_model]` | 1, 0 | 1, 0 | 1, 0 |
 //! | `blocks.{i}.attn.qkv.weight` | `[d_model, 3 d_model]` | U(±d_model^-½) | N(0, 0.02²) | U(±d_model^-½) |
 //! | `blocks.{i}.attn.out.weight` | `[d_model, d_model]` | U(±d_model^-½) | N(0, 0.02²/2n_layers) | U(±d_model^-½) |
@@ -22,7 +24,8 @@
 //!
 //! Not every transformer has all of them. Only learned positions have `pos.weight`; a norm that
 //! stands nowhere, an `ln_2` without its MLP and an `ln_f` after post-norm blocks are not there; a
-//! linear MLP has no `up`, and its `down` is `[d_model, d_model]`.
+//! linear MLP has no `up`, and its `down` is `[d_model, d_model]`; a gated one has values and gates side
+//! by side, and its `up` is `[d_model, 2 d_mlp]`.
 //!
 //! | parameter of an LSTM | shape | law |
 //! |---|---|---|
@@ -107,6 +110,12 @@ fn transformer(spec: &TransformerSpec) -> Vec<Slot> {
     if spec.positions == Positions::Learned {
         slots.push(slot("pos.weight", &[spec.n_ctx, d], pos_law(spec)));
     }
+    if spec.pos_scale == PosScale::Learned {
+        slots.push(slot("pos_scale", &[1], Law::Constant((d as f64).sqrt().recip())));
+    }
+    if let Some(shape) = spec.relative.param_shape(spec.n_heads) {
+        slots.push(slot("relative.weight", &shape, relative_law(spec)));
+    }
     for layer in 0..spec.n_layers {
         let name = |part: &str| format!("blocks.{layer}.{part}");
         if spec.norm != Norm::None {
@@ -129,7 +138,8 @@ fn transformer(spec: &TransformerSpec) -> Vec<Slot> {
         let d_in = if spec.mlp == Mlp::Linear { d } else { spec.d_mlp };
         if spec.mlp.has_width() {
             let up = weight_law(spec, d, false);
-            linear(&mut slots, &name("mlp.up"), [d, d_in], up, spec.mlp_bias);
+            let d_up = if spec.mlp.gated() { 2 * d_in } else { d_in };
+            linear(&mut slots, &name("mlp.up"), [d, d_up], up, spec.mlp_bias);
         }
         let down = weight_law(spec, d_in, true);
         linear(&mut slots, &name("mlp.down"), [d_in, d], down, spec.mlp_bias);
@@ -225,10 +235,18 @@ fn embed_law(spec: &TransformerSpec) -> Law {
 
 fn pos_law(spec: &TransformerSpec) -> Law {
     match (spec.init, spec.pos_scale) {
-        (Init::XTransformers, PosScale::RsqrtDModel) => Law::Normal(1.0),
+        // A learned scale is of sinusoids, which are no parameters.
+        (Init::XTransformers, PosScale::RsqrtDModel | PosScale::Learned) => Law::Normal(1.0),
         (Init::XTransformers, PosScale::Unit) => Law::Normal((spec.d_model as f64).sqrt().recip()),
         (Init::Gpt2, _) => Law::Normal(0.02),
         (Init::PyTorch, _) => Law::Normal(1.0),
+    }
+}
+
+fn relative_law(spec: &TransformerSpec) -> Law {
+    match spec.init {
+        Init::XTransformers | Init::PyTorch => Law::Normal(1.0),
+        Init::Gpt2 => Law::Normal(0.02),
     }
 }
 

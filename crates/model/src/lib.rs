@@ -49,6 +49,7 @@ mod layout;
 mod model;
 pub mod optim;
 pub mod params;
+mod regular;
 mod safetensor;
 mod spec;
 
@@ -56,7 +57,8 @@ pub use arch::{Associative, Lstm, Transformer};
 pub use error::{Error, ErrorKind};
 pub use layout::{Law, Slot, layout};
 pub use model::Model;
+pub use regular::{Bluntness, DropoutRates, Regularisation};
 pub use spec::{
     AssociativeInit, AssociativeSpec, Complaint, FeedForward, Gelu, Init, LstmSpec, Mlp, ModelSpec,
-    Norm, Places, PosScale, Positions, ScoreScale, TransformerSpec,
+    Norm, Places, PosScale, Positions, Relative, ScoreScale, TransformerSpec,
 };

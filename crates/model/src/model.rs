@@ -8,9 +8,10 @@ use mnemoscope_stats::stream::Stream;
 
 use crate::arch::{Associative, Lstm, Transformer};
 use crate::error::Error;
-use crate::hook::Hooks;
+use crate::hook::{Hooks, NoHooks};
 use crate::init;
 use crate::params::{self, Path, Source, Tensors};
+use crate::regular::{Bluntness, Regularisation};
 use crate::spec::{LstmSpec, ModelSpec};
 
 /// An architecture with its numbers.
@@ -184,15 +185,68 @@ impl<B: Ops> Model<B> {
         queries: &QueryRows,
         hooks: &mut dyn Hooks<B>,
     ) -> Tensor<B, 2> {
-        let [batch, n_pos] = tokens.dims();
-        assert!(!queries.is_empty(), "the model is asked nothing");
-        assert_eq!(queries.seq_len(), n_pos, "the queries count another number of places");
-        let (example, _) = queries.place(queries.len() - 1);
-        assert!((example as usize) < batch, "example {example} is asked in a batch of {batch}");
+        check_queries(tokens.dims(), queries);
         match self {
             Self::Transformer(model) => model.logits(tokens, queries, hooks),
             Self::Lstm(model) => model.logits(tokens, queries, hooks),
             Self::Associative(model) => model.logits(tokens, queries, hooks),
         }
     }
+
+    /// [`logits`](Self::logits) as training sees them, with dropout, and the penalty on blunt attention
+    /// if one is asked for: `[n_queries, d_vocab]` and `[1]`.
+    ///
+    /// With all rates at 0 and no penalty, the logits have the bits of the plain pass.
+    ///
+    /// # Panics
+    ///
+    /// As [`logits`](Self::logits); if the model is no transformer, or has no block in a chosen layer.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::{QueryRows, burn::tensor::Tensor, device::{Cpu, cpu}};
+    /// use mnemoscope_model::{Bluntness, DropoutRates, Model, ModelSpec, Regularisation, TransformerSpec};
+    /// use mnemoscope_stats::stream::Stream;
+    ///
+    /// let spec = ModelSpec::Transformer(TransformerSpec::x_transformers(2, 8, 2));
+    /// let model = Model::<Cpu>::init(&spec, &Stream::root(0), &cpu());
+    /// let regularisation = Regularisation {
+    ///     dropout: DropoutRates { embed: 0.5, ..DropoutRates::default() },
+    ///     stream: &Stream::root(0).derive("dropout"),
+    ///     step: 1,
+    ///     sharpen: Some((Bluntness::Entropy, &[0, 1])),
+    /// };
+    /// let (tokens, queries) = (Tensor::from_data([[0, 4, 1]], &cpu()), QueryRows::all(1, 3));
+    /// let (_, penalty) = model.regularised_logits(tokens, &queries, &regularisation);
+    /// // Three rows of one, two and three keys: their entropies are at most 0, ln 2 and ln 3.
+    /// let entropy = penalty.unwrap().into_scalar();
+    /// assert!(0.0 < entropy && entropy < 6_f32.ln() / 3.0);
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn regularised_logits(
+        &self,
+        tokens: Tensor<B, 2, Int>,
+        queries: &QueryRows,
+        regularisation: &Regularisation<'_>,
+    ) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
+        check_queries(tokens.dims(), queries);
+        let Self::Transformer(model) = self else {
+            panic!("dropout and sharpening are of transformers")
+        };
+        let (_, layers) = regularisation.sharpen.unwrap_or((Bluntness::Entropy, &[]));
+        let n_layers = model.spec().n_layers;
+        assert!(layers.iter().all(|&layer| layer < n_layers), "no block in one of {layers:?}");
+        model.pass(tokens, queries, &mut NoHooks, Some(regularisation))
+    }
+}
+
+/// Stops where queries do not belong to tokens `[batch, pos]`.
+#[track_caller]
+fn check_queries([batch, n_pos]: [usize; 2], queries: &QueryRows) {
+    assert!(!queries.is_empty(), "the model is asked nothing");
+    assert_eq!(queries.seq_len(), n_pos, "the queries count another number of places");
+    let (example, _) = queries.place(queries.len() - 1);
+    assert!((example as usize) < batch, "example {example} is asked in a batch of {batch}");
 }

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 mod associative;
+mod relative;
 
 pub use associative::{AssociativeInit, AssociativeSpec, FeedForward, Places, ScoreScale};
+pub use relative::Relative;
 
 /// Everything that fixes the architecture of a model and its initial law.
 ///
@@ -70,7 +72,7 @@ pub struct TransformerSpec {
     pub attn_bias: bool,
     /// Whether the unembedding has a bias.
     pub unembed_bias: bool,
-    /// The form of the MLP's GELU; [`Gelu::Erf`] if it has another activation.
+    /// The form of the MLP's GELU, of a gate too; [`Gelu::Erf`] if it has another activation.
     pub gelu: Gelu,
     /// Added to the variance in layer norms; customary is `1e-5`.
     pub layer_norm_epsilon: f64,
@@ -93,6 +95,22 @@ pub struct TransformerSpec {
     /// pre-norm code of "Birth of a Transformer" does so.
     #[serde(default, skip_serializing_if = "is_default")]
     pub parallel_mlp: bool,
+    /// What attention knows of distances, beside `positions`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub relative: Relative,
+    /// What scores, relative positions included, are divided by before the softmax, in training as
+    /// in evaluation; 1 is the usual.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub temperature: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_one(x: &f64) -> bool {
+    x.to_bits() == one().to_bits()
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -138,9 +156,9 @@ pub enum Positions {
     None,
 }
 
-/// A fixed factor of learned and of sinusoidal positions.
+/// The factor of learned and of sinusoidal positions.
 ///
-/// The factor is part of the architecture, not of the initial values: AdamW moves a parameter by
+/// A fixed factor is part of the architecture, not of the initial values: AdamW moves a parameter by
 /// about the learning rate whatever its scale, so positions that are multiplied by `d_model^-1/2`
 /// learn that much more slowly than positions that merely start that much smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +168,9 @@ pub enum PosScale {
     Unit,
     /// `d_model^-1/2`, as in x-transformers.
     RsqrtDModel,
+    /// One learned number that starts at `d_model^-1/2`, of sinusoidal positions: the scaled sinusoids
+    /// of x-transformers, but for the order of their columns.
+    Learned,
 }
 
 /// Which form of the Gaussian error linear unit.
@@ -185,6 +206,11 @@ pub enum Mlp {
     Gelu,
     /// Two maps with `max(x, 0)` between them.
     Relu,
+    /// A gated unit: `value * gelu(gate)` between two maps, the first of which gives both, side by side
+    /// in this order: `mlp.up.weight` is `[d_model, 2 d_mlp]`. Shazeer, 2020, arXiv:2002.05202.
+    Geglu,
+    /// The same with `x / (1 + e^-x)` in place of the GELU.
+    Swiglu,
     /// One map of the residual stream into itself, the paper's `W_F`.
     Linear,
     /// Nothing: a block is attention alone.
@@ -198,6 +224,8 @@ impl Mlp {
         match self {
             Self::Gelu => "gelu",
             Self::Relu => "relu",
+            Self::Geglu => "geglu",
+            Self::Swiglu => "swiglu",
             Self::Linear => "linear",
             Self::None => "none",
         }
@@ -206,7 +234,19 @@ impl Mlp {
     /// Whether it has a width of its own: two maps with an activation between them.
     #[must_use]
     pub fn has_width(self) -> bool {
-        matches!(self, Self::Gelu | Self::Relu)
+        matches!(self, Self::Gelu | Self::Relu) || self.gated()
+    }
+
+    /// Whether it has a value and a gate.
+    #[must_use]
+    pub fn gated(self) -> bool {
+        matches!(self, Self::Geglu | Self::Swiglu)
+    }
+
+    /// Whether a GELU is in it.
+    #[must_use]
+    pub fn has_gelu(self) -> bool {
+        matches!(self, Self::Gelu | Self::Geglu)
     }
 }
 
@@ -261,6 +301,8 @@ impl TransformerSpec {
             mlp_bias: true,
             mlp_from_layer: 0,
             parallel_mlp: false,
+            relative: Relative::None,
+            temperature: 1.0,
         }
     }
 
@@ -319,11 +361,12 @@ impl TransformerSpec {
         self.d_model / self.n_heads
     }
 
-    /// The factor of learned positions as a number.
+    /// The fixed factor of positions as a number.
     #[must_use]
     pub fn pos_factor(&self) -> f64 {
         match self.pos_scale {
-            PosScale::Unit => 1.0,
+            // A learned factor is in the places already.
+            PosScale::Unit | PosScale::Learned => 1.0,
             PosScale::RsqrtDModel => (self.d_model as f64).sqrt().recip(),
         }
     }
@@ -362,6 +405,19 @@ impl TransformerSpec {
                 ),
             });
         }
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            let message = format!(
+                "temperature = {} is not a positive number; 1 is the usual",
+                self.temperature
+            );
+            found.push(Complaint { field: "temperature", message });
+        }
+        if self.pos_scale == PosScale::Learned && self.positions != Positions::Sinusoidal {
+            let message = "pos_scale = \"learned\" is of sinusoids; use positions = \"sinusoidal\", or \
+                           pos_scale = \"unit\" or \"rsqrt_d_model\"";
+            found.push(Complaint { field: "pos_scale", message: message.to_owned() });
+        }
+        self.relative.complain(self, &mut found);
         self.complain_about_mlp(&mut found);
         found
     }
@@ -376,7 +432,7 @@ impl TransformerSpec {
             let message = format!("d_mlp = {d_mlp}, but {mlp_is} has no width of its own");
             complain("d_mlp", message + "; leave d_mlp out");
         }
-        if mlp != Mlp::Gelu && self.gelu != Gelu::Erf {
+        if !mlp.has_gelu() && self.gelu != Gelu::Erf {
             complain("gelu", format!("gelu is the form of a GELU, but {mlp_is}; leave gelu out"));
         }
         if mlp != Mlp::None && mlp_from_layer > 0 && mlp_from_layer >= n_layers {

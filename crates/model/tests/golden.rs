@@ -21,7 +21,8 @@ use mnemoscope_engine::{Ops, QueryRows};
 use mnemoscope_model::hook::NoHooks;
 use mnemoscope_model::optim::{AdamW, OptimState, Rule, Sgd, read_grads};
 use mnemoscope_model::params::{Tensors, from_safetensors};
-use mnemoscope_model::{Model, ModelSpec};
+use mnemoscope_model::{Bluntness, DropoutRates, Model, ModelSpec, Regularisation};
+use mnemoscope_stats::stream::Stream;
 
 const TOLERANCE: f64 = 1e-5;
 
@@ -66,6 +67,13 @@ impl SgdSteps {
     }
 }
 
+#[derive(serde::Deserialize)]
+struct Sharpen {
+    form: Bluntness,
+    weight: f64,
+    layers: Vec<usize>,
+}
+
 impl Golden {
     fn open(bytes: &[u8]) -> Self {
         let (tensors, metadata) = from_safetensors(bytes).unwrap();
@@ -88,6 +96,27 @@ impl Golden {
         let places = self.whole("queries");
         let places = places.chunks_exact(2).map(|place| (place[0] as u32, place[1] as u32));
         QueryRows::new(n_pos, places.collect())
+    }
+
+    /// Logits and what is minimised: the loss, and the penalty if the file has one.
+    fn answer(
+        &self,
+        model: &Model<CpuAutodiff>,
+    ) -> (Tensor<CpuAutodiff, 2>, Tensor<CpuAutodiff, 1>) {
+        let (tokens, queries) = (self.tokens(), self.queries());
+        let Some(sharpen) = self.metadata.get("sharpen") else {
+            let logits = model.logits(tokens, &queries, &mut NoHooks);
+            return (logits.clone(), self.loss(logits));
+        };
+        let Sharpen { form, weight, layers } = serde_json::from_str(sharpen).unwrap();
+        let regularisation = Regularisation {
+            dropout: DropoutRates::default(),
+            stream: &Stream::root(0),
+            step: 1,
+            sharpen: Some((form, &layers)),
+        };
+        let (logits, penalty) = model.regularised_logits(tokens, &queries, &regularisation);
+        (logits.clone(), self.loss(logits) + penalty.unwrap().mul_scalar(weight))
     }
 
     fn loss(&self, logits: Tensor<CpuAutodiff, 2>) -> Tensor<CpuAutodiff, 1> {
@@ -137,11 +166,11 @@ fn check_all(what: &str, got: &Tensors, expected: &Tensors, wander: f32) {
 fn check(bytes: &[u8], sgd_bytes: &[u8]) {
     let golden = Golden::open(bytes);
     let model = golden.model();
-    let logits = model.logits(golden.tokens(), &golden.queries(), &mut NoHooks);
+    let (logits, loss) = golden.answer(&model);
     let expected = golden.tensors.get("logits").unwrap();
-    let got = logits.clone().into_data().into_vec::<f32>().unwrap();
+    let got = logits.into_data().into_vec::<f32>().unwrap();
     assert!(distance(&got, &expected.data) < TOLERANCE, "logits");
-    let grads = golden.loss(logits).backward();
+    let grads = loss.backward();
     let grads = read_grads(&model, &grads);
     check_all("gradient of", &grads, &golden.tensors.strip_prefix("grad."), 1e-6);
 
@@ -156,16 +185,15 @@ fn check(bytes: &[u8], sgd_bytes: &[u8]) {
 /// Compares the losses and the parameters after ten steps with those of a file.
 fn check_steps(golden: &Golden, rules: &[Rule], expected: &Tensors, wander: f32) {
     assert_eq!(rules.len(), 10);
-    let (tokens, queries) = (golden.tokens(), golden.queries());
     let mut model = golden.model();
     let mut state = OptimState::new(&rules[0]);
     let mut losses = Vec::new();
     for rule in rules {
-        let loss = golden.loss(model.logits(tokens.clone(), &queries, &mut NoHooks));
+        let (_, loss) = golden.answer(&model);
         losses.push(loss.clone().into_scalar());
         state.step(&mut model, loss.backward(), rule, None).unwrap();
     }
-    losses.push(golden.loss(model.logits(tokens, &queries, &mut NoHooks)).into_scalar());
+    losses.push(golden.answer(&model).1.into_scalar());
     let expected_losses = &expected.get("losses").unwrap().data;
     for (step, (got, expected)) in std::iter::zip(&losses, expected_losses).enumerate() {
         let apart = distance(&[*got], &[*expected]);
@@ -222,6 +250,80 @@ fn blocks_without_norms_and_with_linear_mlps_agree_with_pytorch() {
     check(
         include_bytes!("../golden/birth_bare.safetensors"),
         include_bytes!("../golden/birth_bare_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn rotary_positions_agree_with_pytorch() {
+    check(
+        include_bytes!("../golden/rotary.safetensors"),
+        include_bytes!("../golden/rotary_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn the_relative_positions_of_t5_agree_with_pytorch() {
+    check(
+        include_bytes!("../golden/t5.safetensors"),
+        include_bytes!("../golden/t5_sgd.safetensors"),
+    );
+}
+
+/// Three heads, which are no power of two.
+#[test]
+fn alibi_beside_learned_positions_agrees_with_pytorch() {
+    check(
+        include_bytes!("../golden/alibi.safetensors"),
+        include_bytes!("../golden/alibi_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn a_geglu_mlp_agrees_with_pytorch() {
+    check(
+        include_bytes!("../golden/geglu.safetensors"),
+        include_bytes!("../golden/geglu_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn a_swiglu_mlp_and_sinusoids_of_learned_scale_agree_with_pytorch() {
+    check(
+        include_bytes!("../golden/swiglu.safetensors"),
+        include_bytes!("../golden/swiglu_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn a_temperature_that_divides_products_and_bias_agrees_with_pytorch() {
+    check(
+        include_bytes!("../golden/temperature.safetensors"),
+        include_bytes!("../golden/temperature_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn the_penalty_on_entropy_agrees_with_pytorch() {
+    check(
+        include_bytes!("../golden/sharpen_entropy.safetensors"),
+        include_bytes!("../golden/sharpen_entropy_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn the_penalty_on_the_2_norm_of_one_layer_agrees_with_pytorch() {
+    check(
+        include_bytes!("../golden/sharpen_neg_l2.safetensors"),
+        include_bytes!("../golden/sharpen_neg_l2_sgd.safetensors"),
+    );
+}
+
+/// Beside rotary positions, learned ones, a temperature and a gate.
+#[test]
+fn the_penalty_on_the_largest_entry_agrees_with_pytorch() {
+    check(
+        include_bytes!("../golden/sharpen_neg_linf.safetensors"),
+        include_bytes!("../golden/sharpen_neg_linf_sgd.safetensors"),
     );
 }
 

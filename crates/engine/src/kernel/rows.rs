@@ -3,6 +3,9 @@
 use rayon::prelude::*;
 
 use super::fresh::Fresh;
+use super::simd::multiversion;
+use crate::dropout::DropoutRow;
+use crate::{Dropout, QueryRows};
 
 /// Rows of one partial sum. The cut depends on the number of rows only.
 const SEGMENT: usize = 1024;
@@ -59,6 +62,30 @@ pub(crate) fn sum(x: &[f32], y: &[f32]) -> Vec<f32> {
         }
     });
     out.finish()
+}
+
+/// Multiplies the rows of `x: [rows, d]` by the factors of a dropout at their places.
+pub(crate) fn drop_some(x: &mut [f32], d: usize, rows: &QueryRows, dropout: &Dropout) {
+    /// Rows of one task.
+    const ROWS: usize = 64;
+    x.par_chunks_mut((ROWS * d).max(1)).enumerate().for_each(|(chunk_idx, x)| {
+        for (row, x) in x.chunks_exact_mut(d).enumerate() {
+            let (example, pos) = rows.place(chunk_idx * ROWS + row);
+            drop_row(x, dropout.row(example, 0, pos));
+        }
+    });
+}
+
+multiversion! {
+    /// Multiplies one row by its factors.
+    fn drop_row(x: &mut [f32], row: DropoutRow) = drop_row_body;
+}
+
+#[inline(always)]
+fn drop_row_body<const FMA: bool>(x: &mut [f32], row: DropoutRow) {
+    for (column, x) in (0_u32..).zip(x) {
+        *x *= row.factor(column);
+    }
 }
 
 /// `scale` times the sum over examples of `x: [batch, pos, d]`, in their order: `[n_ctx, d]`.

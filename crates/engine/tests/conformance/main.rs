@@ -444,6 +444,10 @@ fn a_row_has_the_same_bits_whatever_the_batch_and_the_threads() {
         let (rows, rotary) = (QueryRows::all(n, 5), Rotary::new(24, 16, 10_000.0, 5));
         plain(<Cpu as Ops>::rotary(inner(1, [5 * n, 3 * d]), 4, &rows, &rotary))
     });
+    check_rows("dropout", &sizes, |n| {
+        let (rows, dropout) = (QueryRows::all(n, 5), Dropout::new(0.3, 5));
+        plain(<Cpu as Ops>::dropout(inner(1, [5 * n, d]), &rows, &dropout))
+    });
     check_rows("lstm", &sizes, |n| {
         plain(<Cpu as Ops>::lstm(inner(1, [n, 9, 4 * d]), inner(2, [d, 4 * d])))
     });
@@ -575,4 +579,21 @@ fn sums_of_squares_agree() {
     for (got, expected) in got.into_iter().zip(expected) {
         assert!((got / expected - 1.0).abs() < 1e-5, "{got} {expected}");
     }
+}
+
+#[test]
+fn dropout_agrees_and_keeps_the_mean() {
+    let (rows, d) = (QueryRows::all(9, 70), 130);
+    let (x, dropout) = (leaf(1, [rows.len(), d], 1.0), Dropout::new(0.3, 17));
+    let got = <Ad as Ops>::dropout(x.clone(), &rows, &dropout);
+    let expected = reference::dropout(x.clone(), &rows, &dropout);
+    check("dropout", from_ref(&x), got, expected, 0.0);
+    let whole = <Cpu as Ops>::dropout(Tensor::ones([rows.len(), d], &cpu()), &rows, &dropout);
+    // 81,900 factors of 0 or 1 / 0.7, whose mean has a standard deviation of 0.0023: one in a million.
+    let mean = plain(whole.clone()).iter().sum::<f32>() / (rows.len() * d) as f32;
+    assert!((mean - 1.0).abs() < 0.0115, "{mean}");
+    // A place that is asked alone loses what it loses among all.
+    let alone = QueryRows::new(70, vec![(4, 13)]);
+    let alone = <Cpu as Ops>::dropout(Tensor::ones([1, d], &cpu()), &alone, &dropout);
+    check_same_bits("one place", &plain(alone), &plain(whole)[(4 * 70 + 13) * d..][..d]);
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use mnemoscope_model::{ModelSpec, layout};
+use mnemoscope_model::{DropoutRates, ModelSpec, layout};
 use mnemoscope_task::{Complaint, Task};
 
 use super::complaint::Fault;
-use super::types::{EvalPlan, OptimizerPlan, Plan, SgdPlan, TrainPlan};
+use super::types::{Anneal, EvalPlan, OptimizerPlan, Plan, SgdPlan, TrainPlan};
 use crate::probe;
 
 /// One thing that is wrong with a plan, at the path where a spec would have it.
@@ -26,6 +26,7 @@ impl Plan {
         found.train(&self.train);
         found.eval(&self.eval, &self.task);
         if found.0.is_empty() {
+            found.regularisation(self);
             found.freeze(self);
             found.probe(self);
             found.fit(self);
@@ -91,6 +92,22 @@ impl Found {
             self.push("train.decay_steps", message);
         }
         self.optimizer(optimizer);
+        let DropoutRates { attn, mlp, resid, embed } = train.dropout;
+        for (field, rate) in [("attn", attn), ("mlp", mlp), ("resid", resid), ("embed", embed)] {
+            if !(0.0..1.0).contains(&rate) {
+                let message = format!("{field} is {rate}; use a number from 0 to below 1");
+                self.push(format!("train.dropout.{field}"), message);
+            }
+        }
+        let Some(sharpen) = &train.sharpen else { return };
+        if !(sharpen.weight > 0.0 && sharpen.weight.is_finite()) {
+            let message = format!("weight is {}, out of range", sharpen.weight);
+            self.push("train.sharpen.weight", message);
+        }
+        if let Anneal::Linear { n_steps: 0 } | Anneal::Oscillating { n_steps: 0 } = sharpen.anneal {
+            let message = "anneal_steps is 0; use at least 1";
+            self.push("train.sharpen.anneal_steps", message.to_owned());
+        }
     }
 
     /// Whether there is anything that probes can read.
@@ -101,6 +118,51 @@ impl Found {
         }
         if let Err(why) = probe::subject(&plan.task, &plan.model) {
             self.push("probe", format!("{why}; leave [probe] out"));
+        }
+    }
+
+    /// Whether the model has what training drops and penalises.
+    fn regularisation(&mut self, plan: &Plan) {
+        let TrainPlan { ref dropout, ref sharpen, n_steps, .. } = plan.train;
+        let drops = *dropout != DropoutRates::default();
+        let ModelSpec::Transformer(spec) = &plan.model else {
+            let model = plan.model.name();
+            for (field, asked) in [("dropout", drops), ("sharpen", sharpen.is_some())] {
+                if asked {
+                    let message = format!(
+                        "{field} is of a transformer's training, and the model is {model}; leave \
+                         [train.{field}] out"
+                    );
+                    self.push(format!("train.{field}"), message);
+                }
+            }
+            return;
+        };
+        if dropout.mlp > 0.0 && !spec.mlp.has_width() {
+            let message = format!(
+                "mlp is the dropout behind an activation, but mlp = \"{}\" has none; leave it out",
+                spec.mlp.name()
+            );
+            self.push("train.dropout.mlp", message);
+        }
+        let Some(sharpen) = sharpen else { return };
+        if sharpen.from_step >= n_steps {
+            let message = format!(
+                "from_step is {}, but training ends after n_steps = {n_steps}; use less",
+                sharpen.from_step
+            );
+            self.push("train.sharpen.from_step", message);
+        }
+        if let Some(layer) = sharpen.layers.iter().find(|&&layer| layer >= spec.n_layers) {
+            let message = format!(
+                "layers has {layer}, but the last of n_layers = {} is {}; use at most that",
+                spec.n_layers,
+                spec.n_layers - 1
+            );
+            self.push("train.sharpen.layers", message);
+        } else if !sharpen.layers.is_sorted_by(|a, b| a < b) {
+            let message = format!("layers is {:?}; give each once, ascending", sharpen.layers);
+            self.push("train.sharpen.layers", message);
         }
     }
 

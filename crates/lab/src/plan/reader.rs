@@ -328,6 +328,25 @@ impl<'t, 'n> Section<'t, 'n> {
         texts
     }
 
+    /// A list of layers; empty for all of them, which is what `"all"` says, and the default.
+    pub(crate) fn layers(&mut self, key: &'static str) -> Vec<usize> {
+        let Some(node) = self.get(key) else { return Vec::new() };
+        let layer = |node: &Node| match node.value {
+            Value::Whole(layer) => usize::try_from(layer).ok(),
+            _ => None,
+        };
+        let layers = match &node.value {
+            Value::Text(all) if all == "all" => Some(Vec::new()),
+            Value::List(nodes) if !nodes.is_empty() => nodes.iter().map(layer).collect(),
+            _ => None,
+        };
+        if layers.is_none() {
+            let allowed = "\"all\", or a list of layers from 0, such as [0, 1]";
+            self.refuse(key, &node.value, allowed);
+        }
+        layers.unwrap_or_default()
+    }
+
     /// A list of finite numbers, if it was written.
     pub(crate) fn reals(&mut self, key: &'static str) -> Option<Vec<f64>> {
         self.know(key);

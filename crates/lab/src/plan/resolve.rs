@@ -94,13 +94,15 @@ fn refusal(complaints: Complaints) -> Error {
 /// Every path a spec may have.
 pub(super) fn vocabulary() -> &'static BTreeSet<String> {
     /// One spec of each kind; together they are asked for every key there is.
-    const KINDS: [&str; 4] = [
+    const KINDS: [&str; 6] = [
         "task = { name = 'mixture', parts = [{}] }\n\
          arm = [{ name = 'a' }]\nclaim = [{ text = 'a' }]\npublished = [{ values = {} }]\n\
          scale = 'a'\nscales.a = {}\nsweep.seed = { count = 1 }",
         "model.name = 'lstm'\ntrain.optimizer = 'sgd'",
         "task.name = 'bigram'",
         "model.name = 'associative'",
+        "model.relative = 'rotary'",
+        "model.relative = 't5'\ntrain.sharpen.anneal = 'linear'",
     ];
     static NOTHING: BTreeSet<String> = BTreeSet::new();
     static VOCABULARY: OnceLock<BTreeSet<String>> = OnceLock::new();

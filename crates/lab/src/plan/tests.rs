@@ -238,7 +238,7 @@ size = 5
       study.toml:2:1: random_seed: unknown key; did you mean `seed`?
       study.toml:3:1: tsak: unknown key; did you mean `task`?
       study.toml:7:1: model.n_heads: `n_heads` does not go with this kind of model; known here: `preset`, `name`, `d_vocab`, `n_layers`, `d_model`
-      study.toml:8:1: model.dropout: unknown key; known here: `preset`, `name`, `d_vocab`, `n_layers`, `d_model`
+      study.toml:8:1: model.dropout: unknown key here; `dropout` is a key of `[train]`
       study.toml:9:1: model.lr: unknown key here; `lr` is a key of `[train]`
       study.toml:10:1: model.hidden_size: unknown key; did you mean `d_model`?
       study.toml:13:1: train.betas: unknown key; did you mean `beta1` and `beta2`, one number each?
@@ -449,17 +449,17 @@ fn sgd_is_a_choice_with_keys_of_its_own() {
     assert_snapshot!(refusal("[train]\noptimizer = 'sdg'\nmomentun = 1", &[]), @r#"
     2 things are wrong with study.toml:
       study.toml:2:13: train.optimizer: found "sdg"; allowed: "adamw", "sgd"; did you mean "sgd"?
-      study.toml:3:1: train.momentun: unknown key; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `epoch_examples`, `curve_every`, `freeze`, `learn`
+      study.toml:3:1: train.momentun: unknown key; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `epoch_examples`, `curve_every`, `dropout`, `sharpen`, `freeze`, `learn`
     "#);
     assert_snapshot!(refusal("[train]\noptimizer = 'sgd'\nbeta1 = 0.9\nmomentun = 0.5\nnesterov = 1", &[]), @r#"
     3 things are wrong with study.toml:
-      study.toml:3:1: train.beta1: `beta1` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `momentum`, `dampening`, `nesterov`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `epoch_examples`, `curve_every`, `freeze`, `learn`
+      study.toml:3:1: train.beta1: `beta1` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `momentum`, `dampening`, `nesterov`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `epoch_examples`, `curve_every`, `dropout`, `sharpen`, `freeze`, `learn`
       study.toml:4:1: train.momentun: unknown key; did you mean `momentum`?
       study.toml:5:12: train.nesterov: found 1; allowed: true or false
     "#);
     assert_snapshot!(refusal("train = { momentum = 0.9, optim = 'sgd' }", &[]), @r#"
     2 things are wrong with study.toml:
-      study.toml:1:11: train.momentum: `momentum` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `epoch_examples`, `curve_every`, `freeze`, `learn`
+      study.toml:1:11: train.momentum: `momentum` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `epoch_examples`, `curve_every`, `dropout`, `sharpen`, `freeze`, `learn`
       study.toml:1:27: train.optim: unknown key; did you mean `optimizer`?
     "#);
     assert_snapshot!(refusal("train = { optimizer = 'sgd', momentum = 0, nesterov = true }", &[]), @r#"
@@ -1134,9 +1134,9 @@ fn what_does_not_go_with_an_mlp_is_refused_at_its_field() {
       study.toml:1:41: model.parallel_mlp: parallel_mlp does not go with norm = "post", which normalises between attention and MLP; use norm = "pre" or "none"
       study.toml:1:54: model.init: found "torch"; allowed: "x-transformers", "gpt2", "pytorch"
     "#);
-    assert_snapshot!(refusal("model = { mlp = 'swiglu', activation = 'relu' }", &[]), @r#"
+    assert_snapshot!(refusal("model = { mlp = 'reglu', activation = 'relu' }", &[]), @r#"
     2 things are wrong with study.toml:
-      study.toml:1:17: model.mlp: found "swiglu"; allowed: "gelu", "relu", "linear", "none"
-      study.toml:1:27: model.activation: unknown key; did you mean `mlp`?
+      study.toml:1:17: model.mlp: found "reglu"; allowed: "gelu", "relu", "geglu", "swiglu", "linear", "none"
+      study.toml:1:26: model.activation: unknown key; did you mean `mlp`?
     "#);
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mnemoscope_model::ModelSpec;
 use mnemoscope_model::optim::{AdamW, Rule, Sgd};
+use mnemoscope_model::{Bluntness, DropoutRates, ModelSpec};
 use mnemoscope_store::canonical;
 use mnemoscope_task::{Scoring, Task};
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,89 @@ pub struct TrainPlan {
     /// Params that do not learn, or not yet, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub freeze: BTreeMap<String, Freeze>,
+    /// How much of a transformer is dropped in each step; evaluation drops nothing.
+    #[serde(default, skip_serializing_if = "drops_nothing")]
+    pub dropout: DropoutRates,
+    /// A penalty on attention that is not sharp, added to the loss that is minimised. The loss that is
+    /// recorded is without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharpen: Option<SharpenPlan>,
+}
+
+fn drops_nothing(rates: &DropoutRates) -> bool {
+    *rates == DropoutRates::default()
+}
+
+/// A penalty on the patterns of a transformer: a weight times the mean of a measure of bluntness over
+/// the rows, heads and layers; see [`Regularisation`](mnemoscope_model::Regularisation).
+///
+/// # Source
+///
+/// Liu et al. 2023, arXiv:2306.00946, which names the measures, the weights and when they begin; the
+/// ramps are ours.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharpenPlan {
+    /// The measure.
+    pub form: Bluntness,
+    /// The largest weight, above 0.
+    pub weight: f64,
+    /// Layers whose patterns are measured, from 0 and ascending; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<usize>,
+    /// Steps before the weight is more than 0.
+    pub from_step: u64,
+    /// What the weight does from there on.
+    pub anneal: Anneal,
+}
+
+/// What the weight of a penalty does once it has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Anneal {
+    /// It is the largest at once.
+    Constant,
+    /// It rises in a straight line over so many steps, and stays.
+    Linear {
+        /// Steps of the rise.
+        n_steps: u64,
+    },
+    /// It rises and falls in straight lines, again and again.
+    Oscillating {
+        /// Steps from 0 through the largest back to 0.
+        n_steps: u64,
+    },
+}
+
+impl SharpenPlan {
+    /// The weight at `step`, from 1.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_lab::plan::{Anneal, SharpenPlan};
+    /// use mnemoscope_model::Bluntness;
+    ///
+    /// let anneal = Anneal::Oscillating { n_steps: 4 };
+    /// let layers = Vec::new();
+    /// let plan = SharpenPlan { form: Bluntness::Entropy, weight: 2.0, layers, from_step: 10, anneal };
+    /// assert_eq!([10, 11, 12, 13, 14, 15].map(|step| plan.weight_at(step)), [0.0, 1.0, 2.0, 1.0, 0.0, 1.0]);
+    /// let plan = SharpenPlan { anneal: Anneal::Linear { n_steps: 4 }, ..plan };
+    /// assert_eq!([10, 11, 14, 99].map(|step| plan.weight_at(step)), [0.0, 0.5, 2.0, 2.0]);
+    /// ```
+    #[must_use]
+    pub fn weight_at(&self, step: u64) -> f64 {
+        let since = step.saturating_sub(self.from_step);
+        let share = match self.anneal {
+            _ if since == 0 => 0.0,
+            Anneal::Constant => 1.0,
+            Anneal::Linear { n_steps } => (since as f64 / n_steps as f64).min(1.0),
+            Anneal::Oscillating { n_steps } => {
+                1.0 - (1.0 - 2.0 * (since % n_steps) as f64 / n_steps as f64).abs()
+            }
+        };
+        self.weight * share
+    }
 }
 
 /// How long a param stays as it is.

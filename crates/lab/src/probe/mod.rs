@@ -137,6 +137,10 @@ pub fn subject<'p>(task: &'p Task, model: &ModelSpec) -> Result<&'p Bigram, Stri
     };
     match model {
         ModelSpec::Associative(_) => Ok(language),
+        ModelSpec::Transformer(spec) if spec.mlp.gated() => Err(format!(
+            "probes read an MLP of two maps, and the transformer has mlp = \"{}\"",
+            spec.mlp.name()
+        )),
         ModelSpec::Transformer(spec) if spec.n_layers == 2 => Ok(language),
         ModelSpec::Transformer(spec) => Err(format!(
             "probes read two layers, and the transformer has n_layers = {}",

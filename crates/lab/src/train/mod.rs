@@ -12,9 +12,9 @@ use mnemoscope_engine::Ops;
 use mnemoscope_engine::burn::module::AutodiffModule;
 use mnemoscope_engine::burn::tensor::Tensor;
 use mnemoscope_engine::burn::tensor::backend::{AutodiffBackend, Backend};
-use mnemoscope_model::Model;
 use mnemoscope_model::hook::NoHooks;
 use mnemoscope_model::optim::{OptimState, grad_norms};
+use mnemoscope_model::{DropoutRates, Model, Regularisation};
 use mnemoscope_stats::stream::Stream;
 use mnemoscope_task::{Task, split};
 
@@ -34,6 +34,8 @@ use crate::{Error, ErrorKind};
 pub struct Trainer<'a, B: AutodiffBackend + Ops> {
     plan: &'a Plan,
     stream: Stream,
+    /// Where the masks of dropout come from.
+    dropout_stream: Stream,
     device: B::Device,
     model: Model<B>,
     state: OptimState<B::InnerBackend>,
@@ -54,6 +56,7 @@ where
         Self {
             plan,
             stream: split::train_stream(plan.seeds.data),
+            dropout_stream: Stream::root(plan.seeds.model).derive("dropout"),
             device: device.clone(),
             model: Model::init(&plan.model, &init, device),
             state: OptimState::new(&plan.train.optimizer.rule(1.0)),
@@ -106,12 +109,14 @@ where
         }
     }
 
-    /// Takes one step and returns the loss of its batch before the step, in nats per target.
+    /// Takes one step and returns the loss of its batch before the step, in nats per target: the
+    /// task's loss, without the penalty of a plan that sharpens attention.
     ///
     /// # Randomness
     ///
     /// Step `s` (from 1) learns from examples `(s - 1) * batch_size ..` of the training stream, counted from the
-    /// beginning again after each `epoch_examples`, if the plan has them.
+    /// beginning again after each `epoch_examples`, if the plan has them. What it drops is drawn from the model's
+    /// seed under `dropout`: see [`Regularisation`](mnemoscope_model::Regularisation).
     ///
     /// # Errors
     ///
@@ -157,8 +162,7 @@ where
             train.batch_size as usize,
             train.loss,
         );
-        let inputs = batch.inputs::<B>(&self.device);
-        let logits = self.model.logits(inputs, &batch.rows(), &mut NoHooks);
+        let (logits, penalty) = self.answer(&batch, step);
         let answers = match (&watch, &self.plan.task) {
             (Some(_), Task::Bigram(language)) => {
                 let logits = numbers(logits.clone().inner());
@@ -183,7 +187,11 @@ where
             Decay::None => warmup_factor(step, train.warmup_steps),
         };
         let (rule, clip_norm) = (train.optimizer.rule(factor), train.optimizer.clip_norm());
-        let grads = loss.backward();
+        let minimised = match penalty {
+            Some(penalty) => loss + penalty,
+            None => loss,
+        };
+        let grads = minimised.backward();
         if let (Some(watch), Some(answers)) = (watch, answers) {
             *watch = Some(Watched { answers, grad_norms: grad_norms(&self.model, &grads) });
         }
@@ -192,6 +200,29 @@ where
             .map_err(|found| Error::new(ErrorKind::Diverged, format!("step {step}: {found}")))?;
         self.n_steps_taken = step;
         Ok(loss_nats)
+    }
+
+    /// Logits of a batch as `step` of training sees them, and what is added to their loss.
+    fn answer(&self, batch: &Batch, step: u64) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
+        let train = &self.plan.train;
+        let (inputs, rows) = (batch.inputs::<B>(&self.device), batch.rows());
+        let sharpen = train.sharpen.as_ref().filter(|sharpen| sharpen.weight_at(step) > 0.0);
+        if train.dropout == DropoutRates::default() && sharpen.is_none() {
+            return (self.model.logits(inputs, &rows, &mut NoHooks), None);
+        }
+        let all: Vec<usize> = (0..self.plan.model.n_layers()).collect();
+        let regularisation = Regularisation {
+            dropout: train.dropout,
+            stream: &self.dropout_stream,
+            step,
+            sharpen: sharpen.map(|sharpen| {
+                let chosen = if sharpen.layers.is_empty() { &all } else { &sharpen.layers };
+                (sharpen.form, chosen.as_slice())
+            }),
+        };
+        let (logits, penalty) = self.model.regularised_logits(inputs, &rows, &regularisation);
+        let weighted = sharpen.zip(penalty);
+        (logits, weighted.map(|(sharpen, mean)| mean.mul_scalar(sharpen.weight_at(step))))
     }
 
     /// Lets exactly those params have gradients that learn at `step`.

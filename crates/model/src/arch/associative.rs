@@ -187,8 +187,14 @@ impl<B: Ops> Associative<B> {
         let keys = || turned(read.through(attn.k.weight.val()));
         let values = read.through(attn.value_out());
         site.read("attn.k.hook_out", || heads(keys()));
-        let scores =
-            || scores_everywhere(heads(turned(resid.clone())), heads(keys()), self.score_factor());
+        let scores = || {
+            scores_everywhere(
+                heads(turned(resid.clone())),
+                heads(keys()),
+                None,
+                self.score_factor(),
+            )
+        };
         let mixed = match pattern_if_watched(&mut site.within("attn."), scores) {
             // [batch, 1, query, key] x [batch, 1, key, d_model]
             Some(pattern) => pattern.matmul(values.unsqueeze_dim::<4>(1)).reshape(resid.dims()),
@@ -242,7 +248,7 @@ impl<B: Ops> Associative<B> {
         let through_keys = <B as Ops>::linear(asked.clone(), attn.k.weight.val().transpose(), None);
         let scores = || {
             let query = through_keys.clone().unsqueeze_dim(1);
-            scores_at(query, heads(resid.clone()), queries, self.score_factor())
+            scores_at(query, heads(resid.clone()), None, queries, self.score_factor())
         };
         let pattern = pattern_if_watched(&mut site.within("attn."), scores);
         let mix = |weight: Tensor<B, 2>| {

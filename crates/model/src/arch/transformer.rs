@@ -19,14 +19,17 @@
 //! norm and the unembedding are computed for the asked places alone: with reads at one place in
 //! twenty, a block and its logits cost a sixth.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
-use mnemoscope_engine::{Ops, QueryRows};
+use mnemoscope_engine::{Attend, Ops, QueryRows};
 
 use crate::hook::{Hooks, Site};
-use crate::layer::{Attention, LayerNorm, Mlp, Table, Unembed, from_rows, select_rows, to_rows};
+use crate::layer::{
+    Attention, Distances, Heads, LayerNorm, Mlp, Table, Unembed, from_rows, select_rows, to_rows,
+};
 use crate::params::Source;
+use crate::regular::{Bluntness, DropoutRates, Regularisation};
 use crate::spec::{Norm, Positions, TransformerSpec};
 
 /// A decoder of blocks of attention and MLP; [`TransformerSpec`] says what fixes it.
@@ -34,6 +37,10 @@ use crate::spec::{Norm, Positions, TransformerSpec};
 pub struct Transformer<B: Backend> {
     embed: Table<B>,
     pos: Option<Table<B>>,
+    /// Of sinusoids whose scale learns.
+    pos_scale: Option<Param<Tensor<B, 1>>>,
+    /// Of T5's relative positions.
+    relative: Option<Table<B>>,
     blocks: Vec<Block<B>>,
     ln_f: Option<LayerNorm<B>>,
     unembed: Unembed<B>,
@@ -53,7 +60,9 @@ impl<B: Backend> Transformer<B> {
     pub(crate) fn from_source(source: &mut Source<'_, B>, spec: &TransformerSpec) -> Self {
         Self {
             embed: Table::from_source(source, "embed"),
-            pos: source.has("pos.weight").then(|| Table::from_source(source, "pos")),
+            pos: Table::optional(source, "pos"),
+            pos_scale: source.optional("pos_scale"),
+            relative: Table::optional(source, "relative"),
             blocks: (0..spec.n_layers)
                 .map(|layer| Block::from_source(source, &format!("blocks.{layer}")))
                 .collect(),
@@ -68,6 +77,66 @@ impl<B: Backend> Transformer<B> {
     }
 }
 
+/// What holds for all blocks of one pass.
+struct Pass<'p, B: Backend> {
+    spec: &'p TransformerSpec,
+    distances: Distances<B>,
+    regularisation: Option<&'p Regularisation<'p>>,
+}
+
+/// One block of a pass.
+struct Here<'p, B: Backend> {
+    pass: &'p Pass<'p, B>,
+    layer: usize,
+    /// The places whose rows leave the block.
+    rows: &'p QueryRows,
+}
+
+impl<B: Ops> Pass<'_, B> {
+    /// Rows at the places `rows`, some of them set to 0 if training says so.
+    fn drop(
+        &self,
+        name: &str,
+        rate: impl Fn(&DropoutRates) -> f64,
+        x: Tensor<B, 2>,
+        rows: &QueryRows,
+    ) -> Tensor<B, 2> {
+        let dropout = self.regularisation.and_then(|it| it.dropout(rate(&it.dropout), name));
+        match dropout {
+            Some(dropout) => <B as Ops>::dropout(x, rows, &dropout),
+            None => x,
+        }
+    }
+}
+
+impl<B: Ops> Here<'_, B> {
+    fn drop(
+        &self,
+        name: &str,
+        rate: impl Fn(&DropoutRates) -> f64,
+        x: Tensor<B, 2>,
+    ) -> Tensor<B, 2> {
+        self.pass.drop(&format!("blocks.{}.{name}", self.layer), rate, x, self.rows)
+    }
+
+    /// What training measures of the block's patterns.
+    fn measured(&self) -> Option<Bluntness> {
+        self.pass.regularisation.and_then(|it| it.measured(self.layer))
+    }
+
+    fn heads(&self) -> Heads<'_, B> {
+        let spec = self.pass.spec;
+        let name = format!("blocks.{}.attn.pattern", self.layer);
+        let attend = Attend {
+            n_heads: spec.n_heads,
+            temperature: spec.temperature,
+            dropout: self.pass.regularisation.and_then(|it| it.dropout(it.dropout.attn, &name)),
+            stats: self.measured().is_some(),
+        };
+        Heads { attend, distances: &self.pass.distances }
+    }
+}
+
 impl<B: Ops> Transformer<B> {
     pub(crate) fn logits(
         &self,
@@ -75,21 +144,47 @@ impl<B: Ops> Transformer<B> {
         queries: &QueryRows,
         hooks: &mut dyn Hooks<B>,
     ) -> Tensor<B, 2> {
+        self.pass(tokens, queries, hooks, None).0
+    }
+
+    /// Logits, and the penalty if one is asked for.
+    pub(crate) fn pass(
+        &self,
+        tokens: Tensor<B, 2, Int>,
+        queries: &QueryRows,
+        hooks: &mut dyn Hooks<B>,
+        regularisation: Option<&Regularisation<'_>>,
+    ) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
+        let [batch, n_pos] = tokens.dims();
+        let (spec, device) = (&self.spec, tokens.device());
+        let distances = Distances::new(spec, self.relative.as_ref(), n_pos, &device);
+        let pass = Pass { spec, distances, regularisation };
+        let everywhere = QueryRows::all(batch, n_pos);
         let mut site = Site::root(hooks);
-        let mut resid = self.embed_tokens(tokens, &mut site);
+        let resid = to_rows(self.embed_tokens(tokens, &mut site));
+        let mut resid =
+            from_rows(pass.drop("embed", |rates| rates.embed, resid, &everywhere), n_pos);
+        let mut penalties = Vec::new();
         let (last, before) = self.blocks.split_last().expect("a checked spec has a block");
         for (layer, block) in before.iter().enumerate() {
             let mut site = site.within(&format!("blocks.{layer}."));
-            resid = block.forward(resid, &self.spec, &mut site);
+            let here = Here { pass: &pass, layer, rows: &everywhere };
+            let (out, penalty) = block.forward(resid, &here, &mut site);
+            resid = out;
+            penalties.extend(penalty);
         }
         let mut last_site = site.within(&format!("blocks.{}.", before.len()));
-        let resid = last.forward_at(resid, queries, &self.spec, &mut last_site);
-        let resid = normed(self.ln_f.as_ref(), resid, &self.spec, |normed| {
+        let here = Here { pass: &pass, layer: before.len(), rows: queries };
+        let (resid, penalty) = last.forward_at(resid, &here, &mut last_site);
+        penalties.extend(penalty);
+        let resid = normed(self.ln_f.as_ref(), resid, spec, |normed| {
             site.read("ln_final.hook_out", || normed.clone());
         });
         let logits = self.unembed.apply(resid, &self.embed);
         site.read("unembed.hook_out", || logits.clone());
-        logits
+        let n_layers = penalties.len() as f64;
+        let penalty = penalties.into_iter().reduce(|sum, penalty| sum + penalty);
+        (logits, penalty.map(|sum| sum.div_scalar(n_layers)))
     }
 
     /// `tokens: [batch, pos]` -> `[batch, pos, d_model]`
@@ -106,7 +201,11 @@ impl<B: Ops> Transformer<B> {
                 pos.weight.val()
             }
             None if self.spec.positions == Positions::Sinusoidal => {
-                sinusoids(n_pos, self.spec.d_model, &table.device())
+                let pos = sinusoids(n_pos, self.spec.d_model, &table.device());
+                match &self.pos_scale {
+                    Some(scale) => pos * scale.val().unsqueeze::<2>(),
+                    None => pos,
+                }
             }
             None => return site.pass("embed.hook_out", <B as Ops>::embed(table, tokens)),
         };
@@ -134,30 +233,51 @@ impl<B: Backend> Block<B> {
 }
 
 impl<B: Ops> Block<B> {
-    /// `resid: [batch, pos, d_model]` -> `[batch, pos, d_model]`
+    /// `resid: [batch, pos, d_model]` -> `[batch, pos, d_model]`, and what is measured of the patterns
     fn forward(
         &self,
         resid: Tensor<B, 3>,
-        spec: &TransformerSpec,
+        here: &Here<'_, B>,
         site: &mut Site<'_, B>,
-    ) -> Tensor<B, 3> {
+    ) -> (Tensor<B, 3>, Option<Tensor<B, 1>>) {
         let n_pos = resid.dims()[1];
-        let (resid, seen) = self.enter(resid, spec, site);
-        let attn_out = self.attn.forward(seen, spec.n_heads, &mut site.within("attn."));
-        self.leave(to_rows(resid), attn_out, spec, site, |rows| from_rows(rows, n_pos))
+        let (resid, seen) = self.enter(resid, here.pass.spec, site);
+        let (attn_out, penalty) = self.attend(seen, here, site);
+        let resid = to_rows(resid);
+        (self.leave(resid, attn_out, here, site, |rows| from_rows(rows, n_pos)), penalty)
     }
 
-    /// `resid: [batch, pos, d_model]` -> `[n_queries, d_model]`
+    /// `resid: [batch, pos, d_model]` -> `[n_queries, d_model]`, and what is measured of the patterns
     fn forward_at(
         &self,
         resid: Tensor<B, 3>,
-        queries: &QueryRows,
-        spec: &TransformerSpec,
+        here: &Here<'_, B>,
         site: &mut Site<'_, B>,
-    ) -> Tensor<B, 2> {
-        let (resid, seen) = self.enter(resid, spec, site);
-        let attn_out = self.attn.forward_at(seen, queries, spec.n_heads, &mut site.within("attn."));
-        self.leave(select_rows(resid, queries), attn_out, spec, site, |rows| rows)
+    ) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
+        let n_pos = resid.dims()[1];
+        let (resid, seen) = self.enter(resid, here.pass.spec, site);
+        let (attn_out, penalty) = if here.measured().is_some() {
+            // The penalty looks at every row, so all of them are computed.
+            let (all, penalty) = self.attend(seen, here, site);
+            (select_rows(from_rows(all, n_pos), here.rows), penalty)
+        } else {
+            let mut site = site.within("attn.");
+            (self.attn.forward_at(seen, here.rows, &here.heads(), &mut site), None)
+        };
+        let resid = select_rows(resid, here.rows);
+        (self.leave(resid, attn_out, here, site, |rows| rows), penalty)
+    }
+
+    /// Attention of every place, and what is measured of its rows.
+    fn attend(
+        &self,
+        seen: Tensor<B, 3>,
+        here: &Here<'_, B>,
+        site: &mut Site<'_, B>,
+    ) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
+        let (attn_out, rows) = self.attn.forward(seen, &here.heads(), &mut site.within("attn."));
+        let penalty = here.measured().zip(rows).map(|(form, rows)| form.mean(rows));
+        (attn_out, penalty)
     }
 
     /// What both forms do before attention: the residual stream, and what attention sees of it.
@@ -181,16 +301,17 @@ impl<B: Ops> Block<B> {
         &self,
         resid: Tensor<B, 2>,
         attn_out: Tensor<B, 2>,
-        spec: &TransformerSpec,
+        here: &Here<'_, B>,
         site: &mut Site<'_, B>,
         view: impl Fn(Tensor<B, 2>) -> Tensor<B, D>,
     ) -> Tensor<B, D> {
-        let [_, d] = resid.dims();
+        let ([_, d], spec) = (resid.dims(), here.pass.spec);
         let rows = |x: Tensor<B, D>| {
             let n_rows = x.dims().iter().product::<usize>() / d;
             x.reshape([n_rows, d])
         };
-        let attn_out = rows(site.pass("attn.hook_out", view(attn_out)));
+        let resid_drop = |name, x| here.drop(name, |rates| rates.resid, x);
+        let attn_out = rows(site.pass("attn.hook_out", view(resid_drop("attn", attn_out))));
         // Kept only if somebody reads it: an operation may reuse what nobody else holds.
         let block_in = spec.parallel_mlp.then(|| resid.clone());
         let [before, after] = [Norm::Pre, Norm::Post].map(|norm| spec.norm == norm);
@@ -205,8 +326,9 @@ impl<B: Ops> Block<B> {
         let seen = normed(ln_2.filter(|_| before), seen, spec, |normed| {
             site.read("ln2.hook_out", || view(normed.clone()));
         });
-        let mlp_out = mlp.forward(seen, spec, &mut site.within("mlp."), &view);
-        let mlp_out = rows(site.pass("mlp.hook_out", view(mlp_out)));
+        let drop = |post| here.drop("mlp.post", |rates| rates.mlp, post);
+        let mlp_out = mlp.forward(seen, spec, &mut site.within("mlp."), &view, drop);
+        let mlp_out = rows(site.pass("mlp.hook_out", view(resid_drop("mlp", mlp_out))));
         let resid = normed(ln_2.filter(|_| after), B::add(resid, mlp_out), spec, |normed| {
             site.read("ln2.hook_out", || view(normed.clone()));
         });

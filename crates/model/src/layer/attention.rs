@@ -7,9 +7,9 @@ use burn::module::Module;
 use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
-use mnemoscope_engine::{Attend, Ops, QueryRows};
+use mnemoscope_engine::{Attend, Ops, QueryRows, RowStats};
 
-use super::{Linear, from_rows, select_rows, to_rows};
+use super::{Distances, Linear, from_rows, select_rows, to_rows};
 use crate::hook::Site;
 use crate::params::Source;
 
@@ -28,59 +28,99 @@ impl<B: Backend> Attention<B> {
     }
 }
 
+/// How the heads of a block attend in one pass.
+pub(crate) struct Heads<'p, B: Backend> {
+    /// What the fused operations are asked for. A hook sees the pattern before dropout.
+    pub(crate) attend: Attend,
+    pub(crate) distances: &'p Distances<B>,
+}
+
+impl<B: Ops> Heads<'_, B> {
+    /// What products of queries and keys are multiplied by.
+    fn factor(&self, d_head: usize) -> f64 {
+        ((d_head as f64).sqrt() * self.attend.temperature).recip()
+    }
+}
+
 impl<B: Ops> Attention<B> {
-    /// Every place attends: `x: [batch, pos, d_model]` -> `[batch * pos, d_model]`
+    /// Every place attends: `x: [batch, pos, d_model]` -> `[batch * pos, d_model]`, and the statistics
+    /// of all rows if the heads are asked for them.
     pub(crate) fn forward(
         &self,
         x: Tensor<B, 3>,
-        n_heads: usize,
+        heads: &Heads<'_, B>,
         site: &mut Site<'_, B>,
-    ) -> Tensor<B, 2> {
-        let [_, n_pos, d] = x.dims();
-        let qkv = from_rows(self.qkv.apply(to_rows(x)), n_pos);
-        let part = |which: usize| split_heads(qkv.clone().narrow(2, which * d, d), n_heads);
-        site.read("q.hook_out", || part(0));
-        site.read("k.hook_out", || part(1));
-        site.read("v.hook_out", || part(2));
-        let replaced =
-            pattern_if_watched(site, || scores_everywhere(part(0), part(1), scale(d / n_heads)));
-        let z = match replaced {
+    ) -> (Tensor<B, 2>, Option<RowStats<B, 3>>) {
+        let [batch, n_pos, d] = x.dims();
+        let n_heads = heads.attend.n_heads;
+        let split = |qkv: &Tensor<B, 2>, which: usize| {
+            let part = from_rows(qkv.clone(), n_pos).narrow(2, which * d, d);
+            split_heads(part, n_heads)
+        };
+        let qkv = self.qkv.apply(to_rows(x));
+        site.read("q.hook_out", || split(&qkv, 0));
+        site.read("k.hook_out", || split(&qkv, 1));
+        site.read("v.hook_out", || split(&qkv, 2));
+        let qkv = heads.distances.place(qkv, 2 * n_heads, || QueryRows::all(batch, n_pos));
+        let bias = heads.distances.bias();
+        let replaced = pattern_if_watched(site, || {
+            let factor = heads.factor(d / n_heads);
+            scores_everywhere(split(&qkv, 0), split(&qkv, 1), bias.clone(), factor)
+        });
+        let (z, stats) = match replaced {
             // [batch, head, query, key] x [batch, head, key, d_head] -> [batch, query, head, d_head]
-            Some(pattern) => join_heads(pattern.matmul(part(2).swap_dims(1, 2)).swap_dims(1, 2)),
-            None => <B as Ops>::causal_attention(qkv, None, &Attend::plain(n_heads)),
+            Some(pattern) => {
+                let values = split(&qkv, 2).swap_dims(1, 2);
+                (join_heads(pattern.matmul(values).swap_dims(1, 2)), None)
+            }
+            None => {
+                let qkv = from_rows(qkv, n_pos);
+                heads.attend.split(<B as Ops>::causal_attention(qkv, bias, &heads.attend))
+            }
         };
         site.read("hook_z", || split_heads(z.clone(), n_heads));
-        self.out.apply(to_rows(z))
+        (self.out.apply(to_rows(z)), stats)
     }
 
     /// Only the queries attend: `x: [batch, pos, d_model]` -> `[n_queries, d_model]`
+    ///
+    /// The heads are asked for no statistics: those of the queries alone would be others.
     pub(crate) fn forward_at(
         &self,
         x: Tensor<B, 3>,
         queries: &QueryRows,
-        n_heads: usize,
+        heads: &Heads<'_, B>,
         site: &mut Site<'_, B>,
     ) -> Tensor<B, 2> {
-        let [_, n_pos, d] = x.dims();
+        let [batch, n_pos, d] = x.dims();
+        let n_heads = heads.attend.n_heads;
         let d_head = d / n_heads;
         let n_queries = queries.len();
         let (w_q, b_q) = self.qkv.columns(0..d);
         let (w_kv, b_kv) = self.qkv.columns(d..3 * d);
         let q = <B as Ops>::linear(select_rows(x.clone(), queries), w_q, b_q);
-        let kv = from_rows(<B as Ops>::linear(to_rows(x), w_kv, b_kv), n_pos);
-        let heads = |rows: Tensor<B, 2>| rows.reshape([n_queries, n_heads, d_head]);
-        let part = |which: usize| split_heads(kv.clone().narrow(2, which * d, d), n_heads);
-        site.read("q.hook_out", || heads(q.clone()));
-        site.read("k.hook_out", || part(0));
-        site.read("v.hook_out", || part(1));
+        let kv = <B as Ops>::linear(to_rows(x), w_kv, b_kv);
+        let split = |rows: &Tensor<B, 2>| rows.clone().reshape([n_queries, n_heads, d_head]);
+        let part = |kv: &Tensor<B, 2>, which: usize| {
+            split_heads(from_rows(kv.clone(), n_pos).narrow(2, which * d, d), n_heads)
+        };
+        site.read("q.hook_out", || split(&q));
+        site.read("k.hook_out", || part(&kv, 0));
+        site.read("v.hook_out", || part(&kv, 1));
+        let q = heads.distances.place(q, n_heads, || queries.clone());
+        let kv = heads.distances.place(kv, n_heads, || QueryRows::all(batch, n_pos));
+        let bias = heads.distances.bias();
         let replaced = pattern_if_watched(site, || {
-            scores_at(heads(q.clone()), part(0), queries, scale(d_head))
+            scores_at(split(&q), part(&kv, 0), bias.clone(), queries, heads.factor(d_head))
         });
         let z = match replaced {
-            Some(pattern) => mix_at(pattern, part(1), queries),
-            None => <B as Ops>::causal_attention_at(q, kv, None, queries, &Attend::plain(n_heads)),
+            Some(pattern) => mix_at(pattern, part(&kv, 1), queries),
+            None => {
+                let kv = from_rows(kv, n_pos);
+                <B as Ops>::causal_attention_at(q, kv, bias, queries, &heads.attend)
+            }
         };
-        site.read("hook_z", || heads(z.clone()));
+        site.read("hook_z", || split(&z));
         self.out.apply(z)
     }
 }
@@ -113,11 +153,12 @@ pub(crate) fn pattern_if_watched<B: Backend, const D: usize>(
     replaces.then_some(pattern)
 }
 
-/// `q, k: [batch, pos, head, d_head]` -> `factor` times their products, `[batch, head, query, key]`,
-/// -inf above the diagonal.
+/// `q, k: [batch, pos, head, d_head]` -> `factor` times their products plus `bias: [head, pos]` by
+/// distance, `[batch, head, query, key]`, -inf above the diagonal.
 pub(crate) fn scores_everywhere<B: Backend>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
+    bias: Option<Tensor<B, 2>>,
     factor: f64,
 ) -> Tensor<B, 4> {
     let [batch, n_pos, n_heads, _] = q.dims();
@@ -127,14 +168,20 @@ pub(crate) fn scores_everywhere<B: Backend>(
     let future = future.unsqueeze::<4>().expand([batch, n_heads, n_pos, n_pos]);
     // [batch, head, query, d_head] x [batch, head, d_head, key]
     let products = q.swap_dims(1, 2).matmul(k.swap_dims(1, 2).swap_dims(2, 3));
-    products.mul_scalar(factor).mask_fill(future, f32::NEG_INFINITY)
+    let mut scores = products.mul_scalar(factor);
+    if let Some(bias) = bias {
+        let bias = by_distance(bias, 0..n_pos).reshape([1, n_heads, n_pos, n_pos]);
+        scores = scores + bias;
+    }
+    scores.mask_fill(future, f32::NEG_INFINITY)
 }
 
-/// `q: [n_queries, head, d_head]`, `k: [batch, pos, head, d_head]` -> `factor` times their products,
-/// `[n_queries, head, key]`, -inf after the query.
+/// `q: [n_queries, head, d_head]`, `k: [batch, pos, head, d_head]` -> `factor` times their products
+/// plus `bias: [head, pos]` by distance, `[n_queries, head, key]`, -inf after the query.
 pub(crate) fn scores_at<B: Backend>(
     q: Tensor<B, 3>,
     k: Tensor<B, 4>,
+    bias: Option<Tensor<B, 2>>,
     queries: &QueryRows,
     factor: f64,
 ) -> Tensor<B, 3> {
@@ -151,7 +198,28 @@ pub(crate) fn scores_at<B: Backend>(
     // [n_queries, head, 1, d_head] x [n_queries, head, d_head, key]
     let keys = of_examples(k, queries).swap_dims(1, 2).swap_dims(2, 3);
     let products = q.unsqueeze_dim::<4>(2).matmul(keys).reshape([n_queries, n_heads, n_pos]);
-    products.mul_scalar(factor).mask_fill(future, f32::NEG_INFINITY)
+    let mut scores = products.mul_scalar(factor);
+    if let Some(bias) = bias {
+        let query_pos = queries.places().map(|(_, query_pos)| query_pos as usize);
+        scores = scores + by_distance(bias, query_pos).swap_dims(0, 1);
+    }
+    scores.mask_fill(future, f32::NEG_INFINITY)
+}
+
+/// `bias: [head, pos]`, by how far a key lies before a query at `query_pos` -> `[head, query, key]`;
+/// keys after the query get any.
+fn by_distance<B: Backend>(
+    bias: Tensor<B, 2>,
+    query_pos: impl Iterator<Item = usize>,
+) -> Tensor<B, 3> {
+    let [n_heads, n_pos] = bias.dims();
+    let distances: Vec<i64> = query_pos
+        .flat_map(|query| (0..n_pos).map(move |key| query.saturating_sub(key) as i64))
+        .collect();
+    let n = distances.len();
+    let distances = TensorData::new(distances, [n]);
+    let distances = Tensor::<B, 1, Int>::from_data(distances, &bias.device());
+    bias.select(1, distances).reshape([n_heads, n / n_pos, n_pos])
 }
 
 /// Each query's example: `[batch, ..]` -> `[n_queries, ..]`
@@ -161,10 +229,6 @@ fn of_examples<B: Backend>(x: Tensor<B, 4>, queries: &QueryRows) -> Tensor<B, 4>
     let n_queries = examples.len();
     let examples = TensorData::new(examples, [n_queries]);
     x.select(0, Tensor::<B, 1, Int>::from_data(examples, &device))
-}
-
-fn scale(d_head: usize) -> f64 {
-    (d_head as f64).sqrt().recip()
 }
 
 /// `[batch, pos, d]` -> `[batch, pos, head, d_head]`

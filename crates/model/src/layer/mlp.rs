@@ -1,9 +1,10 @@
-//! The feed-forward half of a block, on each row by itself: up, an activation, down; or one map.
+//! The feed-forward half of a block, on each row by itself: up, an activation or a gate, down; or one
+//! map.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use mnemoscope_engine::{self as engine, Activation, Ops};
+use mnemoscope_engine::{self as engine, Activation, Gate, Ops};
 
 use super::Linear;
 use crate::hook::Site;
@@ -33,23 +34,39 @@ impl<B: Backend> Mlp<B> {
 impl<B: Ops> Mlp<B> {
     /// `rows: [rows, d_model]` -> `[rows, d_model]`
     ///
-    /// `view` gives rows the shape that the hooks of this block see.
+    /// `view` gives rows the shape that the hooks of this block see, `drop` sets some of what stands
+    /// behind the activation to 0.
     pub(crate) fn forward<const D: usize>(
         &self,
         rows: Tensor<B, 2>,
         spec: &TransformerSpec,
         site: &mut Site<'_, B>,
         view: impl Fn(Tensor<B, 2>) -> Tensor<B, D>,
+        drop: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>,
     ) -> Tensor<B, 2> {
         let Some(up) = &self.up else { return self.down.apply(rows) };
-        let activation = match (spec.mlp, spec.gelu) {
-            (spec::Mlp::Relu, _) => Activation::Relu,
-            (_, Gelu::Erf) => Activation::Gelu(engine::Gelu::Erf),
-            (_, Gelu::Tanh) => Activation::Gelu(engine::Gelu::Tanh),
+        let gelu = match spec.gelu {
+            Gelu::Erf => engine::Gelu::Erf,
+            Gelu::Tanh => engine::Gelu::Tanh,
+        };
+        let activation = match spec.mlp {
+            spec::Mlp::Relu => Activation::Relu,
+            spec::Mlp::Geglu => Activation::Gated(Gate::Gelu(gelu)),
+            spec::Mlp::Swiglu => Activation::Gated(Gate::Silu),
+            spec::Mlp::Gelu | spec::Mlp::Linear | spec::Mlp::None => Activation::Gelu(gelu),
         };
         // The fused layer does not give its product away: who reads it has it computed once more.
-        site.read("hook_pre", || view(up.apply(rows.clone())));
-        let post = up.apply_act(rows, activation);
+        let product = |first| {
+            let (weight, bias) = up.columns(first..first + spec.d_mlp);
+            view(<B as Ops>::linear(rows.clone(), weight, bias))
+        };
+        if activation.gated() {
+            site.read("hook_pre", || product(spec.d_mlp));
+            site.read("hook_pre_linear", || product(0));
+        } else {
+            site.read("hook_pre", || product(0));
+        }
+        let post = drop(up.apply_act(rows, activation));
         site.read("hook_post", || view(post.clone()));
         self.down.apply(post)
     }

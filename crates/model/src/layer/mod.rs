@@ -2,9 +2,13 @@
 
 mod attention;
 mod mlp;
+mod relative;
 
-pub(crate) use attention::{Attention, mix_at, pattern_if_watched, scores_at, scores_everywhere};
+pub(crate) use attention::{
+    Attention, Heads, mix_at, pattern_if_watched, scores_at, scores_everywhere,
+};
 pub(crate) use mlp::Mlp;
+pub(crate) use relative::Distances;
 
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
@@ -29,7 +33,10 @@ impl<B: Backend> Linear<B> {
     }
 
     /// The columns `columns` of the map alone.
-    fn columns(&self, columns: std::ops::Range<usize>) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
+    pub(crate) fn columns(
+        &self,
+        columns: std::ops::Range<usize>,
+    ) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
         let weight = self.weight.val();
         let d_in = weight.dims()[0];
         let bias = self.bias.as_ref().map(|bias| bias.val().slice([columns.clone()]));
@@ -77,7 +84,7 @@ impl<B: Ops> LayerNorm<B> {
     }
 }
 
-/// A vector for each of `n` things: the embedding, or learned positions.
+/// A vector for each of `n` things: the embedding, learned positions, or buckets of distances.
 #[derive(Module, Debug)]
 pub(crate) struct Table<B: Backend> {
     pub(crate) weight: Param<Tensor<B, 2>>,
@@ -86,6 +93,11 @@ pub(crate) struct Table<B: Backend> {
 impl<B: Backend> Table<B> {
     pub(crate) fn from_source(source: &mut Source<'_, B>, name: &str) -> Self {
         Self { weight: source.param(&format!("{name}.weight")) }
+    }
+
+    /// The table of that name, if the model has one.
+    pub(crate) fn optional(source: &mut Source<'_, B>, name: &str) -> Option<Self> {
+        source.has(&format!("{name}.weight")).then(|| Self::from_source(source, name))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use mnemoscope_model::{
     AssociativeInit, AssociativeSpec, FeedForward, Gelu, Init, LstmSpec, Mlp, ModelSpec, Norm,
-    Places, PosScale, Positions, ScoreScale, TransformerSpec,
+    Places, PosScale, Positions, Relative, ScoreScale, TransformerSpec,
 };
 use mnemoscope_task::Task;
 
@@ -95,7 +95,14 @@ fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> Tra
     let d_model = section.size("d_model", base.d_model);
     let mlp = section.choice(
         "mlp",
-        &[("gelu", Mlp::Gelu), ("relu", Mlp::Relu), ("linear", Mlp::Linear), ("none", Mlp::None)],
+        &[
+            ("gelu", Mlp::Gelu),
+            ("relu", Mlp::Relu),
+            ("geglu", Mlp::Geglu),
+            ("swiglu", Mlp::Swiglu),
+            ("linear", Mlp::Linear),
+            ("none", Mlp::None),
+        ],
         base.mlp,
     );
     let norm = section.choice(
@@ -104,13 +111,20 @@ fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> Tra
         base.norm,
     );
     // What a preset says of an MLP that is no longer there, or of another kind, is not meant.
-    let usual_gelu = if mlp == Mlp::Gelu { base.gelu } else { Gelu::Erf };
+    let usual_gelu = if mlp.has_gelu() { base.gelu } else { Gelu::Erf };
     let usual_d_mlp = if mlp.has_width() { d_model.saturating_mul(4) } else { 0 };
     let parallel = base.parallel_mlp && mlp != Mlp::None && norm != Norm::Post;
+    let n_heads = section.size("n_heads", base.n_heads);
+    let relative = read_relative(section, d_model.checked_div(n_heads).unwrap_or(d_model));
+    // As x-transformers has it: rotary and T5's positions stand alone, ALiBi's beside absolute ones.
+    let usual_positions = match relative {
+        Relative::Rotary { .. } | Relative::T5 { .. } => Positions::None,
+        Relative::None | Relative::Alibi => base.positions,
+    };
     TransformerSpec {
         n_layers: section.size("n_layers", base.n_layers),
         d_model,
-        n_heads: section.size("n_heads", base.n_heads),
+        n_heads,
         // All presets have an MLP four times as wide as the residual stream.
         d_mlp: section.size("d_mlp", usual_d_mlp),
         n_ctx: section.size("n_ctx", base.n_ctx),
@@ -122,11 +136,15 @@ fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> Tra
                 ("sinusoidal", Positions::Sinusoidal),
                 ("none", Positions::None),
             ],
-            base.positions,
+            usual_positions,
         ),
         pos_scale: section.choice(
             "pos_scale",
-            &[("unit", PosScale::Unit), ("rsqrt_d_model", PosScale::RsqrtDModel)],
+            &[
+                ("unit", PosScale::Unit),
+                ("rsqrt_d_model", PosScale::RsqrtDModel),
+                ("learned", PosScale::Learned),
+            ],
             base.pos_scale,
         ),
         tie_unembed: section.flag("tie_unembed", base.tie_unembed),
@@ -152,6 +170,28 @@ fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> Tra
         mlp_bias: section.flag("mlp_bias", base.mlp_bias || mlp == Mlp::None),
         mlp_from_layer: section.whole32("mlp_from_layer", 0, 0) as usize,
         parallel_mlp: section.flag("parallel_mlp", parallel),
+        relative,
+        temperature: section.real("temperature", base.temperature, Allowed::POSITIVE),
+    }
+}
+
+/// Relative positions; each kind has fields of its own beside `relative`.
+fn read_relative(section: &mut Section<'_, '_>, d_head: usize) -> Relative {
+    let kinds = [
+        ("none", Relative::None),
+        ("rotary", Relative::rotary(d_head)),
+        ("t5", Relative::T5),
+        ("alibi", Relative::Alibi),
+    ];
+    match section.choice("relative", &kinds, Relative::None) {
+        Relative::Rotary { n_rotated } => {
+            Relative::Rotary { n_rotated: section.size("n_rotated", n_rotated) }
+        }
+        Relative::T5 { n_buckets, max_distance } => Relative::T5 {
+            n_buckets: section.size("n_buckets", n_buckets),
+            max_distance: section.size("max_distance", max_distance),
+        },
+        fixed @ (Relative::None | Relative::Alibi) => fixed,
     }
 }
 

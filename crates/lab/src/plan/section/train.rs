@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use mnemoscope_model::{Bluntness, DropoutRates};
 use mnemoscope_task::Scoring;
 
 use super::freeze::Freezing;
 use crate::plan::complaint::Fault;
 use crate::plan::reader::{Allowed, Section};
-use crate::plan::types::{AdamWPlan, Decay, OptimizerPlan, SgdPlan, TrainPlan};
+use crate::plan::types::{
+    AdamWPlan, Anneal, Decay, OptimizerPlan, SgdPlan, SharpenPlan, TrainPlan,
+};
+
+/// Steps from one time without a penalty to the next, where it oscillates.
+const OSCILLATION_STEPS: u64 = 1_000;
 
 /// Steps of warm-up, unless training is shorter.
 const WARMUP_STEPS: u64 = 50;
@@ -31,6 +37,8 @@ pub(super) fn read<'t>(mut train: Section<'t, '_>) -> (TrainPlan, Freezing<'t>) 
         epoch_examples: read_epoch(&mut train, batch_size),
         curve_every: train.whole("curve_every", 100, 0..=u64::MAX),
         freeze: BTreeMap::new(),
+        dropout: read_dropout(train.table("dropout")),
+        sharpen: read_sharpen(&mut train, n_steps),
     };
     let freezing = Freezing::read(&mut train);
     train.finish();
@@ -48,6 +56,65 @@ fn read_epoch(train: &mut Section<'_, '_>, batch_size: u32) -> Option<u64> {
         train.complain(Fault::Together, "epoch_examples", message);
     }
     epoch
+}
+
+/// Rates of dropout, 0 unless said.
+fn read_dropout(mut section: Section<'_, '_>) -> DropoutRates {
+    let mut rate = |key| section.real(key, 0.0, Allowed::BELOW_ONE);
+    let rates = DropoutRates {
+        attn: rate("attn"),
+        mlp: rate("mlp"),
+        resid: rate("resid"),
+        embed: rate("embed"),
+    };
+    section.finish();
+    rates
+}
+
+#[derive(Clone, Copy)]
+enum Ramp {
+    Constant,
+    Linear,
+    Oscillating,
+}
+
+/// A penalty, if the table is there and its weight is not 0, so that a sweep of weights can have 0
+/// in it.
+fn read_sharpen(train: &mut Section<'_, '_>, n_steps: u64) -> Option<SharpenPlan> {
+    const FORMS: &[(&str, Bluntness)] = &[
+        ("entropy", Bluntness::Entropy),
+        ("neg_l2", Bluntness::NegL2),
+        ("neg_linf", Bluntness::NegLinf),
+    ];
+    const RAMPS: &[(&str, Ramp)] = &[
+        ("constant", Ramp::Constant),
+        ("linear", Ramp::Linear),
+        ("oscillating", Ramp::Oscillating),
+    ];
+    let wanted = train.has("sharpen");
+    let mut section = train.table("sharpen");
+    let from_step = section.whole("from_step", 0, 0..=u64::MAX);
+    let anneal_steps = |section: &mut Section<'_, '_>, default: u64| {
+        section.whole("anneal_steps", default, 1..=u64::MAX)
+    };
+    let plan = SharpenPlan {
+        form: section.choice("form", FORMS, Bluntness::Entropy),
+        weight: section.real("weight", 0.01, Allowed::NOT_NEGATIVE),
+        layers: section.layers("layers"),
+        from_step,
+        anneal: match section.choice("anneal", RAMPS, Ramp::Constant) {
+            Ramp::Constant => Anneal::Constant,
+            Ramp::Linear => {
+                let rest = n_steps.saturating_sub(from_step).max(1);
+                Anneal::Linear { n_steps: anneal_steps(&mut section, rest) }
+            }
+            Ramp::Oscillating => {
+                Anneal::Oscillating { n_steps: anneal_steps(&mut section, OSCILLATION_STEPS) }
+            }
+        },
+    };
+    section.finish();
+    (wanted && plan.weight > 0.0).then_some(plan)
 }
 
 fn read_decay(train: &mut Section<'_, '_>) -> Decay {
