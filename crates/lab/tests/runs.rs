@@ -16,7 +16,7 @@ use mnemoscope_lab::probe::Probed;
 use mnemoscope_lab::replay::replay;
 use mnemoscope_lab::run::{Labels, Outcome, RunOptions, run_plan};
 use mnemoscope_lab::store::{RunReader, Status, Store};
-use mnemoscope_lab::task::{Scoring, split};
+use mnemoscope_lab::task::{Scoring, oracle, split};
 use mnemoscope_lab::train::{Checkpoint, Trainer};
 use mnemoscope_lab::{Error, ErrorKind};
 use serde_json::{Value, json};
@@ -530,6 +530,43 @@ fn a_model_can_be_trained_on_bigrams_and_its_errors_replayed() {
 #[test]
 fn the_full_model_of_the_bigram_paper_can_be_trained_where_triggers_are_shown() {
     check_bigrams("show_latents = true", "preset = 'birth-full'\nd_model = 16", 5);
+}
+
+/// A tiny transformer and a tiny LSTM on the automaton: every position is a trial, errors are kept, and
+/// the same state is asked for again to the bit.
+#[test]
+fn a_run_on_the_automaton_is_measured_at_every_position_and_replayed() {
+    for model in ["n_layers = 2\nd_model = 16\nn_heads = 2", "name = 'lstm'\nd_model = 16"] {
+        let spec = format!(
+            "[task]\nname = 'automaton'\nseq_len = 24\n[model]\n{model}\n\
+             [train]\nn_steps = 4\nbatch_size = 4\nwarmup_steps = 2\ncurve_every = 2\n\
+             [eval]\nmax_glitches = 30\nn_resamples = 200\nval.n_examples = 20\n\
+             rare = {{ p_ignore = 0.9, first_write = false, n_examples = 10 }}\n"
+        );
+        let plan = resolve(&spec, None, &[], None).unwrap().arms.remove(0).plans.remove(0);
+        let folder = tempfile::tempdir().unwrap();
+        let run = sealed(&plan, folder.path());
+        let result = run.result().unwrap();
+        assert_eq!(result["eval"]["val"]["n_trials"], 20 * 24);
+        assert_eq!(result["eval"]["rare"]["n_trials"], 10 * 24);
+        let names = run.names("glitches").unwrap();
+        assert!(!names.is_empty(), "a model of four steps makes errors");
+        let mut last_places = 0;
+        for name in names {
+            let glitch: Glitch = serde_json::from_value(run.json(&name).unwrap()).unwrap();
+            let query = glitch.query_pos as usize;
+            assert_eq!(glitch.expected, oracle::states(&glitch.tokens)[query]);
+            last_places += usize::from(query == 23);
+            let seen_again = replay(&run, glitch).unwrap();
+            assert!(seen_again.same_bits, "{name}");
+            for head in seen_again.attention {
+                let sum: f32 = head.weights.iter().sum();
+                assert_eq!(head.weights.len(), query + 1);
+                assert!((sum - 1.0).abs() < 1e-5, "{name}: {sum}");
+            }
+        }
+        assert!(last_places > 0, "the last token is asked at too");
+    }
 }
 
 #[track_caller]

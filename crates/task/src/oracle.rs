@@ -43,6 +43,23 @@ fn last_write(tokens: &[u16], read_pos: usize) -> Option<usize> {
     (0..read_pos / 2).rev().map(|pair| 2 * pair).find(|&pos| tokens[pos] == 0)
 }
 
+/// The state of the flip-flop automaton after each token: the token of its last write, or that of
+/// state 0 where nothing was written.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_task::oracle;
+///
+/// // - 1 - 0, with - for ⊥; 1 writes state 0 and 2 writes state 1.
+/// assert_eq!(oracle::states(&[0, 2, 0, 1]), [1, 2, 2, 1]);
+/// ```
+#[must_use]
+pub fn states(tokens: &[u16]) -> Vec<u16> {
+    let last_write = |pos: usize| tokens[..=pos].iter().rev().find(|&&token| token != 0);
+    (0..tokens.len()).map(|pos| last_write(pos).copied().unwrap_or(1)).collect()
+}
+
 /// Whether these tokens are an example of a flip-flop language with `n_symbols` symbols.
 ///
 /// An example has an even number of tokens, at least 4; instructions and symbols alternate; it

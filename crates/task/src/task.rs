@@ -10,6 +10,7 @@ use std::ops::Range;
 use mnemoscope_stats::stream::{Draws, Stream};
 use serde::{Deserialize, Serialize};
 
+use crate::automaton::{self, Automaton};
 use crate::bigram::Bigram;
 use crate::complaint::Complaint;
 use crate::error::{Cause, Error};
@@ -43,6 +44,8 @@ pub enum Task {
     Mixture(Mixture),
     /// Chance bigrams, and triggers that are always followed by the same output.
     Bigram(Bigram),
+    /// The flip-flop automaton, its state told at every position.
+    Automaton(Automaton),
 }
 
 impl Task {
@@ -53,6 +56,7 @@ impl Task {
             Self::FlipFlop(_) => "flipflop",
             Self::Mixture(_) => "mixture",
             Self::Bigram(_) => "bigram",
+            Self::Automaton(_) => "automaton",
         }
     }
 
@@ -63,6 +67,7 @@ impl Task {
             Self::FlipFlop(language) => language.check(),
             Self::Mixture(mixture) => mixture.check(),
             Self::Bigram(language) => language.check(),
+            Self::Automaton(language) => language.check(),
         }
     }
 
@@ -82,6 +87,7 @@ impl Task {
     pub fn seq_len(&self) -> usize {
         match self {
             Self::Bigram(language) => language.n_tokens(),
+            Self::Automaton(language) => language.seq_len as usize,
             _ => self.flipflop().map_or(0, |language| language.seq_len as usize),
         }
     }
@@ -96,20 +102,36 @@ impl Task {
         }
     }
 
-    /// Number of data symbols; in the bigram language all tokens are.
+    /// Tokens of an example that a model is fed: all of them for the automaton, whose state is told
+    /// at the last one too, elsewhere all but the last, which is only an answer.
+    #[must_use]
+    pub fn n_fed(&self) -> usize {
+        match self {
+            Self::Automaton(_) => self.seq_len(),
+            Self::FlipFlop(_) | Self::Mixture(_) | Self::Bigram(_) => {
+                self.seq_len().saturating_sub(1)
+            }
+        }
+    }
+
+    /// Number of data symbols; in the bigram language all tokens are, and of the automaton the two
+    /// that write.
     #[must_use]
     pub fn n_symbols(&self) -> u32 {
         match self {
             Self::Bigram(language) => language.d_vocab(),
+            Self::Automaton(_) => automaton::D_VOCAB - 1,
             _ => self.flipflop().map_or(0, |language| language.n_symbols),
         }
     }
 
-    /// Size of the vocabulary: the data symbols, and the three instructions of flip-flop.
+    /// Size of the vocabulary: the data symbols, and the three instructions of flip-flop or the one
+    /// of the automaton.
     #[must_use]
     pub fn d_vocab(&self) -> u32 {
         match self {
             Self::Bigram(language) => language.d_vocab(),
+            Self::Automaton(_) => automaton::D_VOCAB,
             _ => self.n_symbols() + u32::from(FIRST_SYMBOL),
         }
     }
@@ -119,6 +141,7 @@ impl Task {
     pub fn symbols(&self) -> Range<Token> {
         match self {
             Self::Bigram(language) => 0..language.d_vocab() as Token,
+            Self::Automaton(_) => automaton::FIRST_STATE..automaton::D_VOCAB as Token,
             _ => {
                 let n_symbols = self.n_symbols().min(crate::token::MAX_SYMBOLS) as Token;
                 FIRST_SYMBOL..FIRST_SYMBOL + n_symbols
@@ -131,18 +154,19 @@ impl Task {
         match self {
             Self::FlipFlop(language) => Some(language),
             Self::Mixture(mixture) => mixture.parts.first().map(|part| &part.task),
-            Self::Bigram(_) => None,
+            Self::Bigram(_) | Self::Automaton(_) => None,
         }
     }
 
-    /// Expected number of scored places in one example: of reads, or an
-    /// [estimate](Bigram::estimated_targets) for the bigram language.
+    /// Expected number of scored places in one example: of reads, of all places of the automaton, or
+    /// an [estimate](Bigram::estimated_targets) for the bigram language.
     #[must_use]
     pub fn expected_reads(&self) -> f64 {
         match self {
             Self::FlipFlop(language) => language.expected_reads(),
             Self::Mixture(mixture) => mixture.expected_reads(),
             Self::Bigram(language) => language.estimated_targets().0,
+            Self::Automaton(language) => f64::from(language.seq_len),
         }
     }
 
@@ -153,6 +177,7 @@ impl Task {
             Self::FlipFlop(language) => language.sd_reads(),
             Self::Mixture(mixture) => mixture.sd_reads(),
             Self::Bigram(language) => language.estimated_targets().1,
+            Self::Automaton(_) => 0.0,
         }
     }
 
@@ -160,8 +185,8 @@ impl Task {
     ///
     /// # Randomness
     ///
-    /// All of it from item `index` of `stream`; see [`FlipFlop::generate_into`], [`Mixture`]
-    /// and [`Bigram::generate_into`].
+    /// All of it from item `index` of `stream`; see [`FlipFlop::generate_into`], [`Mixture`],
+    /// [`Bigram::generate_into`] and [`Automaton::generate_into`].
     ///
     /// # Panics
     ///
@@ -222,13 +247,14 @@ impl Task {
             Self::FlipFlop(language) => language.generate_into(draws, out),
             Self::Mixture(mixture) => mixture.generate_into(draws, out),
             Self::Bigram(language) => language.generate_into(draws, out),
+            Self::Automaton(language) => language.generate_into(draws, out),
         }
     }
 
     /// The scored places of the example at the address `(stream, index)`, in order. What `out`
     /// held is replaced.
     ///
-    /// For flip-flop the [`reads`]; for the bigram language those of
+    /// For flip-flop the [`reads`]; for the automaton every place; for the bigram language those of
     /// [`Bigram::targets`], whose triggers are drawn again from the address.
     ///
     /// # Arguments
@@ -265,11 +291,13 @@ impl Task {
             Self::Bigram(language) => {
                 language.targets(tokens, &language.triggers_at(&mut stream.at(index)), out);
             }
+            Self::Automaton(language) => language.targets(tokens, out),
         }
     }
 
-    /// One token as it is shown to people: [`text::token_text`] for flip-flop, [`Corpus::shown`] in
-    /// the bigram language. A number that is no token is shown as a number.
+    /// One token as it is shown to people: [`text::token_text`] for flip-flop, `-`, `0` or `1` for the
+    /// automaton, [`Corpus::shown`] in the bigram language. A number that is no token of that is shown
+    /// as a number.
     ///
     /// [`Corpus::shown`]: crate::bigram::Corpus::shown
     #[must_use]
@@ -279,7 +307,10 @@ impl Task {
             Self::Bigram(language) if u32::from(token) < language.d_vocab() => {
                 language.corpus.shown(token)
             }
-            Self::Bigram(_) => token.to_string(),
+            Self::Automaton(_) if u32::from(token) < automaton::D_VOCAB => {
+                automaton::letter_of(token).to_string()
+            }
+            Self::Bigram(_) | Self::Automaton(_) => token.to_string(),
         }
     }
 
@@ -288,11 +319,12 @@ impl Task {
         match self {
             Self::FlipFlop(_) | Self::Mixture(_) => text::push_text(tokens, line),
             Self::Bigram(language) => line.extend(language.corpus.line(tokens).into_bytes()),
+            Self::Automaton(_) => line.extend(automaton_line(tokens).into_bytes()),
         }
     }
 
-    /// An example as one line of text: [`text::to_text`] for flip-flop, [`Corpus::line`] for the
-    /// bigram language.
+    /// An example as one line of text: [`text::to_text`] for flip-flop, a character for each token of
+    /// the automaton, [`Corpus::line`] for the bigram language.
     ///
     /// [`Corpus::line`]: crate::bigram::Corpus::line
     ///
@@ -305,8 +337,13 @@ impl Task {
         match self {
             Self::FlipFlop(_) | Self::Mixture(_) => text::to_text(tokens),
             Self::Bigram(language) => language.corpus.line(tokens),
+            Self::Automaton(_) => automaton_line(tokens),
         }
     }
+}
+
+fn automaton_line(tokens: &[Token]) -> String {
+    tokens.iter().map(|&token| automaton::letter_of(token)).collect()
 }
 
 /// Which targets train the model. Errors are counted at the scored places under either.
@@ -347,7 +384,8 @@ impl Scoring {
 }
 
 /// A scored place: the model is asked at `query_pos`, an `r`, and should answer `answer`, the
-/// token at `query_pos + 1`. In the bigram language a trigger stands in the place of `r` and `w`.
+/// token at `query_pos + 1`. In the bigram language a trigger stands in the place of `r` and `w`. The
+/// automaton is asked at any token, and the answer is the token that writes the state after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// The pos of the `r`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mnemoscope_model::{ModelSpec, layout};
-use mnemoscope_task::{Complaint, Task};
+use mnemoscope_task::{Complaint, Scoring, Task};
 
 use super::complaint::Fault;
 use super::types::{EvalPlan, OptimizerPlan, Plan, SgdPlan, TrainPlan};
@@ -182,6 +182,11 @@ impl Found {
 
     /// Whether task, model and evaluation sets have the same shape.
     fn fit(&mut self, plan: &Plan) {
+        if plan.train.loss == Scoring::All && matches!(plan.task, Task::Automaton(_)) {
+            let message = "loss is \"all\", the next tokens, but the automaton is asked for its \
+                           state at every token already; leave loss out";
+            self.push("train.loss", message.to_owned());
+        }
         let n_symbols = plan.task.n_symbols();
         let d_vocab = plan.task.d_vocab();
         if plan.model.d_vocab() < d_vocab as usize {
@@ -189,7 +194,7 @@ impl Found {
                 Task::FlipFlop(_) | Task::Mixture(_) => {
                     format!("{d_vocab} tokens (3 and n_symbols = {n_symbols})")
                 }
-                Task::Bigram(_) => format!("{d_vocab} tokens"),
+                Task::Bigram(_) | Task::Automaton(_) => format!("{d_vocab} tokens"),
             };
             let message = format!(
                 "d_vocab is {}, but the task has {tokens}; leave d_vocab out to follow the task",
@@ -231,7 +236,8 @@ fn other_vocabulary(task: &Task, trained: &Task) -> Option<(&'static str, String
             let message = "the corpus is another one than the model is trained on; use the same";
             ("corpus", message.to_owned())
         }),
-        (Task::Bigram(_), _) | (_, Task::Bigram(_)) => {
+        (Task::Automaton(_), Task::Automaton(_)) => None,
+        (Task::Bigram(_) | Task::Automaton(_), _) | (_, Task::Bigram(_) | Task::Automaton(_)) => {
             let message = format!(
                 "the set is {}, but the model is trained on {}, which has other tokens; use the \
                  same family",

@@ -92,12 +92,13 @@ fn refusal(complaints: Complaints) -> Error {
 /// Every path a spec may have.
 pub(super) fn vocabulary() -> &'static BTreeSet<String> {
     /// One spec of each kind; together they are asked for every key there is.
-    const KINDS: [&str; 4] = [
+    const KINDS: [&str; 5] = [
         "task = { name = 'mixture', parts = [{}] }\n\
          arm = [{ name = 'a' }]\nclaim = [{ text = 'a' }]\npublished = [{ values = {} }]\n\
          sweep.seed = { count = 1 }",
         "model.name = 'lstm'\ntrain.optimizer = 'sgd'",
         "task.name = 'bigram'",
+        "task.name = 'automaton'",
         "model.name = 'associative'",
     ];
     static NOTHING: BTreeSet<String> = BTreeSet::new();

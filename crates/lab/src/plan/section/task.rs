@@ -1,6 +1,6 @@
 //! `[task]`, and the language of an evaluation set.
 
-use mnemoscope_task::{Bigram, FlipFlop, Mixture, Part, Task};
+use mnemoscope_task::{Automaton, Bigram, FlipFlop, Mixture, Part, Task};
 
 use super::bigram;
 use crate::plan::complaint::Fault;
@@ -14,11 +14,14 @@ pub(super) struct Defaults<'a> {
     pub(super) p_ignore: f64,
     /// The bigram language that the model is trained on, if it is one.
     pub(super) bigram: Option<&'a Bigram>,
+    /// The same of the automaton.
+    pub(super) automaton: Option<&'a Automaton>,
 }
 
 impl Defaults<'_> {
     /// The paper's training set, FFL(0.8).
-    const TRAIN: Self = Self { seq_len: 512, n_symbols: 2, p_ignore: 0.8, bigram: None };
+    const TRAIN: Self =
+        Self { seq_len: 512, n_symbols: 2, p_ignore: 0.8, bigram: None, automaton: None };
 }
 
 #[derive(Clone, Copy)]
@@ -26,6 +29,7 @@ enum Name {
     FlipFlop,
     Mixture,
     Bigram,
+    Automaton,
 }
 
 /// Triggers of a bigram language where a spec says nothing: as in most figures of its paper.
@@ -40,13 +44,29 @@ pub(super) fn read_train_task(mut section: Section<'_, '_>) -> Task {
 
 /// The language that a table describes; the table may hold more.
 pub(super) fn read(section: &mut Section<'_, '_>, defaults: Defaults<'_>) -> Task {
-    const NAMES: &[(&str, Name)] =
-        &[("flipflop", Name::FlipFlop), ("mixture", Name::Mixture), ("bigram", Name::Bigram)];
-    let usual = if defaults.bigram.is_some() { Name::Bigram } else { Name::FlipFlop };
+    const NAMES: &[(&str, Name)] = &[
+        ("flipflop", Name::FlipFlop),
+        ("mixture", Name::Mixture),
+        ("bigram", Name::Bigram),
+        ("automaton", Name::Automaton),
+    ];
+    let usual = match (defaults.bigram, defaults.automaton) {
+        (Some(_), _) => Name::Bigram,
+        (_, Some(_)) => Name::Automaton,
+        (None, None) => Name::FlipFlop,
+    };
     let name = section.choice("name", NAMES, usual);
-    if let Name::Bigram = name {
-        let paper = Bigram::paper(N_TRIGGERS);
-        return Task::Bigram(bigram::read(section, defaults.bigram.unwrap_or(&paper)));
+    match name {
+        Name::Bigram => {
+            let paper = Bigram::paper(N_TRIGGERS);
+            return Task::Bigram(bigram::read(section, defaults.bigram.unwrap_or(&paper)));
+        }
+        Name::Automaton => {
+            let paper = Automaton::paper();
+            let base = defaults.automaton.unwrap_or(&paper);
+            return Task::Automaton(read_automaton(section, base));
+        }
+        Name::FlipFlop | Name::Mixture => {}
     }
     let shape = Defaults {
         seq_len: read_seq_len(section, defaults.seq_len),
@@ -55,7 +75,19 @@ pub(super) fn read(section: &mut Section<'_, '_>, defaults: Defaults<'_>) -> Tas
     };
     match name {
         Name::Mixture => Task::Mixture(read_mixture(section, shape)),
-        Name::FlipFlop | Name::Bigram => Task::FlipFlop(read_language(section, shape)),
+        _ => Task::FlipFlop(read_language(section, shape)),
+    }
+}
+
+/// The keys that say what a language of the automaton is; a set of one's own has at least one.
+pub(super) const AUTOMATON_KEYS: [&str; 4] = ["name", "seq_len", "p_ignore", "first_write"];
+
+/// A language of the automaton; what the table leaves out is as in `base`.
+fn read_automaton(section: &mut Section<'_, '_>, base: &Automaton) -> Automaton {
+    Automaton {
+        seq_len: section.whole32("seq_len", base.seq_len, 0),
+        p_ignore: section.real("p_ignore", base.p_ignore, Allowed::SHARE),
+        first_write: section.flag("first_write", base.first_write),
     }
 }
 
