@@ -569,6 +569,38 @@ fn a_run_on_the_automaton_is_measured_at_every_position_and_replayed() {
     }
 }
 
+/// Both codings in whole runs: trials are the scored places, and errors are replayed to the bit.
+#[test]
+fn a_run_in_another_coding_is_measured_at_its_own_places_and_replayed() {
+    for (coding, n_per_read) in [("bits", 3), ("pairs", 1)] {
+        let spec = format!(
+            "[task]\ncoding = '{coding}'\nn_symbols = 8\nseq_len = 16\n\
+             [model]\nn_layers = 2\nd_model = 16\nn_heads = 2\n\
+             [train]\nn_steps = 4\nbatch_size = 4\nwarmup_steps = 2\ncurve_every = 2\n\
+             [eval]\nmax_glitches = 5\nn_resamples = 200\nval.n_examples = 20\n\
+             val_sparse.n_examples = 0\nval_dense.n_examples = 0\n"
+        );
+        let plan = resolve(&spec, None, &[], None).unwrap().arms.remove(0).plans.remove(0);
+        let folder = tempfile::tempdir().unwrap();
+        let run = sealed(&plan, folder.path());
+        let n_trials = run.result().unwrap()["eval"]["val"]["n_trials"].as_u64().unwrap();
+        // The string at an address is that of the plain coding, whose reads the oracle counts.
+        let plain = resolve("task = { n_symbols = 8, seq_len = 16 }", None, &[], None).unwrap();
+        let plain = &plain.arms[0].plans[0].task;
+        let stream = split::eval_stream(0, "val");
+        let n_reads: usize =
+            (0..20).map(|index| oracle::answers(&plain.example(&stream, index)).len()).sum();
+        assert_eq!(n_trials, n_per_read * n_reads as u64);
+        let names = run.names("glitches").unwrap();
+        assert!(!names.is_empty(), "a model of four steps makes errors");
+        for name in names {
+            let glitch: Glitch = serde_json::from_value(run.json(&name).unwrap()).unwrap();
+            assert_eq!(glitch.tokens[glitch.query_pos as usize + 1], glitch.expected);
+            assert!(replay(&run, glitch).unwrap().same_bits, "{name}");
+        }
+    }
+}
+
 #[track_caller]
 fn check_bigrams(task: &str, model: &str, n_latents: usize) {
     let spec = format!(

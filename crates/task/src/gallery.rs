@@ -7,6 +7,7 @@ use mnemoscope_stats::stream::Stream;
 
 use crate::automaton::{Automaton, letter_of};
 use crate::bigram::{Bigram, Trigger, Triggers, oracle as looking_back};
+use crate::coding::Coding;
 use crate::flipflop::{FlipFlop, half_of_rest};
 use crate::mixture::{Mixture, Part};
 use crate::oracle;
@@ -110,6 +111,19 @@ fn flipflops() -> Vec<Entry> {
             flipflop(0.8, 16),
         ),
         entry(
+            "flipflop-bits",
+            "Flip-flop language with 4 symbols, spelt in two bits each",
+            "The paper's \"2*2\": a datum is a string of two bits, and each bit of a read is scored.",
+            spelt(Coding::Bits, 4),
+        ),
+        entry(
+            "flipflop-pairs",
+            "Flip-flop language with one token for an instruction and its bit",
+            "The coarser tokens of the paper's appendix A.3. The answer to a read is the whole pair, \
+             asked for at the pair before it.",
+            spelt(Coding::Pairs, 2),
+        ),
+        entry(
             "mixture",
             "Mixture of FFL(0.8), FFL(0.98) and FFL(0.1)",
             "Each example is drawn from one of three flip-flop languages, equally often. Training \
@@ -167,11 +181,16 @@ pub fn find(name: &str) -> Option<Entry> {
 
 fn language(seq_len: u32, p_ignore: f64, n_symbols: u32) -> FlipFlop {
     let p_write = half_of_rest(p_ignore);
-    FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols }
+    let coding = Coding::Tokens;
+    FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols, coding }
 }
 
 fn flipflop(p_ignore: f64, n_symbols: u32) -> Task {
     Task::FlipFlop(language(512, p_ignore, n_symbols))
+}
+
+fn spelt(coding: Coding, n_symbols: u32) -> Task {
+    Task::FlipFlop(FlipFlop { coding, ..language(512, 0.8, n_symbols) })
 }
 
 fn mixture(p_ignores: &[f64]) -> Task {
@@ -184,6 +203,13 @@ fn drawn_example(name: &str, task: &Task) -> Vec<String> {
     let stream = Stream::root(0).derive("gallery").derive(name);
     let shorten = |language: &FlipFlop| FlipFlop { seq_len: DRAWN_LEN, ..language.clone() };
     let short = match task {
+        Task::FlipFlop(language) if language.coding != Coding::Tokens => {
+            // As many tokens as elsewhere, or one instruction fewer.
+            let n_per_op = language.coding.n_per_op(language.n_symbols);
+            let short = FlipFlop { seq_len: DRAWN_LEN / n_per_op * 2, ..language.clone() };
+            let task = Task::FlipFlop(short);
+            return draw_spelt(&task, &task.example(&stream, 0));
+        }
         Task::FlipFlop(language) => Task::FlipFlop(shorten(language)),
         Task::Mixture(mixture) => {
             let part = |part: &Part| Part { weight: part.weight, task: shorten(&part.task) };
@@ -221,6 +247,36 @@ fn drawn_story() -> Vec<String> {
         lines.push(line);
     }
     lines
+}
+
+/// Draws a flip-flop string in another coding: its tokens, and the answer under each scored one.
+///
+/// The answers come from the oracle.
+///
+/// # Panics
+///
+/// If the coding is `tokens`, which [`draw`] draws.
+#[must_use]
+#[track_caller]
+pub fn draw_spelt(task: &Task, tokens: &[Token]) -> Vec<String> {
+    let n_symbols = task.n_symbols();
+    let found = match task.coding() {
+        Coding::Bits => oracle::bit_answers(tokens, task.coding().n_per_symbol(n_symbols) as usize),
+        Coding::Pairs => oracle::pair_answers(tokens, n_symbols as Token),
+        Coding::Tokens => panic!("`draw` draws strings in tokens"),
+    };
+    let mut answers = vec![".".to_owned(); tokens.len()];
+    let mut scored = vec![String::new(); tokens.len()];
+    for (query_pos, answer) in found {
+        answers[query_pos + 1] = task.token_text(answer);
+        scored[query_pos + 1] = "^".to_owned();
+    }
+    laid_out(&[
+        ("pos", (0..tokens.len()).map(|pos| pos.to_string()).collect()),
+        ("token", tokens.iter().map(|&token| task.token_text(token)).collect()),
+        ("answer", answers),
+        ("scored", scored),
+    ])
 }
 
 /// Draws an example of the automaton: its tokens, and under each the state after it.
@@ -377,6 +433,8 @@ mod tests {
             assert_eq!(entry.task.check(), [], "{}", entry.name);
             let n_tokens = match entry.name {
                 "automaton" => 500,
+                "flipflop-bits" => 768,
+                "flipflop-pairs" => 256,
                 name if name.starts_with("bigram") => 257,
                 _ => 512,
             };

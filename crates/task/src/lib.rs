@@ -20,6 +20,7 @@
 //! | Module | What it holds |
 //! |---|---|
 //! | [`flipflop`], [`mixture`], [`automaton`], [`bigram`] | the languages |
+//! | [`coding`] | which tokens stand for an instruction and its symbol |
 //! | [`task`] | a closed list of them; examples, batches, scored places |
 //! | [`oracle`], [`bigram::oracle`] | right answers by looking back, sharing nothing with the generator |
 //! | [`bigram::bayes`] | the best that can be predicted without knowing the triggers |
@@ -30,6 +31,7 @@
 
 pub mod automaton;
 pub mod bigram;
+pub mod coding;
 mod complaint;
 mod error;
 pub mod file;
@@ -46,6 +48,7 @@ pub mod token;
 
 pub use automaton::Automaton;
 pub use bigram::{Bigram, Corpus};
+pub use coding::Coding;
 pub use complaint::Complaint;
 pub use error::{Error, ErrorKind};
 pub use flipflop::FlipFlop;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::automaton::{self, Automaton};
 use crate::bigram::Bigram;
+use crate::coding::Coding;
 use crate::complaint::Complaint;
 use crate::error::{Cause, Error};
 use crate::flipflop::FlipFlop;
@@ -88,7 +89,7 @@ impl Task {
         match self {
             Self::Bigram(language) => language.n_tokens(),
             Self::Automaton(language) => language.seq_len as usize,
-            _ => self.flipflop().map_or(0, |language| language.seq_len as usize),
+            _ => self.flipflop().map_or(0, FlipFlop::n_tokens),
         }
     }
 
@@ -132,11 +133,12 @@ impl Task {
         match self {
             Self::Bigram(language) => language.d_vocab(),
             Self::Automaton(_) => automaton::D_VOCAB,
-            _ => self.n_symbols() + u32::from(FIRST_SYMBOL),
+            _ => self.flipflop().map_or(u32::from(FIRST_SYMBOL), FlipFlop::d_vocab),
         }
     }
 
-    /// The tokens of the data symbols: the choice in a prediction that knows an answer is data.
+    /// The tokens of the data symbols: the choice in a prediction that knows an answer is data. In the
+    /// coding `pairs` those that read one.
     #[must_use]
     pub fn symbols(&self) -> Range<Token> {
         match self {
@@ -144,13 +146,24 @@ impl Task {
             Self::Automaton(_) => automaton::FIRST_STATE..automaton::D_VOCAB as Token,
             _ => {
                 let n_symbols = self.n_symbols().min(crate::token::MAX_SYMBOLS) as Token;
-                FIRST_SYMBOL..FIRST_SYMBOL + n_symbols
+                match self.coding() {
+                    Coding::Tokens => FIRST_SYMBOL..FIRST_SYMBOL + n_symbols,
+                    Coding::Bits => FIRST_SYMBOL..FIRST_SYMBOL + 2,
+                    Coding::Pairs => READ * n_symbols..(READ + 1) * n_symbols,
+                }
             }
         }
     }
 
+    /// How a flip-flop string is spelt; other languages have a token for each of theirs.
+    #[must_use]
+    pub fn coding(&self) -> Coding {
+        self.flipflop().map_or(Coding::Tokens, |language| language.coding)
+    }
+
     /// The one flip-flop language, or the first of a mixture: all of them have the same shape.
-    fn flipflop(&self) -> Option<&FlipFlop> {
+    #[must_use]
+    pub fn flipflop(&self) -> Option<&FlipFlop> {
         match self {
             Self::FlipFlop(language) => Some(language),
             Self::Mixture(mixture) => mixture.parts.first().map(|part| &part.task),
@@ -163,19 +176,24 @@ impl Task {
     #[must_use]
     pub fn expected_reads(&self) -> f64 {
         match self {
-            Self::FlipFlop(language) => language.expected_reads(),
-            Self::Mixture(mixture) => mixture.expected_reads(),
+            Self::FlipFlop(language) => language.expected_reads() * self.n_targets_per_read(),
+            Self::Mixture(mixture) => mixture.expected_reads() * self.n_targets_per_read(),
             Self::Bigram(language) => language.estimated_targets().0,
             Self::Automaton(language) => f64::from(language.seq_len),
         }
+    }
+
+    /// Scored places of one read of flip-flop.
+    fn n_targets_per_read(&self) -> f64 {
+        self.flipflop().map_or(1.0, |language| f64::from(language.n_targets_per_read()))
     }
 
     /// Standard deviation of that number.
     #[must_use]
     pub fn sd_reads(&self) -> f64 {
         match self {
-            Self::FlipFlop(language) => language.sd_reads(),
-            Self::Mixture(mixture) => mixture.sd_reads(),
+            Self::FlipFlop(language) => language.sd_reads() * self.n_targets_per_read(),
+            Self::Mixture(mixture) => mixture.sd_reads() * self.n_targets_per_read(),
             Self::Bigram(language) => language.estimated_targets().1,
             Self::Automaton(_) => 0.0,
         }
@@ -254,7 +272,7 @@ impl Task {
     /// The scored places of the example at the address `(stream, index)`, in order. What `out`
     /// held is replaced.
     ///
-    /// For flip-flop the [`reads`]; for the automaton every place; for the bigram language those of
+    /// For flip-flop the [`reads`], in the coding `bits` each bit of them; for the automaton every place; for the bigram language those of
     /// [`Bigram::targets`], whose triggers are drawn again from the address.
     ///
     /// # Arguments
@@ -287,7 +305,10 @@ impl Task {
         out: &mut Vec<Target>,
     ) {
         match self {
-            Self::FlipFlop(_) | Self::Mixture(_) => reads(tokens, out),
+            Self::FlipFlop(_) | Self::Mixture(_) => match self.coding() {
+                Coding::Tokens => reads(tokens, out),
+                coding => coding.targets(tokens, self.n_symbols(), out),
+            },
             Self::Bigram(language) => {
                 language.targets(tokens, &language.triggers_at(&mut stream.at(index)), out);
             }
@@ -303,6 +324,9 @@ impl Task {
     #[must_use]
     pub fn token_text(&self, token: Token) -> String {
         match self {
+            Self::FlipFlop(_) | Self::Mixture(_) if self.coding() == Coding::Pairs => {
+                self.pair_text(token)
+            }
             Self::FlipFlop(_) | Self::Mixture(_) => text::token_text(token),
             Self::Bigram(language) if u32::from(token) < language.d_vocab() => {
                 language.corpus.shown(token)
@@ -317,6 +341,9 @@ impl Task {
     /// Appends an example as one line of text, without its end.
     pub(crate) fn push_line(&self, tokens: &[Token], line: &mut Vec<u8>) {
         match self {
+            Self::FlipFlop(_) | Self::Mixture(_) if self.coding() == Coding::Pairs => {
+                line.extend(self.line(tokens).into_bytes());
+            }
             Self::FlipFlop(_) | Self::Mixture(_) => text::push_text(tokens, line),
             Self::Bigram(language) => line.extend(language.corpus.line(tokens).into_bytes()),
             Self::Automaton(_) => line.extend(automaton_line(tokens).into_bytes()),
@@ -335,10 +362,24 @@ impl Task {
     #[track_caller]
     pub fn line(&self, tokens: &[Token]) -> String {
         match self {
+            Self::FlipFlop(_) | Self::Mixture(_) if self.coding() == Coding::Pairs => {
+                tokens.iter().map(|&token| self.pair_text(token)).collect()
+            }
             Self::FlipFlop(_) | Self::Mixture(_) => text::to_text(tokens),
             Self::Bigram(language) => language.corpus.line(tokens),
             Self::Automaton(_) => automaton_line(tokens),
         }
+    }
+}
+
+impl Task {
+    /// A token of the coding `pairs`: `w1`. A number that is none is shown as a number.
+    fn pair_text(&self, token: Token) -> String {
+        let n_symbols = self.n_symbols() as Token;
+        if u32::from(token) >= self.d_vocab() {
+            return token.to_string();
+        }
+        text::to_text(&[token / n_symbols, FIRST_SYMBOL + token % n_symbols])
     }
 }
 

@@ -151,7 +151,7 @@ fn a_file_of_the_automaton_holds_its_tokens_and_says_that_it_is_not_validated() 
     assert!(
         error.ends_with(
             "it holds 3 examples of the flip-flop automaton (seq_len 12), and its states do not \
-             stand in the file, so only flip-flop files can be validated; generate it again (stream \
+             stand in the file, so only flip-flop files in tokens can be validated; generate it again (stream \
              val, seed 0, first index 0) and compare content_blake3 in the two provenances"
         ),
         "{error}"

@@ -23,6 +23,9 @@ pub enum Language {
     },
     /// Writes and no-ops: asked at every token, right is the state that the last write made.
     Automaton,
+    /// Flip-flop whose tokens are not an instruction or a symbol each: asked before a token of a read,
+    /// right is the same token of the last write.
+    Spelt,
 }
 
 impl Language {
@@ -31,7 +34,7 @@ impl Language {
         match self {
             Self::FlipFlop => "read",
             Self::Bigram { occurrence } if occurrence > 0 => "trigger",
-            Self::Bigram { .. } | Self::Automaton => "token",
+            Self::Bigram { .. } | Self::Automaton | Self::Spelt => "token",
         }
     }
 }
@@ -107,6 +110,7 @@ pub fn page(picture: &Picture) -> String {
             (bigram::sequence(picture), bigram::answer(picture, occurrence))
         }
         Language::Automaton => (automaton::sequence(picture), automaton::answer(picture)),
+        Language::Spelt => (automaton::sequence(picture), automaton::spelt_answer(picture)),
     };
     page += &sequence;
     page += "\n";
@@ -286,7 +290,7 @@ fn attention(picture: &Picture) -> String {
         Language::Bigram { .. } => {
             "  t the trigger before, o its output, q the query; `most` the largest share.\n"
         }
-        Language::Automaton => {
+        Language::Automaton | Language::Spelt => {
             "  w the last write, q the token asked at; `most` is the largest share there.\n"
         }
     };
@@ -299,8 +303,9 @@ fn shown_positions(picture: &Picture) -> BTreeSet<usize> {
     let mut strongest: Vec<(usize, f32)> =
         (0..=picture.query_pos).map(|pos| (pos, most_at(&picture.attention, pos))).collect();
     strongest.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    // Of the automaton the token after a write is like any other.
-    let after = picture.write_pos + usize::from(picture.language != Language::Automaton);
+    // Where a write is one token, the one after it is like any other.
+    let plain = matches!(picture.language, Language::Automaton | Language::Spelt);
+    let after = picture.write_pos + usize::from(!plain);
     let always = [picture.write_pos, after, picture.query_pos];
     let most_attended = strongest.iter().map(|(pos, _)| *pos).filter(|pos| !always.contains(pos));
     let shown = most_attended.take(MOST_POSITIONS).chain(always);
@@ -346,7 +351,7 @@ fn grid(picture: &Picture, positions: &BTreeSet<usize>, block: &[&[Head]]) -> St
     let [query, write, symbol] = match picture.language {
         Language::FlipFlop => ['r', 'w', 's'],
         Language::Bigram { .. } => ['q', 't', 'o'],
-        Language::Automaton => ['q', 'w', ' '],
+        Language::Automaton | Language::Spelt => ['q', 'w', ' '],
     };
     let mut page = format!("      pos  token  {}  most\n", headings.join(" "));
     for &pos in positions {
@@ -438,6 +443,24 @@ mod tests {
         assert!(super::page(&picture(62, 62, 2)).contains("The state is 1: this token writes it."));
         let unwritten = super::page(&picture(2, 2, 1));
         assert!(unwritten.contains("as at the beginning: nothing has been written"), "{unwritten}");
+    }
+
+    #[test]
+    fn a_glitch_in_another_coding_is_told_token_by_token() {
+        let words = ["w1", "i0", "i1", "w0", "i1", "i1", "r0"];
+        let picture = Picture {
+            language: Language::Spelt,
+            words: words.map(ToOwned::to_owned).to_vec(),
+            vocab: ["w0", "w1", "r0", "r1", "i0", "i1"].map(ToOwned::to_owned).to_vec(),
+            expected: 2,
+            predicted: 3,
+            logits: vec![0.0, 0.0, 1.0, 1.5, 0.0, 0.0],
+            logits_recorded: vec![0.0, 0.0, 1.0, 1.5, 0.0, 0.0],
+            ..picture(5, 3, 1, 2)
+        };
+        let page = page(&picture);
+        assert_fits(&page);
+        insta::assert_snapshot!(page);
     }
 
     #[test]

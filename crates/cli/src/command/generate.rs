@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use mnemoscope_lab::clock::Clock as _;
 use mnemoscope_lab::task::file::{self, Provenance, Source};
-use mnemoscope_lab::task::{Automaton, FlipFlop, Mixture, Part, Task, split};
+use mnemoscope_lab::task::{Automaton, Coding, FlipFlop, Mixture, Part, Task, split};
 use mnemoscope_view::number;
 use mnemoscope_view::text::facts;
 use serde_json::{Value, json};
@@ -35,6 +35,17 @@ enum Language {
     Automaton,
     /// Flip-flop strings told in sentences, for language models; JSON lines
     Stories,
+}
+
+/// How flip-flop is spelt.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CodingFlag {
+    /// A token for each instruction, one for each symbol
+    Tokens,
+    /// For each of 2^k symbols k tokens that are bits
+    Bits,
+    /// One token for an instruction and its symbol
+    Pairs,
 }
 
 /// Flags of `generate`.
@@ -67,6 +78,9 @@ pub(crate) struct Flags {
     /// How many symbols a write can store [default: 2]
     #[arg(long, value_name = "M")]
     n_symbols: Option<u32>,
+    /// How instructions and symbols are spelt [default: tokens]
+    #[arg(long, value_name = "HOW")]
+    coding: Option<CodingFlag>,
     /// Let the automaton begin without a write; its state is then 0 until the first one
     #[arg(long)]
     free_start: bool,
@@ -219,7 +233,7 @@ impl Flags {
             parts.push(self.flipflop(p_ignore)?);
         }
         match (self.task, parts.as_slice()) {
-            (Language::Flipflop, [only]) => Ok(Task::FlipFlop(only.clone())),
+            (Language::Flipflop, [only]) => Ok(Task::FlipFlop(only.clone()).checked()?),
             (Language::Flipflop, many) => Err(Failure::usage(format!(
                 "flipflop takes one --p-ignore, got {}; `generate mixture` takes several",
                 many.len()
@@ -272,6 +286,7 @@ impl Flags {
                     ("--p-write", self.p_write.is_some()),
                     ("--p-read", self.p_read.is_some()),
                     ("--n-symbols", self.n_symbols.is_some()),
+                    ("--coding", self.coding.is_some()),
                 ]),
                 "flipflop and mixture",
             ),
@@ -306,7 +321,12 @@ impl Flags {
             (Some(p_write), Some(p_read)) => (p_write, p_read),
         };
         let (seq_len, n_symbols) = (self.seq_len.unwrap_or(512), self.n_symbols.unwrap_or(2));
-        Ok(FlipFlop::new(seq_len, p_write, p_read, p_ignore, n_symbols)?)
+        let coding = match self.coding {
+            None | Some(CodingFlag::Tokens) => Coding::Tokens,
+            Some(CodingFlag::Bits) => Coding::Bits,
+            Some(CodingFlag::Pairs) => Coding::Pairs,
+        };
+        Ok(FlipFlop { coding, ..FlipFlop::new(seq_len, p_write, p_read, p_ignore, n_symbols)? })
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use mnemoscope_lab::eval::Glitch;
 use mnemoscope_lab::plan::Plan;
 use mnemoscope_lab::replay::{Replay, replay};
-use mnemoscope_lab::task::Task;
+use mnemoscope_lab::task::{Coding, Task};
 use mnemoscope_store::{RunReader, read_json};
 use mnemoscope_view::glitch::{Head, Language, Picture, page};
 use serde::Deserialize as _;
@@ -55,7 +55,8 @@ impl Replayed {
             language: match (task, *occurrence) {
                 (Task::Automaton(_), _) => Language::Automaton,
                 (_, Some(occurrence)) => Language::Bigram { occurrence },
-                (_, None) => Language::FlipFlop,
+                (_, None) if task.coding() == Coding::Tokens => Language::FlipFlop,
+                (_, None) => Language::Spelt,
             },
             run: glitch.run.clone(),
             step: glitch.step,

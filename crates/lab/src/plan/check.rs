@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mnemoscope_model::{ModelSpec, layout};
-use mnemoscope_task::{Complaint, Scoring, Task};
+use mnemoscope_task::{Coding, Complaint, Scoring, Task};
 
 use super::complaint::Fault;
 use super::types::{EvalPlan, OptimizerPlan, Plan, SgdPlan, TrainPlan};
@@ -191,10 +191,10 @@ impl Found {
         let d_vocab = plan.task.d_vocab();
         if plan.model.d_vocab() < d_vocab as usize {
             let tokens = match plan.task {
-                Task::FlipFlop(_) | Task::Mixture(_) => {
+                Task::FlipFlop(_) | Task::Mixture(_) if plan.task.coding() == Coding::Tokens => {
                     format!("{d_vocab} tokens (3 and n_symbols = {n_symbols})")
                 }
-                Task::Bigram(_) | Task::Automaton(_) => format!("{d_vocab} tokens"),
+                _ => format!("{d_vocab} tokens"),
             };
             let message = format!(
                 "d_vocab is {}, but the task has {tokens}; leave d_vocab out to follow the task",
@@ -220,10 +220,14 @@ impl Found {
             return;
         };
         if let Some(n_ctx) = plan.model.n_ctx().filter(|&n_ctx| n_ctx < task.n_ctx()) {
-            let message = format!(
-                "n_ctx is {n_ctx}, but {path}.seq_len is {}; use at least that, or leave n_ctx out",
-                task.n_ctx()
-            );
+            let n_tokens = task.n_ctx();
+            // Another coding spells `seq_len` in more or fewer tokens.
+            let what = match task.coding() {
+                Coding::Tokens => format!("{path}.seq_len is {n_tokens}"),
+                _ => format!("an example of {path} is spelt in {n_tokens} tokens"),
+            };
+            let message =
+                format!("n_ctx is {n_ctx}, but {what}; use at least that, or leave n_ctx out");
             self.push("model.n_ctx", message);
         }
     }
@@ -246,6 +250,12 @@ fn other_vocabulary(task: &Task, trained: &Task) -> Option<(&'static str, String
             );
             Some(("name", message))
         }
-        (Task::FlipFlop(_) | Task::Mixture(_), _) => None,
+        (Task::FlipFlop(_) | Task::Mixture(_), _) => {
+            (task.coding() != trained.coding()).then(|| {
+                let message =
+                    "the coding is another one than the model is trained on; use the same";
+                ("coding", message.to_owned())
+            })
+        }
     }
 }

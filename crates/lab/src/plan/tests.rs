@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 use mnemoscope_model::{Gelu, ModelSpec};
 use mnemoscope_store::canonical;
 use mnemoscope_task::bigram::{Corpus, Occurrences, Outputs};
-use mnemoscope_task::{Automaton, Bigram, Task};
+use mnemoscope_task::{Automaton, Bigram, Coding, Task};
 
 use super::resolve::vocabulary;
 use super::*;
@@ -769,6 +769,32 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_coding_changes_the_vocabulary_and_holds_for_every_set() {
+    let said = plan("task = { coding = 'bits', n_symbols = 4, n_ops = 20 }", &[]);
+    assert_eq!((said.model.d_vocab(), said.model.n_ctx()), (5, Some(60)));
+    for set in said.eval.sets.values() {
+        assert_eq!((set.task.coding(), set.task.seq_len()), (Coding::Bits, 60));
+    }
+    let pairs = plan("task.coding = 'pairs'\ntask.n_symbols = 4", &[]);
+    assert_eq!((pairs.model.d_vocab(), pairs.model.n_ctx()), (12, Some(256)));
+    assert_eq!(Plan::from_value(&pairs.to_value()).unwrap(), pairs);
+    // The coding that every plan had is not named, so ids stay.
+    assert_eq!(plan("task.coding = 'tokens'", &[]).id(), plan("", &[]).id());
+    let spec = "task = { coding = 'bits', n_symbols = 6 }\neval.val.coding = 'pairs'\n";
+    assert_snapshot!(refusal(spec, &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:1:39: task.n_symbols: n_symbols is 6, but symbols spelt in bits are a power of two; use 4 or 8
+    ");
+    let spec = "task = { coding = 'bits', n_symbols = 4 }\neval.val.coding = 'pairs'\n\
+                model.n_ctx = 512\n";
+    assert_snapshot!(refusal(spec, &[]), @r"
+    2 things are wrong with study.toml:
+      study.toml:2:19: eval.val.coding: the coding is another one than the model is trained on; use the same
+      study.toml:3:15: model.n_ctx: n_ctx is 512, but an example of eval.val_sparse is spelt in 768 tokens; use at least that, or leave n_ctx out
+    ");
 }
 
 #[test]

@@ -11,7 +11,8 @@
 //! feeds and carriage returns are escaped ([`Corpus::line`](crate::Corpus::line)). Such files are
 //! written with their provenance and not read back: the provenance is enough to draw them again.
 //!
-//! Of the automaton a row is a character for each token, `-`, `0` or `1`; its states are not in the file.
+//! Flip-flop in another [coding](crate::coding) has the text of its tokens, `w10i00r10` in bits and `w2i0r2`
+//! in pairs. Of the automaton a row is a character for each token, `-`, `0` or `1`; its states are not in the file.
 //!
 //! Light-switch [stories](crate::story) are JSON lines of their own, with the fields of a
 //! [`Story`](crate::story::Story); [`read_outputs`] reads what a model said to them.

@@ -9,6 +9,7 @@ use super::lines::Lines;
 use super::{Format, Provenance, jsonl, npy, parquet, provenance};
 use crate::automaton::Automaton;
 use crate::bigram::Bigram;
+use crate::coding::Coding;
 use crate::error::{Cause, Error};
 use crate::oracle;
 use crate::task::Task;
@@ -253,7 +254,12 @@ pub fn validate(path: &Path, format: Format, n_symbols: u32) -> Result<Report, E
 fn not_validated(from: &Provenance) -> Option<String> {
     let Provenance { n_examples, first_index, split, seed, .. } = from;
     let why = match &from.task {
-        Task::FlipFlop(_) | Task::Mixture(_) => return None,
+        Task::FlipFlop(_) | Task::Mixture(_) if from.task.coding() == Coding::Tokens => {
+            return None;
+        }
+        Task::FlipFlop(_) | Task::Mixture(_) => {
+            "of flip-flop spelt in another coding than tokens".to_owned()
+        }
         Task::Bigram(Bigram { n_triggers, seq_len, .. }) => format!(
             "of the bigram language (seq_len {seq_len}, n_triggers {n_triggers}), and which of their \
              tokens are triggers does not stand in the file"
@@ -263,7 +269,7 @@ fn not_validated(from: &Provenance) -> Option<String> {
         ),
     };
     Some(format!(
-        "it holds {n_examples} examples {why}, so only flip-flop files can be validated; generate it \
+        "it holds {n_examples} examples {why}, so only flip-flop files in tokens can be validated; generate it \
          again (stream {split}, seed {seed}, first index {first_index}) and compare content_blake3 in \
          the two provenances"
     ))

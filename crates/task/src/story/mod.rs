@@ -23,6 +23,7 @@ pub mod oracle;
 use mnemoscope_stats::stream::Stream;
 use serde::{Deserialize, Serialize};
 
+use crate::coding::Coding;
 use crate::complaint::{Complaint, plain};
 use crate::error::{Cause, Error};
 use crate::flipflop::{FlipFlop, half_of_rest};
@@ -338,7 +339,8 @@ impl Stories {
     fn string(&self, stream: &Stream, seq_len: u32, index: u32) -> Vec<Token> {
         let p_write = half_of_rest(self.p_ignore);
         let Self { p_ignore, .. } = *self;
-        let language = FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols: 2 };
+        let (n_symbols, coding) = (2, Coding::Tokens);
+        let language = FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols, coding };
         let mut tokens = vec![0; seq_len as usize];
         language.generate_into(&mut stream.at(u64::from(index)), &mut tokens);
         tokens

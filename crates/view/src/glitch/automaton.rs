@@ -1,4 +1,5 @@
-//! The parts of a glitch's page that are particular to the automaton: its writes, and its state.
+//! The parts of a glitch's page where a token is no half of a pair: of the automaton, and of flip-flop
+//! in another coding.
 
 use super::{Picture, bigram};
 use crate::number;
@@ -28,6 +29,19 @@ pub(super) fn answer(picture: &Picture) -> String {
     } else {
         format!("The state is {state}, as at the beginning: nothing has been written.")
     };
+    let said = format!("The model answered {}.", name(*predicted));
+    wrap(&why, crate::WIDTH, "  ") + &wrap(&said, crate::WIDTH, "  ")
+}
+
+/// The same of flip-flop in another coding, where the right answer is a token that a read repeats.
+pub(super) fn spelt_answer(picture: &Picture) -> String {
+    let Picture { query_pos, write_pos, vocab, expected, predicted, .. } = picture;
+    let name = |token: usize| vocab.get(token).map_or("?", String::as_str);
+    let back = number::counted(query_pos.saturating_sub(*write_pos) as u64, "token", "tokens");
+    let why = format!(
+        "The next token is {}: the last write begins at position {write_pos}, {back} back.",
+        name(*expected)
+    );
     let said = format!("The model answered {}.", name(*predicted));
     wrap(&why, crate::WIDTH, "  ") + &wrap(&said, crate::WIDTH, "  ")
 }

@@ -41,10 +41,15 @@ pub(super) fn read(mut section: Section<'_, '_>, trained: &Task) -> (EvalPlan, B
         Task::Automaton(_) => Some(&task::AUTOMATON_KEYS),
         Task::FlipFlop(_) | Task::Mixture(_) => None,
     };
+    let seq_len = match trained.flipflop() {
+        Some(language) => language.seq_len,
+        None => u32::try_from(trained.n_ctx()).unwrap_or(u32::MAX),
+    };
     let shape = |p_ignore| Defaults {
-        seq_len: u32::try_from(trained.n_ctx()).unwrap_or(u32::MAX),
+        seq_len,
         n_symbols: trained.n_symbols(),
         p_ignore,
+        coding: trained.coding(),
         bigram,
         automaton,
     };

@@ -1,6 +1,6 @@
 //! `[task]`, and the language of an evaluation set.
 
-use mnemoscope_task::{Automaton, Bigram, FlipFlop, Mixture, Part, Task};
+use mnemoscope_task::{Automaton, Bigram, Coding, FlipFlop, Mixture, Part, Task};
 
 use super::bigram;
 use crate::plan::complaint::Fault;
@@ -12,6 +12,7 @@ pub(super) struct Defaults<'a> {
     pub(super) seq_len: u32,
     pub(super) n_symbols: u32,
     pub(super) p_ignore: f64,
+    pub(super) coding: Coding,
     /// The bigram language that the model is trained on, if it is one.
     pub(super) bigram: Option<&'a Bigram>,
     /// The same of the automaton.
@@ -20,8 +21,14 @@ pub(super) struct Defaults<'a> {
 
 impl Defaults<'_> {
     /// The paper's training set, FFL(0.8).
-    const TRAIN: Self =
-        Self { seq_len: 512, n_symbols: 2, p_ignore: 0.8, bigram: None, automaton: None };
+    const TRAIN: Self = Self {
+        seq_len: 512,
+        n_symbols: 2,
+        p_ignore: 0.8,
+        coding: Coding::Tokens,
+        bigram: None,
+        automaton: None,
+    };
 }
 
 #[derive(Clone, Copy)]
@@ -71,6 +78,11 @@ pub(super) fn read(section: &mut Section<'_, '_>, defaults: Defaults<'_>) -> Tas
     let shape = Defaults {
         seq_len: read_seq_len(section, defaults.seq_len),
         n_symbols: section.whole32("n_symbols", defaults.n_symbols, 0),
+        coding: section.choice(
+            "coding",
+            &[("tokens", Coding::Tokens), ("bits", Coding::Bits), ("pairs", Coding::Pairs)],
+            defaults.coding,
+        ),
         ..defaults
     };
     match name {
@@ -132,6 +144,7 @@ fn read_language(section: &mut Section<'_, '_>, defaults: Defaults<'_>) -> FlipF
         p_read: p_read.unwrap_or(in_between),
         p_ignore,
         n_symbols: defaults.n_symbols,
+        coding: defaults.coding,
     }
 }
 
@@ -142,9 +155,9 @@ fn half_of_the_rest(p_ignore: f64) -> f64 {
 }
 
 fn shorthand(defaults: Defaults<'_>) -> FlipFlop {
-    let Defaults { seq_len, n_symbols, p_ignore, .. } = defaults;
+    let Defaults { seq_len, n_symbols, p_ignore, coding, .. } = defaults;
     let p_write = half_of_the_rest(p_ignore);
-    FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols }
+    FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols, coding }
 }
 
 fn read_mixture(section: &mut Section<'_, '_>, defaults: Defaults<'_>) -> Mixture {
