@@ -63,7 +63,7 @@ pub(crate) enum Verb {
     /// Show every task with drawn examples
     Gallery(gallery::Flags),
     /// Write examples of a task as jsonl, parquet, npy or text
-    Generate(generate::Flags),
+    Generate(Box<generate::Flags>),
     /// Count what a language model answered to generated stories, by length
     Score(score::Flags),
     /// Print the default spec, every key with its meaning

@@ -8,7 +8,7 @@
 //!
 //! An output may have more fields, so the line of a story with `logprobs` or `generated` added is one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -118,7 +118,7 @@ pub fn story_line(story: &Story) -> io::Result<Vec<u8>> {
 /// is none of the two options or an id is there twice.
 pub fn read_stories(path: &Path) -> Result<Vec<Story>, Error> {
     let mut stories: Vec<Story> = Vec::new();
-    let mut lines_of = HashMap::new();
+    let mut lines_of = BTreeMap::new();
     each_line::<Story>(path, "story", |n_line, story| {
         if story.options != OPTIONS || !OPTIONS.contains(&story.answer.as_str()) {
             return Err(format!(
@@ -147,7 +147,7 @@ pub fn read_stories(path: &Path) -> Result<Vec<Story>, Error> {
 /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if a line is no output, or if ids are missing,
 /// there twice, or those of no story: all of them in one message.
 pub fn read_outputs(path: &Path, stories: &[Story]) -> Result<Vec<Said>, Error> {
-    let places: HashMap<&str, usize> =
+    let places: BTreeMap<&str, usize> =
         stories.iter().enumerate().map(|(place, story)| (story.id.as_str(), place)).collect();
     let mut said: Vec<Option<Said>> = vec![None; stories.len()];
     let (mut twice, mut unknown) = (Vec::new(), Vec::new());

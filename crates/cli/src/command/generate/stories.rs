@@ -93,9 +93,10 @@ impl StoryFlags {
             }
         };
         let n_per_len = n_per_len.unwrap_or_else(|| u64::from(paper.n_per_len));
-        let n_per_len = u32::try_from(n_per_len).map_err(|_| {
-            Failure::usage(format!("--n is {n_per_len}; tell at most {} stories", u32::MAX))
-        })?;
+        let Ok(n_per_len) = u32::try_from(n_per_len) else {
+            let message = format!("--n is {n_per_len}; tell at most {} stories", u32::MAX);
+            return Err(Failure::usage(message));
+        };
         let wording = Wording {
             header: self.header.clone().unwrap_or(paper.wording.header),
             joint: self.joint.clone().unwrap_or(paper.wording.joint),
