@@ -272,8 +272,9 @@ impl Task {
     /// The scored places of the example at the address `(stream, index)`, in order. What `out`
     /// held is replaced.
     ///
-    /// For flip-flop the [`reads`], in the coding `bits` each bit of them; for the automaton every place; for the bigram language those of
-    /// [`Bigram::targets`], whose triggers are drawn again from the address.
+    /// For flip-flop the [`reads`], in the coding `bits` each bit of them; for the automaton every place;
+    /// for the bigram language those of [`Bigram::targets`], whose triggers are drawn again from the
+    /// address.
     ///
     /// # Arguments
     ///
@@ -350,6 +351,15 @@ impl Task {
         }
     }
 
+    /// A token of the coding `pairs`: `w1`. A number that is none is shown as a number.
+    fn pair_text(&self, token: Token) -> String {
+        let n_symbols = self.n_symbols() as Token;
+        if u32::from(token) >= self.d_vocab() {
+            return token.to_string();
+        }
+        text::to_text(&[token / n_symbols, FIRST_SYMBOL + token % n_symbols])
+    }
+
     /// An example as one line of text: [`text::to_text`] for flip-flop, a character for each token of
     /// the automaton, [`Corpus::line`] for the bigram language.
     ///
@@ -369,17 +379,6 @@ impl Task {
             Self::Bigram(language) => language.corpus.line(tokens),
             Self::Automaton(_) => automaton_line(tokens),
         }
-    }
-}
-
-impl Task {
-    /// A token of the coding `pairs`: `w1`. A number that is none is shown as a number.
-    fn pair_text(&self, token: Token) -> String {
-        let n_symbols = self.n_symbols() as Token;
-        if u32::from(token) >= self.d_vocab() {
-            return token.to_string();
-        }
-        text::to_text(&[token / n_symbols, FIRST_SYMBOL + token % n_symbols])
     }
 }
 
