@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    demo, doctor, eval, gallery, generate, plan, probe, replay, reproduce, run, runs, show, spec,
-    theory,
+    demo, doctor, eval, gallery, generate, plan, probe, replay, reproduce, run, runs, score, show,
+    spec, theory,
 };
 
 /// The end of the long help.
@@ -63,7 +63,9 @@ pub(crate) enum Verb {
     /// Show every task with drawn examples
     Gallery(gallery::Flags),
     /// Write examples of a task as jsonl, parquet, npy or text
-    Generate(generate::Flags),
+    Generate(Box<generate::Flags>),
+    /// Count what a language model answered to generated stories, by length
+    Score(score::Flags),
     /// Print the default spec, every key with its meaning
     Spec(spec::Flags),
     /// Resolve a spec: its plans, their ids, parameters and cost

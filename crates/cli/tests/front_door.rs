@@ -28,6 +28,7 @@ fn every_table_has_a_json_twin_and_a_quiet_one() {
     for verb in [
         &["gallery"][..],
         &["gallery", "flipflop"],
+        &["generate", "stories", "--n", "2", "-o", "stories.jsonl"],
         &["spec"],
         &["plan", "tiny.toml"],
         &["run", "tiny.toml"],
@@ -196,6 +197,80 @@ fn bigrams_of_any_text_are_written() {
         door.run(&["generate", "bigram", "--n", "3", "-o", "b.txt", "--json"]).code(0).json();
     assert_eq!(said["provenance"]["task"]["corpus"], "tiny-shakespeare");
     assert_eq!(fs::read_to_string(door.path("b.txt")).unwrap(), printed);
+}
+
+#[test]
+fn the_automaton_is_trained_shown_and_replayed_in_its_own_words() {
+    let door = Door::new();
+    // The sets but `val` are those of flip-flop, and the language has a length of its own.
+    let (_, rest) = TINY.split_once("p_ignore").unwrap();
+    let (rest, _) = rest.split_once("val_sparse").unwrap();
+    let spec = format!("[task]\nname = 'automaton'\nseq_len = 16\np_ignore{rest}");
+    door.write("tiny.toml", &spec);
+    let said = door.run(&["run", "tiny.toml", "--json"]).code(0).json();
+    assert_eq!(said["eval"]["val"]["n_trials"], 32 * 16);
+    let page = door.run(&["show", "latest"]).code(0).stdout();
+    assert!(page.contains("automaton, p_ignore 0.5, 16 tokens"), "{page}");
+    let page = door.run(&["replay", "latest"]).code(0).stdout();
+    for words in ["The state is ", "the token asked at", "to the bit", "w the last write, q"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    for words in ["register", "read", "instruction"] {
+        assert!(!page.contains(words), "{words}: {page}");
+    }
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    let tokens =
+        door.run(&["generate", "automaton", "--n", "2", "--seq-len", "30", "-o", "-"]).code(0);
+    let tokens = tokens.stdout();
+    assert!(tokens.lines().all(|line| line.len() == 30 && !line.starts_with('-')), "{tokens}");
+}
+
+/// A language model that always says "on" and one that knows the answers.
+#[test]
+fn stories_go_out_and_what_was_said_to_them_is_scored() {
+    let door = Door::new();
+    let generate = ["generate", "stories", "-o", "s.jsonl", "--n", "50", "--lengths", "20,10"];
+    let said = door.run(&[&generate[..], &["--json"]].concat()).code(0).json();
+    assert_eq!(said["provenance"]["n_stories"], 100);
+    let stories = fs::read_to_string(door.path("s.jsonl")).unwrap();
+    let printed = door.run(&["generate", "stories", "-o", "-", "--n", "50", "--lengths", "20,10"]);
+    assert_eq!(printed.code(0).stdout(), stories);
+    let stories: Vec<Value> =
+        stories.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let outputs = |said: &dyn Fn(&Value) -> Value| -> String {
+        let line = |story: &Value| {
+            let mut line = said(story);
+            line["id"] = story["id"].clone();
+            format!("{line}\n")
+        };
+        stories.iter().map(line).collect()
+    };
+    door.write(
+        "knows.jsonl",
+        &outputs(&|story| {
+            let is = |option: &str| if story["answer"] == option { -0.1 } else { -2.3 };
+            serde_json::json!({"logprobs": {" on": is(" on"), " off": is(" off")}})
+        }),
+    );
+    door.write("on.jsonl", &outputs(&|_| serde_json::json!({"generated": " on. Then,"})));
+    let knows = door.run(&["score", "s.jsonl", "knows.jsonl", "--json"]).code(0).json();
+    assert_eq!(knows["by_seq_len"][0]["seq_len"], 10);
+    assert_eq!(knows["all"]["n_trials"], 100);
+    assert_eq!(knows["all"]["n_errors"], 0);
+    let on = door.run(&["score", "s.jsonl", "on.jsonl", "--json"]).code(0).json();
+    let n_off = stories.iter().filter(|story| story["answer"] == " off").count();
+    assert_eq!(on["all"]["n_errors"], n_off);
+    let page = door.run(&["score", "s.jsonl", "on.jsonl"]).code(0).stdout();
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    insta::assert_snapshot!(page);
+    let half: String = outputs(&|_| serde_json::json!({"generated": " on"}))
+        .lines()
+        .skip(1)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    door.write("half.jsonl", &half);
+    let refused = door.run(&["score", "s.jsonl", "half.jsonl"]).code(3);
+    assert!(refused.words().contains("1 missing: s0-t20-0"), "{}", refused.words());
 }
 
 #[test]

@@ -13,6 +13,7 @@ fn the_help_of_every_verb_fits_and_stays_as_it_is() {
         "demo",
         "gallery",
         "generate",
+        "score",
         "spec",
         "plan",
         "run",

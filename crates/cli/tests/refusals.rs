@@ -144,6 +144,30 @@ fn bigrams_that_no_text_gives_are_refused() {
 }
 
 #[test]
+fn a_flag_of_another_language_and_stories_that_cannot_be_told_are_refused() {
+    let door = Door::new();
+    let stories = ["stories", "-o", "a.jsonl"];
+    for (flags, expected) in [
+        (&["flipflop", "-o", "a.jsonl"][..], "the following required arguments were not provided"),
+        (&["flipflop", "--n", "2", "-o", "a.txt", "--shots", "1"], "--shots belongs to stories"),
+        (&["bigram", "--n", "2", "-o", "a.txt", "--free-start"], "belongs to the automaton"),
+        (&["automaton", "--n", "2", "-o", "a.txt", "--n-symbols", "4"], "flipflop and mixture"),
+        (&["automaton", "--n", "2", "-o", "a.txt", "--p-ignore", "0.1,0.2"], "one --p-ignore"),
+        (&[&stories[..], &["--first", "3"]].concat(), "--first belongs to all but stories"),
+        (&[&stories[..], &["--lengths", "7"]].concat(), "use even numbers of tokens from 4 up"),
+        (&[&stories[..], &["--query", "is it "]].concat(), "with a space at an end"),
+        (&["stories", "-o", "a.parquet"], "stories are JSON lines; give a.parquet the ending"),
+    ] {
+        let said = door.run(&[&["generate"], flags].concat()).code(2);
+        assert!(said.words().contains(expected), "{flags:?}: {}", said.words());
+    }
+    let said = door.run(&["score", "a.jsonl", "b.jsonl", "--confidence", "1"]).code(2);
+    assert!(said.words().contains("--confidence is 1; use a number"), "{}", said.words());
+    let said = door.run(&["score", "nowhere.jsonl", "b.jsonl"]).code(4);
+    assert!(said.words().contains("cannot read nowhere.jsonl"), "{}", said.words());
+}
+
+#[test]
 fn a_store_or_run_that_is_not_there_is_named() {
     let door = Door::new();
     let said = door.run(&["runs"]).code(2);

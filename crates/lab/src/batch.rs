@@ -24,8 +24,9 @@ pub struct Question {
 ///
 /// # Shapes
 ///
-/// `tokens: [n_examples, seq_len]` holds whole examples. The model is fed all but the last token
-/// of each, because nothing is asked there: `[n_examples, seq_len - 1]`.
+/// `tokens: [n_examples, seq_len]` holds whole examples. The model is fed the first
+/// [`n_fed`](Task::n_fed) tokens of each, which leaves out a last one where nothing is asked:
+/// `[n_examples, n_fed]`.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// Index, within the stream, of the first example.
@@ -34,6 +35,8 @@ pub struct Batch {
     pub n_examples: usize,
     /// Tokens in an example.
     pub seq_len: usize,
+    /// Those of them that the model is fed, from the first.
+    pub n_fed: usize,
     /// All tokens, example after example.
     pub tokens: Vec<Token>,
     /// The questions, ordered by example and place.
@@ -87,7 +90,7 @@ impl Batch {
                 }
             }
         }
-        Self { first_index, n_examples, seq_len, tokens, questions }
+        Self { first_index, n_examples, seq_len, n_fed: task.n_fed(), tokens, questions }
     }
 
     /// The tokens of one example of the batch.
@@ -100,10 +103,10 @@ impl Batch {
         &self.tokens[example * self.seq_len..][..self.seq_len]
     }
 
-    /// What the model is fed, `[n_examples, seq_len - 1]`.
+    /// What the model is fed, `[n_examples, n_fed]`.
     #[must_use]
     pub fn inputs<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Int> {
-        let n_fed = self.seq_len - 1;
+        let n_fed = self.n_fed;
         let fed: Vec<i32> = self
             .tokens
             .chunks_exact(self.seq_len)
@@ -116,7 +119,7 @@ impl Batch {
     #[must_use]
     pub fn rows(&self) -> QueryRows {
         let places = self.questions.iter().map(|ask| (ask.example, ask.query_pos)).collect();
-        QueryRows::new(self.seq_len - 1, places)
+        QueryRows::new(self.n_fed, places)
     }
 
     /// The right answers, `[n_questions]`.
@@ -131,7 +134,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use mnemoscope_task::bigram::oracle as looking_back;
-    use mnemoscope_task::{Bigram, FlipFlop, oracle};
+    use mnemoscope_task::{Automaton, Bigram, FlipFlop, oracle};
 
     use super::*;
 
@@ -174,6 +177,18 @@ mod tests {
             ask.answer == batch.example(ask.example as usize)[ask.query_pos as usize + 1]
         }));
     }
+
+    #[test]
+    fn a_batch_of_the_automaton_asks_for_the_state_at_every_place_and_feeds_them_all() {
+        let task = Task::Automaton(Automaton { seq_len: 40, ..Automaton::paper() });
+        let batch = Batch::draw(&task, &Stream::root(3), 5, 4, Scoring::Reads);
+        assert_eq!((batch.n_fed, batch.questions.len()), (40, 4 * 40));
+        for (example, asked) in batch.questions.chunks(40).enumerate() {
+            let answers: Vec<Token> = asked.iter().map(|ask| ask.answer).collect();
+            assert_eq!(answers, oracle::states(batch.example(example)));
+        }
+    }
+
     #[test]
     fn a_batch_of_bigrams_asks_where_the_answer_stands_in_the_context() {
         let language = Bigram::paper(5);

@@ -161,7 +161,7 @@ fn attention_at<B: Ops>(
     let mut record = Record::new(&model.spec(), &names)?;
     // Only what the hooks recorded is wanted; the logits are those of the plain pass.
     drop(model.logits(batch.inputs::<B>(device), &batch.rows(), &mut record));
-    let n_keys = batch.seq_len - 1;
+    let n_keys = batch.n_fed;
     let query_pos = batch.questions[row].query_pos as usize;
     let mut attention = Vec::new();
     for (layer, point) in points.iter().enumerate() {

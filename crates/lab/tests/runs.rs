@@ -16,7 +16,7 @@ use mnemoscope_lab::probe::Probed;
 use mnemoscope_lab::replay::replay;
 use mnemoscope_lab::run::{Labels, Outcome, RunOptions, run_plan};
 use mnemoscope_lab::store::{RunReader, Status, Store};
-use mnemoscope_lab::task::{Scoring, split};
+use mnemoscope_lab::task::{Scoring, oracle, split};
 use mnemoscope_lab::train::{Checkpoint, Trainer};
 use mnemoscope_lab::{Error, ErrorKind};
 use serde_json::{Value, json};
@@ -530,6 +530,75 @@ fn a_model_can_be_trained_on_bigrams_and_its_errors_replayed() {
 #[test]
 fn the_full_model_of_the_bigram_paper_can_be_trained_where_triggers_are_shown() {
     check_bigrams("show_latents = true", "preset = 'birth-full'\nd_model = 16", 5);
+}
+
+/// A tiny transformer and a tiny LSTM on the automaton: every position is a trial, errors are kept, and
+/// the same state is asked for again to the bit.
+#[test]
+fn a_run_on_the_automaton_is_measured_at_every_position_and_replayed() {
+    for model in ["n_layers = 2\nd_model = 16\nn_heads = 2", "name = 'lstm'\nd_model = 16"] {
+        let spec = format!(
+            "[task]\nname = 'automaton'\nseq_len = 24\n[model]\n{model}\n\
+             [train]\nn_steps = 4\nbatch_size = 4\nwarmup_steps = 2\ncurve_every = 2\n\
+             [eval]\nmax_glitches = 30\nn_resamples = 200\nval.n_examples = 20\n\
+             rare = {{ p_ignore = 0.9, first_write = false, n_examples = 10 }}\n"
+        );
+        let plan = resolve(&spec, None, &[], None).unwrap().arms.remove(0).plans.remove(0);
+        let folder = tempfile::tempdir().unwrap();
+        let run = sealed(&plan, folder.path());
+        let result = run.result().unwrap();
+        assert_eq!(result["eval"]["val"]["n_trials"], 20 * 24);
+        assert_eq!(result["eval"]["rare"]["n_trials"], 10 * 24);
+        let names = run.names("glitches").unwrap();
+        assert!(!names.is_empty(), "a model of four steps makes errors");
+        let mut last_places = 0;
+        for name in names {
+            let glitch: Glitch = serde_json::from_value(run.json(&name).unwrap()).unwrap();
+            let query = glitch.query_pos as usize;
+            assert_eq!(glitch.expected, oracle::states(&glitch.tokens)[query]);
+            last_places += usize::from(query == 23);
+            let seen_again = replay(&run, glitch).unwrap();
+            assert!(seen_again.same_bits, "{name}");
+            for head in seen_again.attention {
+                let sum: f32 = head.weights.iter().sum();
+                assert_eq!(head.weights.len(), query + 1);
+                assert!((sum - 1.0).abs() < 1e-5, "{name}: {sum}");
+            }
+        }
+        assert!(last_places > 0, "the last token is asked at too");
+    }
+}
+
+/// Both codings in whole runs: trials are the scored places, and errors are replayed to the bit.
+#[test]
+fn a_run_in_another_coding_is_measured_at_its_own_places_and_replayed() {
+    for (coding, n_per_read) in [("bits", 3), ("pairs", 1)] {
+        let spec = format!(
+            "[task]\ncoding = '{coding}'\nn_symbols = 8\nseq_len = 16\n\
+             [model]\nn_layers = 2\nd_model = 16\nn_heads = 2\n\
+             [train]\nn_steps = 4\nbatch_size = 4\nwarmup_steps = 2\ncurve_every = 2\n\
+             [eval]\nmax_glitches = 5\nn_resamples = 200\nval.n_examples = 20\n\
+             val_sparse.n_examples = 0\nval_dense.n_examples = 0\n"
+        );
+        let plan = resolve(&spec, None, &[], None).unwrap().arms.remove(0).plans.remove(0);
+        let folder = tempfile::tempdir().unwrap();
+        let run = sealed(&plan, folder.path());
+        let n_trials = run.result().unwrap()["eval"]["val"]["n_trials"].as_u64().unwrap();
+        // The string at an address is that of the plain coding, whose reads the oracle counts.
+        let plain = resolve("task = { n_symbols = 8, seq_len = 16 }", None, &[], None).unwrap();
+        let plain = &plain.arms[0].plans[0].task;
+        let stream = split::eval_stream(0, "val");
+        let n_reads: usize =
+            (0..20).map(|index| oracle::answers(&plain.example(&stream, index)).len()).sum();
+        assert_eq!(n_trials, n_per_read * n_reads as u64);
+        let names = run.names("glitches").unwrap();
+        assert!(!names.is_empty(), "a model of four steps makes errors");
+        for name in names {
+            let glitch: Glitch = serde_json::from_value(run.json(&name).unwrap()).unwrap();
+            assert_eq!(glitch.tokens[glitch.query_pos as usize + 1], glitch.expected);
+            assert!(replay(&run, glitch).unwrap().same_bits, "{name}");
+        }
+    }
 }
 
 #[track_caller]

@@ -17,6 +17,7 @@
 use mnemoscope_stats::stream::Draws;
 use serde::{Deserialize, Serialize};
 
+use crate::coding::Coding;
 use crate::complaint::{Complaint, plain};
 use crate::error::{Cause, Error};
 use crate::generate;
@@ -46,7 +47,8 @@ const SUM_TOLERANCE: f64 = 1e-9;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlipFlop {
-    /// Tokens in one example, the paper's `T`: even, at least 4.
+    /// Tokens in one example, the paper's `T`: even, at least 4. Two for each instruction, also where
+    /// another [coding](Self::coding) spells it in more or fewer: see [`FlipFlop::n_tokens`].
     pub seq_len: u32,
     /// Probability that a free instruction is `w`.
     pub p_write: f64,
@@ -56,6 +58,9 @@ pub struct FlipFlop {
     pub p_ignore: f64,
     /// Number of data symbols, the paper's `M`: 2 for bits, at most 256.
     pub n_symbols: u32,
+    /// How instructions and symbols are spelt.
+    #[serde(default, skip_serializing_if = "Coding::is_tokens")]
+    pub coding: Coding,
 }
 
 impl FlipFlop {
@@ -82,7 +87,8 @@ impl FlipFlop {
         p_ignore: f64,
         n_symbols: u32,
     ) -> Result<Self, Error> {
-        let language = Self { seq_len, p_write, p_read, p_ignore, n_symbols };
+        let coding = Coding::Tokens;
+        let language = Self { seq_len, p_write, p_read, p_ignore, n_symbols, coding };
         let complaints = language.check();
         if complaints.is_empty() { Ok(language) } else { Err(Cause::Task { complaints }.into()) }
     }
@@ -142,6 +148,16 @@ impl FlipFlop {
                 "n_symbols",
                 format!("n_symbols is {}; use 2 to {MAX_SYMBOLS}", self.n_symbols),
             );
+        } else if self.coding == Coding::Bits && !self.n_symbols.is_power_of_two() {
+            let n = self.n_symbols;
+            complain(
+                "n_symbols",
+                format!(
+                    "n_symbols is {n}, but symbols spelt in bits are a power of two; use {} or {}",
+                    n.next_power_of_two() / 2,
+                    n.next_power_of_two()
+                ),
+            );
         }
         complaints
     }
@@ -161,10 +177,28 @@ impl FlipFlop {
         format!("p_write + p_read + p_ignore = {terms} = {}, not 1; {mend}", plain(sum))
     }
 
-    /// Size of the vocabulary: three instructions and the data symbols.
+    /// Size of the vocabulary: three instructions and the data symbols, or two bits, or in pairs all
+    /// three with each symbol.
     #[must_use]
     pub fn d_vocab(&self) -> u32 {
-        self.n_symbols + 3
+        match self.coding {
+            Coding::Tokens => self.n_symbols + 3,
+            Coding::Bits => 5,
+            Coding::Pairs => 3 * self.n_symbols,
+        }
+    }
+
+    /// Tokens in one example as it is spelt.
+    #[must_use]
+    pub fn n_tokens(&self) -> usize {
+        let n_per_op = self.coding.n_per_op(self.n_symbols) as usize;
+        self.seq_len as usize / 2 * n_per_op
+    }
+
+    /// Scored places of one read: one for each bit where symbols are spelt in bits.
+    #[must_use]
+    pub fn n_targets_per_read(&self) -> u32 {
+        self.coding.n_per_symbol(self.n_symbols)
     }
 
     /// Expected number of reads in one example, the forced last one included.
@@ -205,16 +239,22 @@ impl FlipFlop {
     ///
     /// # Panics
     ///
-    /// If `out` does not hold exactly `seq_len` tokens, or the language fails
+    /// If `out` does not hold exactly [`n_tokens`](Self::n_tokens) tokens, or the language fails
     /// [`check`](Self::check) so badly that nothing can be drawn from it.
     #[track_caller]
     pub fn generate_into(&self, draws: &mut Draws, out: &mut [Token]) {
-        self.assert_fits(out);
-        generate::fast(self, draws, out);
+        if self.coding == Coding::Tokens {
+            self.assert_fits(out);
+            return generate::fast(self, draws, out);
+        }
+        let mut string = vec![0; self.seq_len as usize];
+        self.assert_fits(&string);
+        generate::fast(self, draws, &mut string);
+        self.coding.spell(&string, self.n_symbols, out);
     }
 
-    /// The slow version that explains [`generate_into`](Self::generate_into) and agrees with it
-    /// token by token: one instruction and one draw at a time.
+    /// The slow version that explains [`generate_into`](Self::generate_into) in the coding `tokens`, and
+    /// agrees with it token by token: one instruction and one draw at a time.
     ///
     /// # Panics
     ///
@@ -255,7 +295,8 @@ mod tests {
     #[track_caller]
     fn check(language: (u32, f64, f64, f64, u32), expected: &[&str]) {
         let (seq_len, p_write, p_read, p_ignore, n_symbols) = language;
-        let language = FlipFlop { seq_len, p_write, p_read, p_ignore, n_symbols };
+        let coding = Coding::Tokens;
+        let language = FlipFlop { seq_len, p_write, p_read, p_ignore, n_symbols, coding };
         let messages: Vec<String> =
             language.check().iter().map(|complaint| complaint.to_string()).collect();
         assert_eq!(messages, expected);
@@ -294,6 +335,23 @@ mod tests {
         );
         check((512, 0.1, 0.1, 0.8, 1), &["n_symbols is 1; use 2 to 256"]);
         check((512, 0.1, 0.1, 0.8, 257), &["n_symbols is 257; use 2 to 256"]);
+    }
+
+    #[test]
+    fn bits_spell_a_power_of_two() {
+        let language = |n_symbols| {
+            let paper = FlipFlop::paper(0.8).unwrap();
+            FlipFlop { n_symbols, coding: Coding::Bits, ..paper }
+        };
+        assert_eq!(language(4).check(), []);
+        let [complaint] = &language(6).check()[..] else { panic!("one thing is wrong") };
+        assert_eq!(
+            complaint.message,
+            "n_symbols is 6, but symbols spelt in bits are a power of two; use 4 or 8"
+        );
+        let sizes = |language: FlipFlop| (language.n_tokens(), language.d_vocab());
+        assert_eq!(sizes(language(4)), (768, 5));
+        assert_eq!(sizes(FlipFlop { coding: Coding::Pairs, ..language(4) }), (256, 12));
     }
 
     #[test]

@@ -5,10 +5,13 @@
 
 use mnemoscope_stats::stream::Stream;
 
+use crate::automaton::{Automaton, letter_of};
 use crate::bigram::{Bigram, Trigger, Triggers, oracle as looking_back};
+use crate::coding::Coding;
 use crate::flipflop::{FlipFlop, half_of_rest};
 use crate::mixture::{Mixture, Part};
 use crate::oracle;
+use crate::story::Stories;
 use crate::task::Task;
 use crate::text;
 use crate::token::Token;
@@ -24,7 +27,7 @@ pub struct Entry {
     pub what: &'static str,
     /// Who published it, and where.
     pub source: &'static str,
-    /// The task at the size of the paper.
+    /// The task at the size of the paper; of stories the language whose strings are told.
     pub task: Task,
     /// A short example as drawn by [`draw`], line by line.
     pub example_lines: Vec<String>,
@@ -35,6 +38,9 @@ const DRAWN_LEN: u32 = 48;
 
 /// Positions in one block of a drawing: with two digits and a space each they fit 80 columns.
 const BLOCK_LEN: usize = 24;
+
+/// Characters in a line of a drawn story, which is indented by two.
+const STORY_WIDTH: usize = 78;
 
 const FFLM: &str = "Liu, Ash, Goel, Krishnamurthy and Zhang, \"Exposing Attention Glitches with \
                      Flip-Flop Language Modeling\", NeurIPS 2023, arXiv:2306.00946";
@@ -54,14 +60,26 @@ const BIRTH: &str = "Bietti, Cabannes, Bouchacourt, Jegou and Bottou, \"Birth of
 /// ```
 #[must_use]
 pub fn entries() -> Vec<Entry> {
-    let entry = |name, title, what, task: Task| {
-        let example_lines = drawn_example(name, &task);
-        let source = match task {
-            Task::FlipFlop(_) | Task::Mixture(_) => FFLM,
-            Task::Bigram(_) => BIRTH,
-        };
-        Entry { name, title, what, source, task, example_lines }
+    let mut entries = flipflops();
+    entries.extend(bigrams());
+    entries
+}
+
+/// A picture of a task, with a short example of it.
+fn entry(name: &'static str, title: &'static str, what: &'static str, task: Task) -> Entry {
+    let example_lines = match name {
+        "stories" => drawn_story(),
+        _ => drawn_example(name, &task),
     };
+    let source = match task {
+        Task::FlipFlop(_) | Task::Mixture(_) | Task::Automaton(_) => FFLM,
+        Task::Bigram(_) => BIRTH,
+    };
+    Entry { name, title, what, source, task, example_lines }
+}
+
+/// The family of flip-flop.
+fn flipflops() -> Vec<Entry> {
     vec![
         entry(
             "flipflop",
@@ -93,6 +111,19 @@ pub fn entries() -> Vec<Entry> {
             flipflop(0.8, 16),
         ),
         entry(
+            "flipflop-bits",
+            "Flip-flop language with 4 symbols, spelt in two bits each",
+            "The paper's \"2*2\": a datum is a string of two bits, and each bit of a read is scored.",
+            spelt(Coding::Bits, 4),
+        ),
+        entry(
+            "flipflop-pairs",
+            "Flip-flop language with one token for an instruction and its bit",
+            "The coarser tokens of the paper's appendix A.3. The answer to a read is the whole pair, \
+             asked for at the pair before it.",
+            spelt(Coding::Pairs, 2),
+        ),
+        entry(
             "mixture",
             "Mixture of FFL(0.8), FFL(0.98) and FFL(0.1)",
             "Each example is drawn from one of three flip-flop languages, equally often. Training \
@@ -100,6 +131,28 @@ pub fn entries() -> Vec<Entry> {
              main text 0.9.",
             mixture(&[0.8, 0.98, 0.1]),
         ),
+        entry(
+            "automaton",
+            "Flip-flop automaton, every second token a no-op",
+            "The register alone, in the form in which attention was looked at: `0` and `1` write, `-` \
+             does nothing, and the state is told at every position. Nothing that is answered is \
+             ever fed back.",
+            Task::Automaton(Automaton::paper()),
+        ),
+        entry(
+            "stories",
+            "Light-switch stories of FFL(0.6)",
+            "Flip-flop told in sentences, for language models of any kind: a story with its answer, \
+             then one that ends in a question with two options, on and off. `generate stories` writes \
+             them, and `score` counts what a model answered.",
+            flipflop(0.6, 2),
+        ),
+    ]
+}
+
+/// The family of bigrams.
+fn bigrams() -> Vec<Entry> {
+    vec![
         entry(
             "bigram",
             "Bigram language with 5 random triggers",
@@ -128,11 +181,16 @@ pub fn find(name: &str) -> Option<Entry> {
 
 fn language(seq_len: u32, p_ignore: f64, n_symbols: u32) -> FlipFlop {
     let p_write = half_of_rest(p_ignore);
-    FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols }
+    let coding = Coding::Tokens;
+    FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols, coding }
 }
 
 fn flipflop(p_ignore: f64, n_symbols: u32) -> Task {
     Task::FlipFlop(language(512, p_ignore, n_symbols))
+}
+
+fn spelt(coding: Coding, n_symbols: u32) -> Task {
+    Task::FlipFlop(FlipFlop { coding, ..language(512, 0.8, n_symbols) })
 }
 
 fn mixture(p_ignores: &[f64]) -> Task {
@@ -145,10 +203,21 @@ fn drawn_example(name: &str, task: &Task) -> Vec<String> {
     let stream = Stream::root(0).derive("gallery").derive(name);
     let shorten = |language: &FlipFlop| FlipFlop { seq_len: DRAWN_LEN, ..language.clone() };
     let short = match task {
+        Task::FlipFlop(language) if language.coding != Coding::Tokens => {
+            // As many tokens as elsewhere, or one instruction fewer.
+            let n_per_op = language.coding.n_per_op(language.n_symbols);
+            let short = FlipFlop { seq_len: DRAWN_LEN / n_per_op * 2, ..language.clone() };
+            let task = Task::FlipFlop(short);
+            return draw_spelt(&task, &task.example(&stream, 0));
+        }
         Task::FlipFlop(language) => Task::FlipFlop(shorten(language)),
         Task::Mixture(mixture) => {
             let part = |part: &Part| Part { weight: part.weight, task: shorten(&part.task) };
             Task::Mixture(Mixture { parts: mixture.parts.iter().map(part).collect() })
+        }
+        Task::Automaton(language) => {
+            let short = Automaton { seq_len: DRAWN_LEN, ..language.clone() };
+            return draw_automaton(&Task::Automaton(short).example(&stream, 0));
         }
         Task::Bigram(language) => {
             let short = Bigram { seq_len: DRAWN_LEN - 1, ..language.clone() };
@@ -158,6 +227,84 @@ fn drawn_example(name: &str, task: &Task) -> Vec<String> {
         }
     };
     draw(&short.example(&stream, 0))
+}
+
+/// A story short enough for a page, its answer in brackets.
+fn drawn_story() -> Vec<String> {
+    let story = Stories { seq_lens: vec![16], ..Stories::paper() }.story(0, 16, 0);
+    let mut lines: Vec<String> = Vec::new();
+    for paragraph in format!("{} [{}]", story.prompt, story.answer.trim()).lines() {
+        let mut line = String::new();
+        for word in paragraph.split(' ') {
+            if !line.is_empty() && line.len() + 1 + word.len() > STORY_WIDTH {
+                lines.push(std::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// Draws a flip-flop string in another coding: its tokens, and the answer under each scored one.
+///
+/// The answers come from the oracle.
+///
+/// # Panics
+///
+/// If the coding is `tokens`, which [`draw`] draws.
+#[must_use]
+#[track_caller]
+pub fn draw_spelt(task: &Task, tokens: &[Token]) -> Vec<String> {
+    let n_symbols = task.n_symbols();
+    let found = match task.coding() {
+        Coding::Bits => oracle::bit_answers(tokens, task.coding().n_per_symbol(n_symbols) as usize),
+        Coding::Pairs => oracle::pair_answers(tokens, n_symbols as Token),
+        Coding::Tokens => panic!("`draw` draws strings in tokens"),
+    };
+    let mut answers = vec![".".to_owned(); tokens.len()];
+    let mut scored = vec![String::new(); tokens.len()];
+    for (query_pos, answer) in found {
+        answers[query_pos + 1] = task.token_text(answer);
+        scored[query_pos + 1] = "^".to_owned();
+    }
+    laid_out(&[
+        ("pos", (0..tokens.len()).map(|pos| pos.to_string()).collect()),
+        ("token", tokens.iter().map(|&token| task.token_text(token)).collect()),
+        ("answer", answers),
+        ("scored", scored),
+    ])
+}
+
+/// Draws an example of the automaton: its tokens, and under each the state after it.
+///
+/// The states come from the oracle.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_task::gallery;
+///
+/// assert_eq!(
+///     gallery::draw_automaton(&[2, 0, 1, 0]).join("\n"),
+///     "pos     0  1  2  3\n\
+///      token   1  -  0  -\n\
+///      answer  1  1  0  0\n\
+///      scored  ^  ^  ^  ^",
+/// );
+/// ```
+#[must_use]
+pub fn draw_automaton(tokens: &[Token]) -> Vec<String> {
+    let letters = |tokens: &[Token]| tokens.iter().map(|&it| letter_of(it).to_string()).collect();
+    laid_out(&[
+        ("pos", (0..tokens.len()).map(|pos| pos.to_string()).collect()),
+        ("token", letters(tokens)),
+        ("answer", letters(&oracle::states(tokens))),
+        ("scored", vec!["^".to_owned(); tokens.len()]),
+    ])
 }
 
 /// Draws an example: its tokens, and the answer under the symbol after each read.
@@ -284,10 +431,16 @@ mod tests {
     fn every_entry_can_be_generated_and_found() {
         for entry in entries() {
             assert_eq!(entry.task.check(), [], "{}", entry.name);
-            let n_tokens = if entry.name.starts_with("bigram") { 257 } else { 512 };
+            let n_tokens = match entry.name {
+                "automaton" => 500,
+                "flipflop-bits" => 768,
+                "flipflop-pairs" => 256,
+                name if name.starts_with("bigram") => 257,
+                _ => 512,
+            };
             assert_eq!(entry.task.seq_len(), n_tokens);
             assert_eq!(find(entry.name).as_ref(), Some(&entry));
-            assert!(entry.example_lines.iter().all(|line| line.chars().count() <= 80));
+            assert!(entry.example_lines.iter().all(|line| line.chars().count() <= 78));
         }
         assert_eq!(find("trigram"), None);
     }

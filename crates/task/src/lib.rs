@@ -19,15 +19,19 @@
 //!
 //! | Module | What it holds |
 //! |---|---|
-//! | [`flipflop`], [`mixture`], [`bigram`] | the languages |
+//! | [`flipflop`], [`mixture`], [`automaton`], [`bigram`] | the languages |
+//! | [`coding`] | which tokens stand for an instruction and its symbol |
 //! | [`task`] | a closed list of them; examples, batches, scored places |
 //! | [`oracle`], [`bigram::oracle`] | right answers by looking back, sharing nothing with the generator |
 //! | [`bigram::bayes`] | the best that can be predicted without knowing the triggers |
+//! | [`story`] | flip-flop strings told in sentences, and scoring what a language model answers |
 //! | [`split`] | which stream is for what |
 //! | [`text`], [`file`](mod@file) | the public text form; jsonl, parquet, npy and plain files |
 //! | [`gallery`] | every task with a drawn example |
 
+pub mod automaton;
 pub mod bigram;
+pub mod coding;
 mod complaint;
 mod error;
 pub mod file;
@@ -37,11 +41,14 @@ mod generate;
 pub mod mixture;
 pub mod oracle;
 pub mod split;
+pub mod story;
 pub mod task;
 pub mod text;
 pub mod token;
 
+pub use automaton::Automaton;
 pub use bigram::{Bigram, Corpus};
+pub use coding::Coding;
 pub use complaint::Complaint;
 pub use error::{Error, ErrorKind};
 pub use flipflop::FlipFlop;

@@ -36,7 +36,7 @@ use crate::token::Token;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mixture {
-    /// The languages; all have the same `seq_len` and `n_symbols`.
+    /// The languages; all have the same `seq_len`, `n_symbols` and `coding`.
     pub parts: Vec<Part>,
 }
 
@@ -92,6 +92,10 @@ impl Mixture {
                     );
                     complain(Complaint::new(field, message));
                 }
+            }
+            if part.task.coding != first.task.coding {
+                let message = "coding is another one than in part 0; all parts need the same";
+                complain(Complaint::new("coding", message.to_owned()));
             }
         }
         let total = self.total_weight();

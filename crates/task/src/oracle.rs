@@ -43,6 +43,70 @@ fn last_write(tokens: &[u16], read_pos: usize) -> Option<usize> {
     (0..read_pos / 2).rev().map(|pair| 2 * pair).find(|&pos| tokens[pos] == 0)
 }
 
+/// The right answers in a string whose symbols are spelt in `n_bits` bits each: for each bit of each
+/// read the pos of the token before it, and the bit of the last write.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_task::oracle;
+///
+/// // w10 i00 r: the bits 1 and 0 belong after it, asked at 6 and 7.
+/// assert_eq!(oracle::bit_answers(&[0, 4, 3, 2, 3, 3, 1, 3, 3], 2), [(6, 4), (7, 3)]);
+/// ```
+#[must_use]
+pub fn bit_answers(tokens: &[u16], n_bits: usize) -> Vec<(usize, u16)> {
+    let width = n_bits + 1;
+    let begins = |pos: &usize| pos.is_multiple_of(width);
+    let mut answers = Vec::new();
+    for read_pos in (0..tokens.len()).filter(begins).filter(|&pos| tokens[pos] == 1) {
+        let write_pos = (0..read_pos).rev().filter(begins).find(|&pos| tokens[pos] == 0);
+        let Some(write_pos) = write_pos else { continue };
+        answers.extend((0..n_bits).map(|bit| (read_pos + bit, tokens[write_pos + 1 + bit])));
+    }
+    answers
+}
+
+/// The right answers in a string of pairs, whose tokens are an instruction times `n_symbols` and a
+/// symbol: for each read the pos before it, and the pair that belongs there.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_task::oracle;
+///
+/// // With 4 symbols: w2 i0 r?, and r2 is 6.
+/// assert_eq!(oracle::pair_answers(&[2, 8, 4], 4), [(1, 6)]);
+/// ```
+#[must_use]
+pub fn pair_answers(tokens: &[u16], n_symbols: u16) -> Vec<(usize, u16)> {
+    let is_read = |token: u16| (n_symbols..2 * n_symbols).contains(&token);
+    let read_places = (0..tokens.len()).filter(|&pos| is_read(tokens[pos]));
+    read_places
+        .filter_map(|pos| {
+            let written = tokens[..pos].iter().rev().find(|&&token| token < n_symbols)?;
+            Some((pos - 1, n_symbols + written))
+        })
+        .collect()
+}
+
+/// The state of the flip-flop automaton after each token: the token of its last write, or that of
+/// state 0 where nothing was written.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_task::oracle;
+///
+/// // - 1 - 0, with - for ⊥; 1 writes state 0 and 2 writes state 1.
+/// assert_eq!(oracle::states(&[0, 2, 0, 1]), [1, 2, 2, 1]);
+/// ```
+#[must_use]
+pub fn states(tokens: &[u16]) -> Vec<u16> {
+    let last_write = |pos: usize| tokens[..=pos].iter().rev().find(|&&token| token != 0);
+    (0..tokens.len()).map(|pos| last_write(pos).copied().unwrap_or(1)).collect()
+}
+
 /// Whether these tokens are an example of a flip-flop language with `n_symbols` symbols.
 ///
 /// An example has an even number of tokens, at least 4; instructions and symbols alternate; it

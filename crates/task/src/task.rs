@@ -10,7 +10,9 @@ use std::ops::Range;
 use mnemoscope_stats::stream::{Draws, Stream};
 use serde::{Deserialize, Serialize};
 
+use crate::automaton::{self, Automaton};
 use crate::bigram::Bigram;
+use crate::coding::Coding;
 use crate::complaint::Complaint;
 use crate::error::{Cause, Error};
 use crate::flipflop::FlipFlop;
@@ -43,6 +45,8 @@ pub enum Task {
     Mixture(Mixture),
     /// Chance bigrams, and triggers that are always followed by the same output.
     Bigram(Bigram),
+    /// The flip-flop automaton, its state told at every position.
+    Automaton(Automaton),
 }
 
 impl Task {
@@ -53,6 +57,7 @@ impl Task {
             Self::FlipFlop(_) => "flipflop",
             Self::Mixture(_) => "mixture",
             Self::Bigram(_) => "bigram",
+            Self::Automaton(_) => "automaton",
         }
     }
 
@@ -63,6 +68,7 @@ impl Task {
             Self::FlipFlop(language) => language.check(),
             Self::Mixture(mixture) => mixture.check(),
             Self::Bigram(language) => language.check(),
+            Self::Automaton(language) => language.check(),
         }
     }
 
@@ -82,7 +88,8 @@ impl Task {
     pub fn seq_len(&self) -> usize {
         match self {
             Self::Bigram(language) => language.n_tokens(),
-            _ => self.flipflop().map_or(0, |language| language.seq_len as usize),
+            Self::Automaton(language) => language.seq_len as usize,
+            _ => self.flipflop().map_or(0, FlipFlop::n_tokens),
         }
     }
 
@@ -96,63 +103,99 @@ impl Task {
         }
     }
 
-    /// Number of data symbols; in the bigram language all tokens are.
+    /// Tokens of an example that a model is fed: all of them for the automaton, whose state is told
+    /// at the last one too, elsewhere all but the last, which is only an answer.
     #[must_use]
-    pub fn n_symbols(&self) -> u32 {
+    pub fn n_fed(&self) -> usize {
         match self {
-            Self::Bigram(language) => language.d_vocab(),
-            _ => self.flipflop().map_or(0, |language| language.n_symbols),
-        }
-    }
-
-    /// Size of the vocabulary: the data symbols, and the three instructions of flip-flop.
-    #[must_use]
-    pub fn d_vocab(&self) -> u32 {
-        match self {
-            Self::Bigram(language) => language.d_vocab(),
-            _ => self.n_symbols() + u32::from(FIRST_SYMBOL),
-        }
-    }
-
-    /// The tokens of the data symbols: the choice in a prediction that knows an answer is data.
-    #[must_use]
-    pub fn symbols(&self) -> Range<Token> {
-        match self {
-            Self::Bigram(language) => 0..language.d_vocab() as Token,
-            _ => {
-                let n_symbols = self.n_symbols().min(crate::token::MAX_SYMBOLS) as Token;
-                FIRST_SYMBOL..FIRST_SYMBOL + n_symbols
+            Self::Automaton(_) => self.seq_len(),
+            Self::FlipFlop(_) | Self::Mixture(_) | Self::Bigram(_) => {
+                self.seq_len().saturating_sub(1)
             }
         }
     }
 
-    /// The one flip-flop language, or the first of a mixture: all of them have the same shape.
-    fn flipflop(&self) -> Option<&FlipFlop> {
+    /// Number of data symbols; in the bigram language all tokens are, and of the automaton the two
+    /// that write.
+    #[must_use]
+    pub fn n_symbols(&self) -> u32 {
         match self {
-            Self::FlipFlop(language) => Some(language),
-            Self::Mixture(mixture) => mixture.parts.first().map(|part| &part.task),
-            Self::Bigram(_) => None,
+            Self::Bigram(language) => language.d_vocab(),
+            Self::Automaton(_) => automaton::D_VOCAB - 1,
+            _ => self.flipflop().map_or(0, |language| language.n_symbols),
         }
     }
 
-    /// Expected number of scored places in one example: of reads, or an
-    /// [estimate](Bigram::estimated_targets) for the bigram language.
+    /// Size of the vocabulary: the data symbols, and the three instructions of flip-flop or the one
+    /// of the automaton.
+    #[must_use]
+    pub fn d_vocab(&self) -> u32 {
+        match self {
+            Self::Bigram(language) => language.d_vocab(),
+            Self::Automaton(_) => automaton::D_VOCAB,
+            _ => self.flipflop().map_or(u32::from(FIRST_SYMBOL), FlipFlop::d_vocab),
+        }
+    }
+
+    /// The tokens of the data symbols: the choice in a prediction that knows an answer is data. In the
+    /// coding `pairs` those that read one.
+    #[must_use]
+    pub fn symbols(&self) -> Range<Token> {
+        match self {
+            Self::Bigram(language) => 0..language.d_vocab() as Token,
+            Self::Automaton(_) => automaton::FIRST_STATE..automaton::D_VOCAB as Token,
+            _ => {
+                let n_symbols = self.n_symbols().min(crate::token::MAX_SYMBOLS) as Token;
+                match self.coding() {
+                    Coding::Tokens => FIRST_SYMBOL..FIRST_SYMBOL + n_symbols,
+                    Coding::Bits => FIRST_SYMBOL..FIRST_SYMBOL + 2,
+                    Coding::Pairs => READ * n_symbols..(READ + 1) * n_symbols,
+                }
+            }
+        }
+    }
+
+    /// How a flip-flop string is spelt; other languages have a token for each of theirs.
+    #[must_use]
+    pub fn coding(&self) -> Coding {
+        self.flipflop().map_or(Coding::Tokens, |language| language.coding)
+    }
+
+    /// The one flip-flop language, or the first of a mixture: all of them have the same shape.
+    #[must_use]
+    pub fn flipflop(&self) -> Option<&FlipFlop> {
+        match self {
+            Self::FlipFlop(language) => Some(language),
+            Self::Mixture(mixture) => mixture.parts.first().map(|part| &part.task),
+            Self::Bigram(_) | Self::Automaton(_) => None,
+        }
+    }
+
+    /// Expected number of scored places in one example: of reads, of all places of the automaton, or
+    /// an [estimate](Bigram::estimated_targets) for the bigram language.
     #[must_use]
     pub fn expected_reads(&self) -> f64 {
         match self {
-            Self::FlipFlop(language) => language.expected_reads(),
-            Self::Mixture(mixture) => mixture.expected_reads(),
+            Self::FlipFlop(language) => language.expected_reads() * self.n_targets_per_read(),
+            Self::Mixture(mixture) => mixture.expected_reads() * self.n_targets_per_read(),
             Self::Bigram(language) => language.estimated_targets().0,
+            Self::Automaton(language) => f64::from(language.seq_len),
         }
+    }
+
+    /// Scored places of one read of flip-flop.
+    fn n_targets_per_read(&self) -> f64 {
+        self.flipflop().map_or(1.0, |language| f64::from(language.n_targets_per_read()))
     }
 
     /// Standard deviation of that number.
     #[must_use]
     pub fn sd_reads(&self) -> f64 {
         match self {
-            Self::FlipFlop(language) => language.sd_reads(),
-            Self::Mixture(mixture) => mixture.sd_reads(),
+            Self::FlipFlop(language) => language.sd_reads() * self.n_targets_per_read(),
+            Self::Mixture(mixture) => mixture.sd_reads() * self.n_targets_per_read(),
             Self::Bigram(language) => language.estimated_targets().1,
+            Self::Automaton(_) => 0.0,
         }
     }
 
@@ -160,8 +203,8 @@ impl Task {
     ///
     /// # Randomness
     ///
-    /// All of it from item `index` of `stream`; see [`FlipFlop::generate_into`], [`Mixture`]
-    /// and [`Bigram::generate_into`].
+    /// All of it from item `index` of `stream`; see [`FlipFlop::generate_into`], [`Mixture`],
+    /// [`Bigram::generate_into`] and [`Automaton::generate_into`].
     ///
     /// # Panics
     ///
@@ -222,14 +265,16 @@ impl Task {
             Self::FlipFlop(language) => language.generate_into(draws, out),
             Self::Mixture(mixture) => mixture.generate_into(draws, out),
             Self::Bigram(language) => language.generate_into(draws, out),
+            Self::Automaton(language) => language.generate_into(draws, out),
         }
     }
 
     /// The scored places of the example at the address `(stream, index)`, in order. What `out`
     /// held is replaced.
     ///
-    /// For flip-flop the [`reads`]; for the bigram language those of
-    /// [`Bigram::targets`], whose triggers are drawn again from the address.
+    /// For flip-flop the [`reads`], in the coding `bits` each bit of them; for the automaton every place;
+    /// for the bigram language those of [`Bigram::targets`], whose triggers are drawn again from the
+    /// address.
     ///
     /// # Arguments
     ///
@@ -261,38 +306,62 @@ impl Task {
         out: &mut Vec<Target>,
     ) {
         match self {
-            Self::FlipFlop(_) | Self::Mixture(_) => reads(tokens, out),
+            Self::FlipFlop(_) | Self::Mixture(_) => match self.coding() {
+                Coding::Tokens => reads(tokens, out),
+                coding => coding.targets(tokens, self.n_symbols(), out),
+            },
             Self::Bigram(language) => {
                 language.targets(tokens, &language.triggers_at(&mut stream.at(index)), out);
             }
+            Self::Automaton(language) => language.targets(tokens, out),
         }
     }
 
-    /// One token as it is shown to people: [`text::token_text`] for flip-flop, [`Corpus::shown`] in
-    /// the bigram language. A number that is no token is shown as a number.
+    /// One token as it is shown to people: [`text::token_text`] for flip-flop, `-`, `0` or `1` for the
+    /// automaton, [`Corpus::shown`] in the bigram language. A number that is no token of that is shown
+    /// as a number.
     ///
     /// [`Corpus::shown`]: crate::bigram::Corpus::shown
     #[must_use]
     pub fn token_text(&self, token: Token) -> String {
         match self {
+            Self::FlipFlop(_) | Self::Mixture(_) if self.coding() == Coding::Pairs => {
+                self.pair_text(token)
+            }
             Self::FlipFlop(_) | Self::Mixture(_) => text::token_text(token),
             Self::Bigram(language) if u32::from(token) < language.d_vocab() => {
                 language.corpus.shown(token)
             }
-            Self::Bigram(_) => token.to_string(),
+            Self::Automaton(_) if u32::from(token) < automaton::D_VOCAB => {
+                automaton::letter_of(token).to_string()
+            }
+            Self::Bigram(_) | Self::Automaton(_) => token.to_string(),
         }
     }
 
     /// Appends an example as one line of text, without its end.
     pub(crate) fn push_line(&self, tokens: &[Token], line: &mut Vec<u8>) {
         match self {
+            Self::FlipFlop(_) | Self::Mixture(_) if self.coding() == Coding::Pairs => {
+                line.extend(self.line(tokens).into_bytes());
+            }
             Self::FlipFlop(_) | Self::Mixture(_) => text::push_text(tokens, line),
             Self::Bigram(language) => line.extend(language.corpus.line(tokens).into_bytes()),
+            Self::Automaton(_) => line.extend(automaton_line(tokens).into_bytes()),
         }
     }
 
-    /// An example as one line of text: [`text::to_text`] for flip-flop, [`Corpus::line`] for the
-    /// bigram language.
+    /// A token of the coding `pairs`: `w1`. A number that is none is shown as a number.
+    fn pair_text(&self, token: Token) -> String {
+        let n_symbols = self.n_symbols() as Token;
+        if u32::from(token) >= self.d_vocab() {
+            return token.to_string();
+        }
+        text::to_text(&[token / n_symbols, FIRST_SYMBOL + token % n_symbols])
+    }
+
+    /// An example as one line of text: [`text::to_text`] for flip-flop, a character for each token of
+    /// the automaton, [`Corpus::line`] for the bigram language.
     ///
     /// [`Corpus::line`]: crate::bigram::Corpus::line
     ///
@@ -303,10 +372,18 @@ impl Task {
     #[track_caller]
     pub fn line(&self, tokens: &[Token]) -> String {
         match self {
+            Self::FlipFlop(_) | Self::Mixture(_) if self.coding() == Coding::Pairs => {
+                tokens.iter().map(|&token| self.pair_text(token)).collect()
+            }
             Self::FlipFlop(_) | Self::Mixture(_) => text::to_text(tokens),
             Self::Bigram(language) => language.corpus.line(tokens),
+            Self::Automaton(_) => automaton_line(tokens),
         }
     }
+}
+
+fn automaton_line(tokens: &[Token]) -> String {
+    tokens.iter().map(|&token| automaton::letter_of(token)).collect()
 }
 
 /// Which targets train the model. Errors are counted at the scored places under either.
@@ -347,7 +424,8 @@ impl Scoring {
 }
 
 /// A scored place: the model is asked at `query_pos`, an `r`, and should answer `answer`, the
-/// token at `query_pos + 1`. In the bigram language a trigger stands in the place of `r` and `w`.
+/// token at `query_pos + 1`. In the bigram language a trigger stands in the place of `r` and `w`. The
+/// automaton is asked at any token, and the answer is the token that writes the state after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// The pos of the `r`.

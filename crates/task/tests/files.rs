@@ -10,7 +10,9 @@ use arrow_array::{
     ArrayRef, Int64Array, LargeStringArray, RecordBatch, StringArray, StringViewArray,
 };
 use mnemoscope_task::file::{self, Format, Provenance, Source};
-use mnemoscope_task::{Bigram, Error, ErrorKind, FlipFlop, Mixture, Part, Task, Token, text};
+use mnemoscope_task::{
+    Bigram, Coding, Error, ErrorKind, FlipFlop, Mixture, Part, Task, Token, text,
+};
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -495,7 +497,7 @@ proptest! {
         format_idx in 0_usize..4,
     ) {
         let p_write = (1.0 - p_ignore) / 2.0;
-        let language = FlipFlop { seq_len: 2 * n_instructions, p_write, p_read: p_write, p_ignore, n_symbols };
+        let language = FlipFlop { seq_len: 2 * n_instructions, p_write, p_read: p_write, p_ignore, n_symbols, coding: Coding::Tokens };
         let source = Source { seed, ..source(Task::FlipFlop(language), n_examples) };
         check_round_trip(&source, Format::ALL[format_idx]);
     }
@@ -539,7 +541,7 @@ fn bigram_examples_are_written_so_that_others_can_read_them() {
         let refusal = file::validate(&path, format, 2).unwrap_err();
         let says = [
             "examples of the bigram language (seq_len ",
-            "only flip-flop files can be validated; generate it again (stream ",
+            "only flip-flop files in tokens can be validated; generate it again (stream ",
         ];
         assert!(says.iter().all(|part| refusal.to_string().contains(part)), "{refusal}");
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mnemoscope_stats::stream::Stream;
 use mnemoscope_task::{
-    FlipFlop, Mixture, Part, Scoring, Target, Task, Token, oracle, reads, split, text,
+    Coding, FlipFlop, Mixture, Part, Scoring, Target, Task, Token, oracle, reads, split, text,
 };
 use proptest::prelude::*;
 
@@ -340,6 +340,7 @@ fn any_language() -> impl Strategy<Value = FlipFlop> {
             p_read: cut * (1.0 - split),
             p_ignore: 1.0 - cut,
             n_symbols,
+            coding: Coding::Tokens,
         },
     )
 }

@@ -1,13 +1,14 @@
 //! A glitch, token by token: the failing sequence, the write it forgot, the logits, the attention.
 //!
 //! A page speaks the words of its language: of reads and writes in flip-flop, of triggers, their
-//! outputs and occurrences in the bigram language.
+//! outputs and occurrences in the bigram language, of states in the automaton.
 
 use crate::number;
 use crate::sparkline::level;
 use crate::table::{Align, Table};
 use std::collections::BTreeSet;
 
+mod automaton;
 mod bigram;
 
 /// What an example is made of, which decides the words of its page.
@@ -20,6 +21,11 @@ pub enum Language {
         /// Which occurrence of the trigger the query is; 0 if the token there is no trigger.
         occurrence: i32,
     },
+    /// Writes and no-ops: asked at every token, right is the state that the last write made.
+    Automaton,
+    /// Flip-flop whose tokens are not an instruction or a symbol each: asked before a token of a read,
+    /// right is the same token of the last write.
+    Spelt,
 }
 
 impl Language {
@@ -28,7 +34,7 @@ impl Language {
         match self {
             Self::FlipFlop => "read",
             Self::Bigram { occurrence } if occurrence > 0 => "trigger",
-            Self::Bigram { .. } => "token",
+            Self::Bigram { .. } | Self::Automaton | Self::Spelt => "token",
         }
     }
 }
@@ -52,7 +58,7 @@ pub struct Picture {
     pub words: Vec<String>,
     /// The word of each token of the vocabulary.
     pub vocab: Vec<String>,
-    /// The place of the `r`, or of the trigger.
+    /// The place of the `r`, of the trigger, or of the token whose state is asked for.
     pub query_pos: usize,
     /// The place of the last `w` before it, or of the same trigger; its own place if there is none.
     pub write_pos: usize,
@@ -103,6 +109,8 @@ pub fn page(picture: &Picture) -> String {
         Language::Bigram { occurrence } => {
             (bigram::sequence(picture), bigram::answer(picture, occurrence))
         }
+        Language::Automaton => (automaton::sequence(picture), automaton::answer(picture)),
+        Language::Spelt => (automaton::sequence(picture), automaton::spelt_answer(picture)),
     };
     page += &sequence;
     page += "\n";
@@ -282,6 +290,9 @@ fn attention(picture: &Picture) -> String {
         Language::Bigram { .. } => {
             "  t the trigger before, o its output, q the query; `most` the largest share.\n"
         }
+        Language::Automaton | Language::Spelt => {
+            "  w the last write, q the token asked at; `most` is the largest share there.\n"
+        }
     };
     page
 }
@@ -292,7 +303,10 @@ fn shown_positions(picture: &Picture) -> BTreeSet<usize> {
     let mut strongest: Vec<(usize, f32)> =
         (0..=picture.query_pos).map(|pos| (pos, most_at(&picture.attention, pos))).collect();
     strongest.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    let always = [picture.write_pos, picture.write_pos + 1, picture.query_pos];
+    // Where a write is one token, the one after it is like any other.
+    let plain = matches!(picture.language, Language::Automaton | Language::Spelt);
+    let after = picture.write_pos + usize::from(!plain);
+    let always = [picture.write_pos, after, picture.query_pos];
     let most_attended = strongest.iter().map(|(pos, _)| *pos).filter(|pos| !always.contains(pos));
     let shown = most_attended.take(MOST_POSITIONS).chain(always);
     // Where nothing before tells the answer, the place after the query is none to look at.
@@ -337,6 +351,7 @@ fn grid(picture: &Picture, positions: &BTreeSet<usize>, block: &[&[Head]]) -> St
     let [query, write, symbol] = match picture.language {
         Language::FlipFlop => ['r', 'w', 's'],
         Language::Bigram { .. } => ['q', 't', 'o'],
+        Language::Automaton | Language::Spelt => ['q', 'w', ' '],
     };
     let mut page = format!("      pos  token  {}  most\n", headings.join(" "));
     for &pos in positions {
@@ -403,6 +418,47 @@ mod tests {
     #[test]
     fn a_glitch_on_bigrams_speaks_of_triggers() {
         let page = page(&bigram_picture(5));
+        assert_fits(&page);
+        insta::assert_snapshot!(page);
+    }
+
+    #[test]
+    fn a_glitch_on_the_automaton_speaks_of_states() {
+        let words = "1--0-0----1--".repeat(6);
+        let picture = |query_pos: usize, write_pos: usize, expected: usize| Picture {
+            language: Language::Automaton,
+            words: words.chars().map(|letter| letter.to_string()).collect(),
+            vocab: ["-", "0", "1"].map(ToOwned::to_owned).to_vec(),
+            expected,
+            predicted: 1,
+            logits: vec![-4.0, 1.5, 0.5],
+            logits_recorded: vec![-4.0, 1.5, 0.5],
+            query_pos,
+            write_pos,
+            ..self::picture(query_pos, write_pos.min(query_pos - 1), 2, 2)
+        };
+        let page = page(&picture(64, 62, 2));
+        assert_fits(&page);
+        insta::assert_snapshot!(page);
+        assert!(super::page(&picture(62, 62, 2)).contains("The state is 1: this token writes it."));
+        let unwritten = super::page(&picture(2, 2, 1));
+        assert!(unwritten.contains("as at the beginning: nothing has been written"), "{unwritten}");
+    }
+
+    #[test]
+    fn a_glitch_in_another_coding_is_told_token_by_token() {
+        let words = ["w1", "i0", "i1", "w0", "i1", "i1", "r0"];
+        let picture = Picture {
+            language: Language::Spelt,
+            words: words.map(ToOwned::to_owned).to_vec(),
+            vocab: ["w0", "w1", "r0", "r1", "i0", "i1"].map(ToOwned::to_owned).to_vec(),
+            expected: 2,
+            predicted: 3,
+            logits: vec![0.0, 0.0, 1.0, 1.5, 0.0, 0.0],
+            logits_recorded: vec![0.0, 0.0, 1.0, 1.5, 0.0, 0.0],
+            ..picture(5, 3, 1, 2)
+        };
+        let page = page(&picture);
         assert_fits(&page);
         insta::assert_snapshot!(page);
     }

@@ -278,6 +278,7 @@ fn task_words(task: &Value) -> String {
     words.extend(task["p_ignore"].as_f64().map(|p| format!("p_ignore {p}")));
     words.extend(task["seq_len"].as_u64().map(|n| format!("{n} tokens")));
     words.extend(task["n_symbols"].as_u64().map(|n| format!("{n} symbols")));
+    words.extend(task["coding"].as_str().map(|coding| format!("in {coding}")));
     words.extend(task["parts"].as_array().map(|parts| format!("{} parts", parts.len())));
     words.join(", ")
 }

@@ -12,6 +12,7 @@ pub(crate) mod replay;
 pub(crate) mod reproduce;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod score;
 pub(crate) mod show;
 pub(crate) mod spec;
 pub(crate) mod theory;
@@ -27,6 +28,7 @@ pub(crate) fn dispatch(verb: &Verb, session: &mut Session) -> Result<Exit, Failu
         Verb::Demo(flags) => demo::run(flags, session),
         Verb::Gallery(flags) => gallery::run(flags, session),
         Verb::Generate(flags) => generate::run(flags, session),
+        Verb::Score(flags) => score::run(flags, session),
         Verb::Spec(flags) => spec::run(flags, session),
         Verb::Plan(flags) => plan::run(flags, session),
         Verb::Run(flags) => run::run(flags, session),

@@ -6,6 +6,7 @@ use clap::Args;
 use mnemoscope_lab::eval::Glitch;
 use mnemoscope_lab::plan::Plan;
 use mnemoscope_lab::replay::{Replay, replay};
+use mnemoscope_lab::task::{Coding, Task};
 use mnemoscope_store::{RunReader, read_json};
 use mnemoscope_view::glitch::{Head, Language, Picture, page};
 use serde::Deserialize as _;
@@ -51,8 +52,12 @@ impl Replayed {
         };
         let d_vocab = u16::try_from(self.d_vocab).unwrap_or(u16::MAX);
         Picture {
-            language: occurrence
-                .map_or(Language::FlipFlop, |occurrence| Language::Bigram { occurrence }),
+            language: match (task, *occurrence) {
+                (Task::Automaton(_), _) => Language::Automaton,
+                (_, Some(occurrence)) => Language::Bigram { occurrence },
+                (_, None) if task.coding() == Coding::Tokens => Language::FlipFlop,
+                (_, None) => Language::Spelt,
+            },
             run: glitch.run.clone(),
             step: glitch.step,
             set: glitch.set.clone(),

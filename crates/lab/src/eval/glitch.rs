@@ -22,7 +22,7 @@ pub struct Glitch {
     pub stream: Stream,
     /// Which example of that stream.
     pub index: u64,
-    /// The place of the `r` at which the model erred, or of the trigger.
+    /// The place of the `r` at which the model erred, of the trigger, or of any token of the automaton.
     pub query_pos: u32,
     /// The place of the `w` whose symbol it should have said, or of the same trigger before; its
     /// own place where nothing before says what is right.

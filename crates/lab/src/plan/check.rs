@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mnemoscope_model::{DropoutRates, ModelSpec, layout};
-use mnemoscope_task::{Complaint, Task};
+use mnemoscope_task::{Coding, Complaint, Scoring, Task};
 
 use super::complaint::Fault;
 use super::types::{Anneal, EvalPlan, OptimizerPlan, Plan, SgdPlan, TrainPlan};
@@ -244,14 +244,19 @@ impl Found {
 
     /// Whether task, model and evaluation sets have the same shape.
     fn fit(&mut self, plan: &Plan) {
+        if plan.train.loss == Scoring::All && matches!(plan.task, Task::Automaton(_)) {
+            let message = "loss is \"all\", the next tokens, but the automaton is asked for its \
+                           state at every token already; leave loss out";
+            self.push("train.loss", message.to_owned());
+        }
         let n_symbols = plan.task.n_symbols();
         let d_vocab = plan.task.d_vocab();
         if plan.model.d_vocab() < d_vocab as usize {
             let tokens = match plan.task {
-                Task::FlipFlop(_) | Task::Mixture(_) => {
+                Task::FlipFlop(_) | Task::Mixture(_) if plan.task.coding() == Coding::Tokens => {
                     format!("{d_vocab} tokens (3 and n_symbols = {n_symbols})")
                 }
-                Task::Bigram(_) => format!("{d_vocab} tokens"),
+                _ => format!("{d_vocab} tokens"),
             };
             let message = format!(
                 "d_vocab is {}, but the task has {tokens}; leave d_vocab out to follow the task",
@@ -277,10 +282,14 @@ impl Found {
             return;
         };
         if let Some(n_ctx) = plan.model.n_ctx().filter(|&n_ctx| n_ctx < task.n_ctx()) {
-            let message = format!(
-                "n_ctx is {n_ctx}, but {path}.seq_len is {}; use at least that, or leave n_ctx out",
-                task.n_ctx()
-            );
+            let n_tokens = task.n_ctx();
+            // Another coding spells `seq_len` in more or fewer tokens.
+            let what = match task.coding() {
+                Coding::Tokens => format!("{path}.seq_len is {n_tokens}"),
+                _ => format!("an example of {path} is spelt in {n_tokens} tokens"),
+            };
+            let message =
+                format!("n_ctx is {n_ctx}, but {what}; use at least that, or leave n_ctx out");
             self.push("model.n_ctx", message);
         }
     }
@@ -293,7 +302,8 @@ fn other_vocabulary(task: &Task, trained: &Task) -> Option<(&'static str, String
             let message = "the corpus is another one than the model is trained on; use the same";
             ("corpus", message.to_owned())
         }),
-        (Task::Bigram(_), _) | (_, Task::Bigram(_)) => {
+        (Task::Automaton(_), Task::Automaton(_)) => None,
+        (Task::Bigram(_) | Task::Automaton(_), _) | (_, Task::Bigram(_) | Task::Automaton(_)) => {
             let message = format!(
                 "the set is {}, but the model is trained on {}, which has other tokens; use the \
                  same family",
@@ -302,6 +312,12 @@ fn other_vocabulary(task: &Task, trained: &Task) -> Option<(&'static str, String
             );
             Some(("name", message))
         }
-        (Task::FlipFlop(_) | Task::Mixture(_), _) => None,
+        (Task::FlipFlop(_) | Task::Mixture(_), _) => {
+            (task.coding() != trained.coding()).then(|| {
+                let message =
+                    "the coding is another one than the model is trained on; use the same";
+                ("coding", message.to_owned())
+            })
+        }
     }
 }

@@ -94,12 +94,13 @@ fn refusal(complaints: Complaints) -> Error {
 /// Every path a spec may have.
 pub(super) fn vocabulary() -> &'static BTreeSet<String> {
     /// One spec of each kind; together they are asked for every key there is.
-    const KINDS: [&str; 6] = [
+    const KINDS: [&str; 7] = [
         "task = { name = 'mixture', parts = [{}] }\n\
          arm = [{ name = 'a' }]\nclaim = [{ text = 'a' }]\npublished = [{ values = {} }]\n\
          scale = 'a'\nscales.a = {}\nsweep.seed = { count = 1 }",
         "model.name = 'lstm'\ntrain.optimizer = 'sgd'",
         "task.name = 'bigram'",
+        "task.name = 'automaton'",
         "model.name = 'associative'",
         "model.relative = 'rotary'",
         "model.relative = 't5'\ntrain.sharpen.anneal = 'linear'",

@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 use mnemoscope_model::{Gelu, ModelSpec};
 use mnemoscope_store::canonical;
 use mnemoscope_task::bigram::{Corpus, Occurrences, Outputs};
-use mnemoscope_task::{Bigram, Task};
+use mnemoscope_task::{Automaton, Bigram, Coding, Task};
 
 use super::resolve::vocabulary;
 use super::*;
@@ -279,7 +279,7 @@ val = [1]
       study.toml:3:9: model: found 3; allowed: a table, such as `[model]`
       study.toml:6:9: task.n_ops: found 1.5; allowed: a whole number from 2 to 2147483647
       study.toml:7:12: task.p_ignore: found true; allowed: a number from 0 to 1
-      study.toml:8:8: task.name: found "flipflip"; allowed: "flipflop", "mixture", "bigram"; did you mean "flipflop"?
+      study.toml:8:8: task.name: found "flipflip"; allowed: "flipflop", "mixture", "bigram", "automaton"; did you mean "flipflop"?
       study.toml:11:11: train.n_steps: found 0; allowed: a whole number from 1
       study.toml:12:14: train.batch_size: found 99999999999; allowed: a whole number from 1 to 4294967295
       study.toml:13:9: train.beta1: found 1.0; allowed: a number from 0 to below 1
@@ -875,6 +875,74 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_coding_changes_the_vocabulary_and_holds_for_every_set() {
+    let said = plan("task = { coding = 'bits', n_symbols = 4, n_ops = 20 }", &[]);
+    assert_eq!((said.model.d_vocab(), said.model.n_ctx()), (5, Some(60)));
+    for set in said.eval.sets.values() {
+        assert_eq!((set.task.coding(), set.task.seq_len()), (Coding::Bits, 60));
+    }
+    let pairs = plan("task.coding = 'pairs'\ntask.n_symbols = 4", &[]);
+    assert_eq!((pairs.model.d_vocab(), pairs.model.n_ctx()), (12, Some(256)));
+    assert_eq!(Plan::from_value(&pairs.to_value()).unwrap(), pairs);
+    // The coding that every plan had is not named, so ids stay.
+    assert_eq!(plan("task.coding = 'tokens'", &[]).id(), plan("", &[]).id());
+    let spec = "task = { coding = 'bits', n_symbols = 6 }\neval.val.coding = 'pairs'\n";
+    assert_snapshot!(refusal(spec, &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:1:39: task.n_symbols: n_symbols is 6, but symbols spelt in bits are a power of two; use 4 or 8
+    ");
+    let spec = "task = { coding = 'bits', n_symbols = 4 }\neval.val.coding = 'pairs'\n\
+                model.n_ctx = 512\n";
+    assert_snapshot!(refusal(spec, &[]), @r"
+    2 things are wrong with study.toml:
+      study.toml:2:19: eval.val.coding: the coding is another one than the model is trained on; use the same
+      study.toml:3:15: model.n_ctx: n_ctx is 512, but an example of eval.val_sparse is spelt in 768 tokens; use at least that, or leave n_ctx out
+    ");
+}
+
+#[test]
+fn the_automaton_has_fields_and_sets_of_its_own() {
+    let said = plan("task = { name = 'automaton', seq_len = 40 }", &[]);
+    let language = Automaton { seq_len: 40, ..Automaton::paper() };
+    assert_eq!(said.task, Task::Automaton(language.clone()));
+    let sets: Vec<_> =
+        said.eval.sets.iter().map(|(name, set)| (name.as_str(), &set.task)).collect();
+    assert_eq!(sets, [("val", &said.task)]);
+    // Asked at all 40 tokens, the last one included.
+    assert_eq!((said.model.d_vocab(), said.model.n_ctx()), (3, Some(40)));
+    let own = "task.name = 'automaton'\neval.rare = { p_ignore = 0.9, n_examples = 9 }";
+    let own = plan(own, &["eval.rare.first_write=false"]);
+    let rare = Automaton { p_ignore: 0.9, first_write: false, ..Automaton::paper() };
+    assert_eq!(own.eval.sets["rare"].task, Task::Automaton(rare));
+    assert_eq!(Plan::from_value(&own.to_value()).unwrap(), own);
+}
+
+#[test]
+fn an_automaton_that_cannot_be_is_refused_at_its_field() {
+    let spec = "task = { name = 'automaton', n_symbols = 4, seq_len = 0 }";
+    assert_snapshot!(refusal(spec, &[]), @r"
+    3 things are wrong with study.toml:
+      study.toml:1:30: task.n_symbols: `n_symbols` does not go with this kind of task; known here: `name`, `seq_len`, `p_ignore`, `first_write`
+      study.toml:1:55: task.seq_len: seq_len is 0; use 1 to 16777216
+      study.toml: model.n_ctx: n_ctx = 0 is too small; it must be at least 1
+    ");
+    assert_snapshot!(refusal("task.name = 'automaton'\ntrain.loss = 'all'\n", &[]), @r#"
+    one thing is wrong with study.toml:
+      study.toml:2:14: train.loss: loss is "all", the next tokens, but the automaton is asked for its state at every token already; leave loss out
+    "#);
+    let spec = "task.name = 'automaton'\neval.val.name = 'flipflop'\n";
+    assert_snapshot!(refusal(spec, &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:2:17: eval.val.name: the set is flipflop, but the model is trained on automaton, which has other tokens; use the same family
+    ");
+    let spec = "task.name = 'automaton'\neval.more.n_examples = 3\n";
+    assert_snapshot!(refusal(spec, &[]), @r"
+    one thing is wrong with study.toml:
+      study.toml:2:6: eval.more: unknown set; known here: `val`, `val_sparse`, `val_dense` (a set of your own says at least a key of its language and n_examples)
+    ");
 }
 
 #[test]

@@ -78,7 +78,7 @@ pub fn look<B: Ops>(
 ) -> Attention {
     let task = Task::Bigram(language.clone());
     let batch = Batch::draw(&task, stream, first_index, n_examples, Scoring::All);
-    let n_pos = batch.seq_len - 1;
+    let n_pos = batch.n_fed;
     let mut record = Record::new(&model.spec(), &PATTERNS)
         .expect("a model that probes read has two layers of attention");
     let logits =

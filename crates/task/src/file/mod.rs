@@ -11,6 +11,12 @@
 //! feeds and carriage returns are escaped ([`Corpus::line`](crate::Corpus::line)). Such files are
 //! written with their provenance and not read back: the provenance is enough to draw them again.
 //!
+//! Flip-flop in another [coding](crate::coding) has the text of its tokens, `w10i00r10` in bits and `w2i0r2`
+//! in pairs. Of the automaton a row is a character for each token, `-`, `0` or `1`; its states are not in the file.
+//!
+//! Light-switch [stories](crate::story) are JSON lines of their own, with the fields of a
+//! [`Story`](crate::story::Story); [`read_outputs`] reads what a model said to them.
+//!
 //! The parquet layout is that of the public data set `synthseq/flipflop`, which can be read as it
 //! is. Files are written and read in bounded memory. They appear under their name when they are
 //! whole: until then they have a temporary name beside it, and a failure removes that.
@@ -23,6 +29,7 @@ mod plain;
 mod provenance;
 mod read;
 mod staged;
+mod stories;
 mod write;
 
 use std::fmt;
@@ -34,6 +41,7 @@ use crate::error::{Cause, Error};
 
 pub use provenance::{Provenance, Source, provenance};
 pub use read::{Examples, Fault, Report, read, validate};
+pub use stories::{StoryProvenance, read_outputs, read_stories, story_line, write_stories};
 pub use write::{write, write_with};
 
 /// How a file holds examples.

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::lines::Lines;
 use super::{Format, Provenance, jsonl, npy, parquet, provenance};
+use crate::automaton::Automaton;
 use crate::bigram::Bigram;
+use crate::coding::Coding;
 use crate::error::{Cause, Error};
 use crate::oracle;
 use crate::task::Task;
@@ -208,8 +210,8 @@ impl Report {
 /// ```
 pub fn validate(path: &Path, format: Format, n_symbols: u32) -> Result<Report, Error> {
     let provenance = provenance(path, format)?;
-    if let Some(from @ Provenance { task: Task::Bigram(language), .. }) = &provenance {
-        return Err(Cause::layout(path, not_validated(language, from)).into());
+    if let Some(why) = provenance.as_ref().and_then(not_validated) {
+        return Err(Cause::layout(path, why).into());
     }
     let mut examples = read(path, format, n_symbols)?;
     let mut tokens = Vec::new();
@@ -248,16 +250,29 @@ pub fn validate(path: &Path, format: Format, n_symbols: u32) -> Result<Report, E
     Ok(report)
 }
 
-/// Why a file of the bigram language is not validated, and what to do instead.
-fn not_validated(language: &Bigram, from: &Provenance) -> String {
+/// Why a file of another language than flip-flop is not validated, and what to do instead.
+fn not_validated(from: &Provenance) -> Option<String> {
     let Provenance { n_examples, first_index, split, seed, .. } = from;
-    let Bigram { n_triggers, seq_len, .. } = language;
-    format!(
-        "it holds {n_examples} examples of the bigram language (seq_len {seq_len}, n_triggers \
-         {n_triggers}), and which of their tokens are triggers does not stand in the file, so only \
-         flip-flop files can be validated; generate it again (stream {split}, seed {seed}, first \
-         index {first_index}) and compare content_blake3 in the two provenances"
-    )
+    let why = match &from.task {
+        Task::FlipFlop(_) | Task::Mixture(_) if from.task.coding() == Coding::Tokens => {
+            return None;
+        }
+        Task::FlipFlop(_) | Task::Mixture(_) => {
+            "of flip-flop spelt in another coding than tokens".to_owned()
+        }
+        Task::Bigram(Bigram { n_triggers, seq_len, .. }) => format!(
+            "of the bigram language (seq_len {seq_len}, n_triggers {n_triggers}), and which of their \
+             tokens are triggers does not stand in the file"
+        ),
+        Task::Automaton(Automaton { seq_len, .. }) => format!(
+            "of the flip-flop automaton (seq_len {seq_len}), and its states do not stand in the file"
+        ),
+    };
+    Some(format!(
+        "it holds {n_examples} examples {why}, so only flip-flop files in tokens can be validated; generate it \
+         again (stream {split}, seed {seed}, first index {first_index}) and compare content_blake3 in \
+         the two provenances"
+    ))
 }
 
 fn disagreements(report: &Report, n_symbols: u32) -> Vec<String> {

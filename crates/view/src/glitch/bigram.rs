@@ -1,17 +1,28 @@
 //! The parts of a glitch's page that are particular to bigrams: the text, and what its triggers are.
 
+use std::ops::Range;
+
 use super::{Picture, shown_rows};
 use crate::number;
 use crate::text::wrap;
 
-/// The example up to the query in rows of tokens, the trigger before, its output and the query marked.
+/// The example up to the query in rows, the trigger before, its output and the query marked.
 pub(super) fn sequence(picture: &Picture) -> String {
+    let seen = picture.write_pos < picture.query_pos;
+    let (marked, legend) = match seen {
+        true => (2, "^^ the trigger before and its output    = the trigger now"),
+        false => (0, "= the token asked at"),
+    };
+    rows(picture, picture.write_pos..picture.write_pos + marked, legend)
+}
+
+/// The example up to the query in rows of tokens, with `marked` places and the query marked.
+pub(super) fn rows(picture: &Picture, marked: Range<usize>, legend: &str) -> String {
     let words = &picture.words[..picture.words.len().min(picture.query_pos + 1)];
     let width = words.iter().map(|word| word.chars().count()).max().unwrap_or(1);
     // Whole tens, so that positions can be counted off.
     let per_row = ((crate::WIDTH - 9) / width / 10 * 10).max(10);
     let rows: Vec<&[String]> = words.chunks(per_row).collect();
-    let seen = picture.write_pos < picture.query_pos;
     let mut page = String::new();
     let mut next = 0;
     for row in shown_rows(rows.len(), picture.write_pos / per_row) {
@@ -24,7 +35,7 @@ pub(super) fn sequence(picture: &Picture) -> String {
         page += &format!("  {first:>5}  {}\n", cells.trim_end());
         let mark = |pos: usize| match pos {
             _ if pos == picture.query_pos => "=",
-            _ if seen && (pos == picture.write_pos || pos == picture.write_pos + 1) => "^",
+            _ if marked.contains(&pos) => "^",
             _ => "",
         };
         let marks = first..first + rows[row].len();
@@ -33,10 +44,7 @@ pub(super) fn sequence(picture: &Picture) -> String {
             page += &format!("         {}\n", marks.trim_end());
         }
     }
-    page += match seen {
-        true => "         ^^ the trigger before and its output    = the trigger now\n",
-        false => "         = the token asked at\n",
-    };
+    page += &format!("         {legend}\n");
     page
 }
 

@@ -31,22 +31,34 @@ pub(super) fn read(mut section: Section<'_, '_>, trained: &Task) -> (EvalPlan, B
     let confidence = section.real("confidence", 0.95, Allowed::INSIDE);
     let max_glitches = section.whole32("max_glitches", 100, 0);
     let n_resamples = section.whole32("n_resamples", 2_000, 1);
-    let bigram = match trained {
-        Task::Bigram(language) => Some(language),
+    let (bigram, automaton) = match trained {
+        Task::Bigram(language) => (Some(language), None),
+        Task::Automaton(language) => (None, Some(language)),
+        Task::FlipFlop(_) | Task::Mixture(_) => (None, None),
+    };
+    let own_keys: Option<&[&str]> = match trained {
+        Task::Bigram(_) => Some(&bigram::KEYS),
+        Task::Automaton(_) => Some(&task::AUTOMATON_KEYS),
         Task::FlipFlop(_) | Task::Mixture(_) => None,
     };
+    let seq_len = match trained.flipflop() {
+        Some(language) => language.seq_len,
+        None => u32::try_from(trained.n_ctx()).unwrap_or(u32::MAX),
+    };
     let shape = |p_ignore| Defaults {
-        seq_len: u32::try_from(trained.n_ctx()).unwrap_or(u32::MAX),
+        seq_len,
         n_symbols: trained.n_symbols(),
         p_ignore,
+        coding: trained.coding(),
         bigram,
+        automaton,
     };
     let mut sets = BTreeMap::new();
     let mut named = BTreeSet::new();
     for Published { name, p_ignore, n_examples, curve_examples } in PUBLISHED {
         let mut set = section.table(name);
-        // Sparse and dense are words of flip-flop: of a bigram language there is `val`.
-        let left_out = bigram.is_some() && name != PUBLISHED[0].name;
+        // Sparse and dense are words of flip-flop: of another language there is `val`.
+        let left_out = own_keys.is_some() && name != PUBLISHED[0].name;
         let n_examples = if left_out { 0 } else { n_examples };
         let n_examples = set.whole("n_examples", n_examples, 0..=u64::MAX);
         read_set(set, name, shape(p_ignore), n_examples, curve_examples, &mut sets);
@@ -56,7 +68,7 @@ pub(super) fn read(mut section: Section<'_, '_>, trained: &Task) -> (EvalPlan, B
         section.accept(name);
         let mut set = set;
         named.insert(name.to_owned());
-        if let Err(message) = check_own_set(name, &set, bigram.is_some()) {
+        if let Err(message) = check_own_set(name, &set, own_keys) {
             set.complain(Fault::Key, "", message);
             continue;
         }
@@ -85,11 +97,14 @@ fn read_set(
 
 /// A set beside the published ones must say what it is: a misspelt name would otherwise measure
 /// something nobody meant.
-fn check_own_set(name: &str, set: &Section<'_, '_>, of_bigram: bool) -> Result<(), String> {
-    let (keys, least): (&[&str], _) = if of_bigram {
-        (&bigram::KEYS, "a key of its language")
-    } else {
-        (&["p_ignore", "parts"], "p_ignore")
+fn check_own_set(
+    name: &str,
+    set: &Section<'_, '_>,
+    own_keys: Option<&[&str]>,
+) -> Result<(), String> {
+    let (keys, least) = match own_keys {
+        Some(keys) => (keys, "a key of its language"),
+        None => (&["p_ignore", "parts"][..], "p_ignore"),
     };
     let says_language = keys.iter().any(|key| set.has(key));
     if !(says_language && set.has("n_examples")) {

@@ -1,6 +1,6 @@
 //! `[task]`, and the language of an evaluation set.
 
-use mnemoscope_task::{Bigram, FlipFlop, Mixture, Part, Task};
+use mnemoscope_task::{Automaton, Bigram, Coding, FlipFlop, Mixture, Part, Task};
 
 use super::bigram;
 use crate::plan::complaint::Fault;
@@ -12,13 +12,23 @@ pub(super) struct Defaults<'a> {
     pub(super) seq_len: u32,
     pub(super) n_symbols: u32,
     pub(super) p_ignore: f64,
+    pub(super) coding: Coding,
     /// The bigram language that the model is trained on, if it is one.
     pub(super) bigram: Option<&'a Bigram>,
+    /// The same of the automaton.
+    pub(super) automaton: Option<&'a Automaton>,
 }
 
 impl Defaults<'_> {
     /// The paper's training set, FFL(0.8).
-    const TRAIN: Self = Self { seq_len: 512, n_symbols: 2, p_ignore: 0.8, bigram: None };
+    const TRAIN: Self = Self {
+        seq_len: 512,
+        n_symbols: 2,
+        p_ignore: 0.8,
+        coding: Coding::Tokens,
+        bigram: None,
+        automaton: None,
+    };
 }
 
 #[derive(Clone, Copy)]
@@ -26,6 +36,7 @@ enum Name {
     FlipFlop,
     Mixture,
     Bigram,
+    Automaton,
 }
 
 /// Triggers of a bigram language where a spec says nothing: as in most figures of its paper.
@@ -40,22 +51,55 @@ pub(super) fn read_train_task(mut section: Section<'_, '_>) -> Task {
 
 /// The language that a table describes; the table may hold more.
 pub(super) fn read(section: &mut Section<'_, '_>, defaults: Defaults<'_>) -> Task {
-    const NAMES: &[(&str, Name)] =
-        &[("flipflop", Name::FlipFlop), ("mixture", Name::Mixture), ("bigram", Name::Bigram)];
-    let usual = if defaults.bigram.is_some() { Name::Bigram } else { Name::FlipFlop };
+    const NAMES: &[(&str, Name)] = &[
+        ("flipflop", Name::FlipFlop),
+        ("mixture", Name::Mixture),
+        ("bigram", Name::Bigram),
+        ("automaton", Name::Automaton),
+    ];
+    let usual = match (defaults.bigram, defaults.automaton) {
+        (Some(_), _) => Name::Bigram,
+        (_, Some(_)) => Name::Automaton,
+        (None, None) => Name::FlipFlop,
+    };
     let name = section.choice("name", NAMES, usual);
-    if let Name::Bigram = name {
-        let paper = Bigram::paper(N_TRIGGERS);
-        return Task::Bigram(bigram::read(section, defaults.bigram.unwrap_or(&paper)));
+    match name {
+        Name::Bigram => {
+            let paper = Bigram::paper(N_TRIGGERS);
+            return Task::Bigram(bigram::read(section, defaults.bigram.unwrap_or(&paper)));
+        }
+        Name::Automaton => {
+            let paper = Automaton::paper();
+            let base = defaults.automaton.unwrap_or(&paper);
+            return Task::Automaton(read_automaton(section, base));
+        }
+        Name::FlipFlop | Name::Mixture => {}
     }
     let shape = Defaults {
         seq_len: read_seq_len(section, defaults.seq_len),
         n_symbols: section.whole32("n_symbols", defaults.n_symbols, 0),
+        coding: section.choice(
+            "coding",
+            &[("tokens", Coding::Tokens), ("bits", Coding::Bits), ("pairs", Coding::Pairs)],
+            defaults.coding,
+        ),
         ..defaults
     };
     match name {
         Name::Mixture => Task::Mixture(read_mixture(section, shape)),
-        Name::FlipFlop | Name::Bigram => Task::FlipFlop(read_language(section, shape)),
+        _ => Task::FlipFlop(read_language(section, shape)),
+    }
+}
+
+/// The keys that say what a language of the automaton is; a set of one's own has at least one.
+pub(super) const AUTOMATON_KEYS: [&str; 4] = ["name", "seq_len", "p_ignore", "first_write"];
+
+/// A language of the automaton; what the table leaves out is as in `base`.
+fn read_automaton(section: &mut Section<'_, '_>, base: &Automaton) -> Automaton {
+    Automaton {
+        seq_len: section.whole32("seq_len", base.seq_len, 0),
+        p_ignore: section.real("p_ignore", base.p_ignore, Allowed::SHARE),
+        first_write: section.flag("first_write", base.first_write),
     }
 }
 
@@ -100,6 +144,7 @@ fn read_language(section: &mut Section<'_, '_>, defaults: Defaults<'_>) -> FlipF
         p_read: p_read.unwrap_or(in_between),
         p_ignore,
         n_symbols: defaults.n_symbols,
+        coding: defaults.coding,
     }
 }
 
@@ -110,9 +155,9 @@ fn half_of_the_rest(p_ignore: f64) -> f64 {
 }
 
 fn shorthand(defaults: Defaults<'_>) -> FlipFlop {
-    let Defaults { seq_len, n_symbols, p_ignore, .. } = defaults;
+    let Defaults { seq_len, n_symbols, p_ignore, coding, .. } = defaults;
     let p_write = half_of_the_rest(p_ignore);
-    FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols }
+    FlipFlop { seq_len, p_write, p_read: p_write, p_ignore, n_symbols, coding }
 }
 
 fn read_mixture(section: &mut Section<'_, '_>, defaults: Defaults<'_>) -> Mixture {
