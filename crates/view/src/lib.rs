@@ -13,6 +13,7 @@
 //! assert_eq!(number::count(353_875), "353\u{2009}875");
 //! ```
 
+pub mod breakdown;
 pub mod complaint;
 pub mod gallery;
 pub mod glitch;

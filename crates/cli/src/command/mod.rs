@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod gallery;
 pub(crate) mod generate;
+pub(crate) mod glitches;
 pub(crate) mod plan;
 pub(crate) mod probe;
 pub(crate) mod replay;
@@ -33,6 +34,7 @@ pub(crate) fn dispatch(verb: &Verb, session: &mut Session) -> Result<Exit, Failu
         Verb::Reproduce(flags) => reproduce::run(flags, session),
         Verb::Eval(flags) => eval::run(flags, session),
         Verb::Probe(flags) => probe::run(flags, session),
+        Verb::Glitches(flags) => glitches::run(flags, session),
         Verb::Replay(flags) => replay::run(flags, session),
         Verb::Runs(flags) => runs::run(flags, session),
         Verb::Show(flags) => show::run(flags, session),
