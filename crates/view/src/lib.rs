@@ -20,6 +20,7 @@ pub mod glitch;
 pub mod number;
 pub mod picture;
 pub mod plan;
+pub mod probe;
 pub mod published;
 pub mod result;
 pub mod run;

@@ -9,6 +9,7 @@ pub(crate) mod generate;
 pub(crate) mod glitches;
 pub(crate) mod plan;
 pub(crate) mod probe;
+mod probe_reads;
 pub(crate) mod replay;
 pub(crate) mod reproduce;
 pub(crate) mod run;

@@ -10,6 +10,7 @@ use mnemoscope_view::picture::shaded;
 use mnemoscope_view::table::{Align, Table};
 use serde_json::{Value, json};
 
+use super::probe_reads;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -32,6 +33,8 @@ pub(crate) struct Flags {
     /// Write the scores of the matrices as CSV files into this folder
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    reads: probe_reads::ReadFlags,
 }
 
 struct Probed {
@@ -80,6 +83,11 @@ impl Spoken for Probed {
 /// Probes the last checkpoint of a run.
 pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
     let run = session.store()?.find(&flags.run)?;
+    if probe_reads::is_asked(&run) {
+        let draws = flags.pictures || flags.output.is_some();
+        return probe_reads::run(&run, &flags.reads, flags.examples, draws, session);
+    }
+    flags.reads.check_unused()?;
     let finished = finished(&run, usize::from(flags.examples), session.n_threads)?;
     let mut written = Vec::new();
     if let Some(folder) = &flags.output {
