@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::clock::Clock;
 use crate::eval::{By, evaluate_apart, has_reads};
 use crate::event::{Progress, Watcher};
+use crate::plan::Plan;
 use crate::replay::open_model;
 use crate::run::{exam, summarize};
 use crate::{Error, ErrorKind};
@@ -48,21 +49,7 @@ pub fn eval_run(
 ) -> Result<Value, Error> {
     let device = cpu();
     let (mut plan, model, blake3) = open_model(run, &device)?;
-    if let Some(unknown) = again.sets.iter().find(|name| !plan.eval.sets.contains_key(*name)) {
-        let known: Vec<&str> = plan.eval.sets.keys().map(String::as_str).collect();
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("run {} has no set `{unknown}`; it has {}", run.id(), known.join(", ")),
-        ));
-    }
-    if !again.by.is_empty() && !has_reads(&plan.task) {
-        let message = format!(
-            "run {} was trained on the task {}; only the reads of flip-flop are told apart",
-            run.id(),
-            plan.task.name()
-        );
-        return Err(Error::new(ErrorKind::NotFound, message));
-    }
+    check(run, &plan, again)?;
     plan.seeds.eval = again.eval_seed.unwrap_or(plan.seeds.eval);
     let pool = crate::run::pool(again.n_threads)?;
     let recorded = run.result().cloned().unwrap_or(Value::Null);
@@ -113,4 +100,24 @@ pub fn eval_run(
         "eval": results,
         "agrees": as_recorded.then_some(agrees),
     }))
+}
+
+/// Refuses what the plan of a run does not have.
+fn check(run: &RunReader, plan: &Plan, again: &Again) -> Result<(), Error> {
+    if let Some(unknown) = again.sets.iter().find(|name| !plan.eval.sets.contains_key(*name)) {
+        let known: Vec<&str> = plan.eval.sets.keys().map(String::as_str).collect();
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("run {} has no set `{unknown}`; it has {}", run.id(), known.join(", ")),
+        ));
+    }
+    if !again.by.is_empty() && !has_reads(&plan.task) {
+        let message = format!(
+            "run {} was trained on the task {}; only the reads of flip-flop are told apart",
+            run.id(),
+            plan.task.name()
+        );
+        return Err(Error::new(ErrorKind::NotFound, message));
+    }
+    Ok(())
 }
