@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    demo, doctor, eval, gallery, generate, plan, probe, replay, reproduce, run, runs, score, show,
-    spec, theory,
+    demo, doctor, eval, gallery, generate, glitches, plan, probe, replay, reproduce, run, runs,
+    score, show, spec, theory,
 };
 
 /// The end of the long help.
@@ -78,13 +78,15 @@ pub(crate) enum Verb {
     Eval(eval::Flags),
     /// Probe a finished run: what its matrices remember, where its layers look
     Probe(probe::Flags),
+    /// Say where the errors of a finished run live: how far, after what
+    Glitches(glitches::Flags),
     /// Show a glitch again: same logits to the bit, and its attention
     Replay(replay::Flags),
     /// List runs
     Runs(runs::Flags),
     /// Show one run
     Show(show::Flags),
-    /// Check the theory of how an induction head forms, formula by formula
+    /// Check the theory of both papers, formula by formula
     Theory(theory::Flags),
     /// Look at the machine and the store, and check the instrument itself
     Doctor(doctor::Flags),

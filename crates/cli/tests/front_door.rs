@@ -35,6 +35,8 @@ fn every_table_has_a_json_twin_and_a_quiet_one() {
         &["runs"],
         &["show", "latest"],
         &["eval", "latest"],
+        &["glitches", "latest"],
+        &["probe", "latest"],
         &["replay", "latest"],
         &["generate", "flipflop", "--n", "3", "-o", "a.jsonl"],
     ] {
@@ -103,6 +105,48 @@ fn a_glitch_is_replayed_to_the_bit_from_a_run_and_from_a_file() {
     let refused = door.run(&["replay", "latest:9999"]).code(2);
     assert!(refused.words().contains("there is no 9999"), "{}", refused.words());
     door.run(&["replay", "latest:x"]).code(2);
+}
+
+#[test]
+fn the_errors_of_a_run_are_told_apart_and_its_heads_looked_at() {
+    let door = Door::new();
+    door.write("tiny.toml", TINY);
+    door.run(&["run", "tiny.toml"]).code(0);
+    let shown = door.run(&["show", "latest", "--json"]).code(0).json();
+    let apart = ["glitches", "latest", "--set", "val", "--by", "writes", "--json"];
+    let apart = door.run(&apart).code(0).json();
+    assert_eq!(apart["agrees"], true);
+    let set = &apart["eval"]["val"];
+    assert_eq!(set["n_errors"], shown["eval"]["val"]["n_errors"]);
+    assert_eq!(set["by"].as_object().unwrap().keys().collect::<Vec<_>>(), ["writes"]);
+    let fewer = door.run(&["glitches", "latest", "--n-examples", "5", "--json"]).code(0).json();
+    assert_eq!((&fewer["eval"]["val"]["n_examples"], &fewer["agrees"]), (&5.into(), &Value::Null));
+
+    let heads =
+        ["probe", "latest", "--set", "val_sparse", "--glitches", "--examples", "3", "--json"];
+    let heads = door.run(&heads).code(0).json();
+    assert_eq!((&heads["set"], &heads["n_examples"]), (&"val_sparse".into(), &3.into()));
+    // Every one of these examples has an error, and the checkpoint is the one that was measured.
+    let answers = &heads["answers"];
+    assert!(answers["n"].as_u64().unwrap() - answers["n_right"].as_u64().unwrap() >= 3);
+    assert_eq!(heads["checkpoint"], shown["checkpoint"]["blake3"]);
+    assert_eq!(heads["heads"].as_array().unwrap().len(), 4);
+    for threads in ["1", "3"] {
+        let again = ["probe", "latest", "--examples", "9", "--threads", threads, "--json"];
+        let again = door.run(&again).code(0).json();
+        assert_eq!(
+            again,
+            door.run(&["probe", "latest", "--examples", "9", "--json"]).code(0).json()
+        );
+    }
+    for (wrong, words) in [
+        (&["probe", "latest", "--pictures"][..], "matrices of a run on bigrams"),
+        (&["probe", "latest", "--set", "vall"], "no set `vall`; it has val, val_dense, val_sparse"),
+        (&["glitches", "latest", "--set", "vall"], "has no set `vall`"),
+    ] {
+        let refused = door.run(wrong).code(2);
+        assert!(refused.words().contains(words), "{}", refused.words());
+    }
 }
 
 #[test]
@@ -298,7 +342,7 @@ fn the_theory_holds_and_says_so_in_both_voices() {
     let said = door.run(&["theory", "--quick", "--json"]).code(0).json();
     assert_eq!(said["ok"], true, "{said}");
     let parts = said["parts"].as_array().unwrap();
-    assert_eq!(parts.len(), 8);
+    assert_eq!(parts.len(), 9);
     for check in parts.iter().flat_map(|part| part["checks"].as_array().unwrap()) {
         assert_eq!(check["holds"], true, "{check}");
         for field in ["predicted", "measured", "n_trials"] {

@@ -20,6 +20,7 @@ fn the_help_of_every_verb_fits_and_stays_as_it_is() {
         "reproduce",
         "eval",
         "probe",
+        "glitches",
         "replay",
         "runs",
         "show",

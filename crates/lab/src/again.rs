@@ -5,8 +5,9 @@ use mnemoscope_store::RunReader;
 use serde_json::{Map, Value, json};
 
 use crate::clock::Clock;
-use crate::eval::evaluate;
+use crate::eval::{By, evaluate_apart, has_reads};
 use crate::event::{Progress, Watcher};
+use crate::plan::Plan;
 use crate::replay::open_model;
 use crate::run::{exam, summarize};
 use crate::{Error, ErrorKind};
@@ -20,6 +21,8 @@ pub struct Again {
     pub n_examples: Option<u64>,
     /// Another seed than the plan's: examples that nobody has looked at.
     pub eval_seed: Option<u64>,
+    /// By what the reads of flip-flop are told apart; nothing for the sets as a whole.
+    pub by: Vec<By>,
     /// Threads to work with, at least 1.
     pub n_threads: usize,
 }
@@ -30,11 +33,13 @@ pub struct Again {
 ///
 /// `{"run", "checkpoint", "eval_seed", "eval": {set: result}, "agrees"}`. `agrees` says whether
 /// every count is the recorded one; it is `null` when something else was measured than what is
-/// recorded.
+/// recorded. A result has a field `by` with a table for each of [`Again::by`], whose counts add up
+/// to those of the result.
 ///
 /// # Errors
 ///
-/// `NotFound`, if the plan has no set of that name or the run no checkpoint yet; `Corrupt` and
+/// `NotFound`, if the plan has no set of that name or the run no checkpoint yet, or if reads shall
+/// be told apart in a language that has none; `Corrupt` and
 /// `Incompatible` from reading it; `Interrupted`, if the watcher asks to stop.
 pub fn eval_run(
     run: &RunReader,
@@ -44,13 +49,7 @@ pub fn eval_run(
 ) -> Result<Value, Error> {
     let device = cpu();
     let (mut plan, model, blake3) = open_model(run, &device)?;
-    if let Some(unknown) = again.sets.iter().find(|name| !plan.eval.sets.contains_key(*name)) {
-        let known: Vec<&str> = plan.eval.sets.keys().map(String::as_str).collect();
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("run {} has no set `{unknown}`; it has {}", run.id(), known.join(", ")),
-        ));
-    }
+    check(run, &plan, again)?;
     plan.seeds.eval = again.eval_seed.unwrap_or(plan.seeds.eval);
     let pool = crate::run::pool(again.n_threads)?;
     let recorded = run.result().cloned().unwrap_or(Value::Null);
@@ -64,8 +63,8 @@ pub fn eval_run(
         let n_examples = again.n_examples.unwrap_or(set.n_examples);
         let exam = exam(&plan, name, set, n_examples, 0);
         let from = clock.elapsed_secs();
-        let measured = pool.install(|| {
-            evaluate(&model, &exam, &device, &mut |tally| {
+        let (measured, breakdowns) = pool.install(|| {
+            evaluate_apart(None, &model, &exam, &again.by, &device, &mut |tally| {
                 watcher.event(&Progress::Eval {
                     set: name.clone(),
                     n_examples_done: tally.n_examples,
@@ -84,6 +83,12 @@ pub fn eval_run(
         }
         let mut result = summarize(&plan, &exam, &measured.tally);
         result["wall_secs"] = json!(clock.elapsed_secs() - from);
+        for breakdown in &breakdowns {
+            let (confidence, n_resamples) = (plan.eval.confidence, plan.eval.n_resamples);
+            let resampling = exam.stream.derive("breakdown");
+            let table = breakdown.to_json(confidence, n_resamples, &resampling);
+            result["by"][breakdown.by.name()] = table;
+        }
         let before = &recorded["eval"][name];
         agrees &= ["n_trials", "n_errors"].iter().all(|count| result[count] == before[count]);
         results.insert(name.clone(), result);
@@ -95,4 +100,24 @@ pub fn eval_run(
         "eval": results,
         "agrees": as_recorded.then_some(agrees),
     }))
+}
+
+/// Refuses what the plan of a run does not have.
+fn check(run: &RunReader, plan: &Plan, again: &Again) -> Result<(), Error> {
+    if let Some(unknown) = again.sets.iter().find(|name| !plan.eval.sets.contains_key(*name)) {
+        let known: Vec<&str> = plan.eval.sets.keys().map(String::as_str).collect();
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("run {} has no set `{unknown}`; it has {}", run.id(), known.join(", ")),
+        ));
+    }
+    if !again.by.is_empty() && !has_reads(&plan.task) {
+        let message = format!(
+            "run {} was trained on the task {}; only the reads of flip-flop are told apart",
+            run.id(),
+            plan.task.name()
+        );
+        return Err(Error::new(ErrorKind::NotFound, message));
+    }
+    Ok(())
 }

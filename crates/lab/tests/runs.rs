@@ -8,7 +8,7 @@ use mnemoscope_lab::again::{Again, eval_run};
 use mnemoscope_lab::batch::Batch;
 use mnemoscope_lab::clock::StoppedClock;
 use mnemoscope_lab::engine::device::{CpuAutodiff, cpu};
-use mnemoscope_lab::eval::{Exam, Glitch, answer, evaluate_by};
+use mnemoscope_lab::eval::{By, Exam, Glitch, answer, evaluate_by};
 use mnemoscope_lab::event::{NoWatcher, Progress, Watcher};
 use mnemoscope_lab::model::params::Tensors;
 use mnemoscope_lab::plan::{Plan, resolve};
@@ -517,6 +517,50 @@ fn measuring_again_agrees_and_fresh_examples_are_others() {
     let error = eval_run(&run, &unknown, &CLOCK, &mut NoWatcher).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("it has val, val_dense, val_sparse"), "{error}");
+}
+
+/// The counts of a table, bin by bin.
+fn bins(table: &Value) -> Vec<(String, u64, u64)> {
+    let count = |bin: &Value, key: &str| bin[key].as_u64().unwrap();
+    let bins = table["bins"].as_array().unwrap().iter();
+    bins.map(|bin| {
+        (bin["bin"].as_str().unwrap().to_owned(), count(bin, "n_trials"), count(bin, "n_errors"))
+    })
+    .collect()
+}
+
+#[test]
+fn counts_apart_add_up_to_the_set_for_any_number_of_threads() {
+    for model in [LSTM, TRANSFORMER] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = sealed(&tiny(model), folder.path());
+        let apart = |n_threads| {
+            let again = Again { n_threads, by: By::ALL.to_vec(), ..Again::default() };
+            eval_run(&run, &again, &CLOCK, &mut NoWatcher).unwrap()
+        };
+        let (one, three) = (apart(1), apart(3));
+        assert_eq!(one, three);
+        assert_eq!(one["agrees"], true);
+        for (name, set) in one["eval"].as_object().unwrap() {
+            let (n_trials, n_errors) = (set["n_trials"].as_u64(), set["n_errors"].as_u64());
+            let tables = set["by"].as_object().unwrap();
+            assert_eq!(tables.len(), By::ALL.len());
+            for (by, table) in tables {
+                let bins = bins(table);
+                assert!(bins.len() > 1, "{name} by {by}: {bins:?}");
+                assert_eq!(Some(bins.iter().map(|bin| bin.1).sum()), n_trials, "{name} by {by}");
+                assert_eq!(Some(bins.iter().map(|bin| bin.2).sum()), n_errors, "{name} by {by}");
+            }
+        }
+        // The record has no trace of it.
+        assert_eq!(run.result().unwrap()["eval"]["val"].get("by"), None);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let again = Again { n_threads: 1, by: vec![By::Distance], ..Again::default() };
+    let error = eval_run(&sealed(&birth(""), folder.path()), &again, &CLOCK, &mut NoWatcher);
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("task bigram; only the reads of flip-flop"), "{error}");
 }
 
 /// A bigram task goes through all of a run: trained, measured where answers stand in the context,

@@ -7,7 +7,8 @@ use crate::hand_built::Width;
 use crate::one_step::POINTS;
 use crate::three_steps::Row;
 use crate::{
-    coefficients, extension, geometry, gradient, hand_built, noise, one_step, three_steps,
+    coefficients, extension, flip_flop, geometry, gradient, hand_built, noise, one_step,
+    three_steps,
 };
 
 /// How much is drawn.
@@ -38,11 +39,13 @@ pub enum Part {
     Noise,
     /// One gradient step from few batches.
     OneStep,
+    /// The Transformer that never misreads.
+    FlipFlop,
 }
 
 impl Part {
-    /// All parts, in the order of the paper's argument.
-    pub const ALL: [Self; 8] = [
+    /// All parts, in the order of the papers' arguments.
+    pub const ALL: [Self; 9] = [
         Self::Gradients,
         Self::Coefficients,
         Self::ThreeSteps,
@@ -51,6 +54,7 @@ impl Part {
         Self::Extensions,
         Self::Noise,
         Self::OneStep,
+        Self::FlipFlop,
     ];
 
     /// A short name, for programs and for the addresses of what is drawn.
@@ -65,6 +69,7 @@ impl Part {
             Self::Extensions => "extensions",
             Self::Noise => "noise",
             Self::OneStep => "one_step",
+            Self::FlipFlop => "flip_flop",
         }
     }
 
@@ -80,6 +85,7 @@ impl Part {
             Self::Extensions => "Memories in two factors and in an MLP",
             Self::Noise => "Signal and noise, by width and by examples",
             Self::OneStep => "Recall after one gradient step",
+            Self::FlipFlop => "The Transformer that never misreads, written down",
         }
     }
 
@@ -139,6 +145,7 @@ impl Part {
                     POINTS.into_iter().filter(|point| !quick || point.d_model <= 256).collect();
                 one_step::checks(&points, n(10, 20) as u64, &stream)
             }
+            Self::FlipFlop => flip_flop::checks(n(10, 200) as u64, &stream),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The theory of "Birth of a Transformer" as explicit formulas in f64, each beside a measurement.
+//! The theory of both papers as explicit formulas in f64, each beside a measurement.
 //!
-//! The paper explains how an induction head comes to be: weight matrices are sums of outer products
+//! "Birth of a Transformer" explains how an induction head comes to be: weight matrices are sums of outer products
 //! that store pairs (an *associative memory*), a gradient step adds such products, and three steps
 //! on the right examples build the head. Every link of that chain is a formula here, and every
 //! formula meets an independent measurement: automatic differentiation, exact enumeration, or
@@ -15,6 +15,7 @@
 //! - [`geometry`], [`extension`], [`noise`]: what random embeddings, factorised memories and
 //!   memories in an MLP can hold, and the noise they add;
 //! - [`one_step`]: how much one gradient step recalls from few batches;
+//! - [`flip_flop`]: of the other paper, the Transformer that never misreads, written down;
 //! - [`bench`](mod@bench): all of these as [`Check`]s.
 //!
 //! Axes are rows of vectors, `[n, d]`, where the paper has columns. Positions count from 0 in code;
@@ -23,7 +24,8 @@
 //! a first layer, and its `q`, `o` and `t_o` are trigger, output and the place of the output.
 //!
 //! Source: Bietti, Cabannes, Bouchacourt, Jegou and Bottou, "Birth of a Transformer: A Memory
-//! Viewpoint", NeurIPS 2023, arXiv:2306.00802 (version 2).
+//! Viewpoint", NeurIPS 2023, arXiv:2306.00802 (version 2). For [`flip_flop`]: Liu, Ash, Goel, Krishnamurthy and
+//! Zhang, "Exposing Attention Glitches with Flip-Flop Language Modeling", NeurIPS 2023, arXiv:2306.00946.
 //!
 //! # Example
 //!
@@ -42,6 +44,7 @@ pub mod data;
 pub mod dual;
 pub mod embedding;
 pub mod extension;
+pub mod flip_flop;
 pub mod geometry;
 pub mod gradient;
 pub mod hand_built;

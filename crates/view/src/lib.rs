@@ -13,12 +13,14 @@
 //! assert_eq!(number::count(353_875), "353\u{2009}875");
 //! ```
 
+pub mod breakdown;
 pub mod complaint;
 pub mod gallery;
 pub mod glitch;
 pub mod number;
 pub mod picture;
 pub mod plan;
+pub mod probe;
 pub mod published;
 pub mod result;
 pub mod run;

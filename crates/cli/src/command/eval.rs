@@ -60,6 +60,7 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
         sets: flags.sets.clone(),
         n_examples: flags.examples,
         eval_seed: flags.eval_seed,
+        by: Vec::new(),
         n_threads: session.n_threads,
     };
     let mut watch = session.watch()?;

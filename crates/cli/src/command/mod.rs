@@ -6,8 +6,10 @@ pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod gallery;
 pub(crate) mod generate;
+pub(crate) mod glitches;
 pub(crate) mod plan;
 pub(crate) mod probe;
+mod probe_reads;
 pub(crate) mod replay;
 pub(crate) mod reproduce;
 pub(crate) mod run;
@@ -35,6 +37,7 @@ pub(crate) fn dispatch(verb: &Verb, session: &mut Session) -> Result<Exit, Failu
         Verb::Reproduce(flags) => reproduce::run(flags, session),
         Verb::Eval(flags) => eval::run(flags, session),
         Verb::Probe(flags) => probe::run(flags, session),
+        Verb::Glitches(flags) => glitches::run(flags, session),
         Verb::Replay(flags) => replay::run(flags, session),
         Verb::Runs(flags) => runs::run(flags, session),
         Verb::Show(flags) => show::run(flags, session),

@@ -11,6 +11,7 @@ use mnemoscope_view::picture::{labelled, shaded};
 use mnemoscope_view::table::{Align, Table};
 use serde_json::{Value, json};
 
+use super::probe_reads;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -36,6 +37,8 @@ pub(crate) struct Flags {
     /// Write the scores of the matrices, and the patterns of the heads, as CSV files into this folder
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    reads: probe_reads::ReadFlags,
 }
 
 struct Probed {
@@ -97,6 +100,11 @@ impl Spoken for Probed {
 /// Probes the last checkpoint of a run.
 pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
     let run = session.store()?.find(&flags.run)?;
+    if probe_reads::is_asked(&run) {
+        let draws = flags.pictures || flags.text.is_some() || flags.output.is_some();
+        return probe_reads::run(&run, &flags.reads, flags.examples, draws, session);
+    }
+    flags.reads.check_unused()?;
     let (n_examples, text) = (usize::from(flags.examples), flags.text.as_deref());
     let finished = finished(&run, n_examples, text, session.n_threads)?;
     let mut written = Vec::new();

@@ -1,4 +1,4 @@
-//! `mnemoscope theory`: the theory of how an induction head forms, each formula beside a measurement.
+//! `mnemoscope theory`: the theory of both papers, each formula beside a measurement.
 
 use clap::{Args, ValueEnum};
 use mnemoscope_lab::theory::bench::{Effort, Part};
@@ -50,6 +50,8 @@ enum Choice {
     Noise,
     /// Recall after one gradient step
     OneStep,
+    /// The Transformer that never misreads flip-flop, written down
+    FlipFlop,
 }
 
 impl Choice {
@@ -63,6 +65,7 @@ impl Choice {
             Self::Extensions => Part::Extensions,
             Self::Noise => Part::Noise,
             Self::OneStep => Part::OneStep,
+            Self::FlipFlop => Part::FlipFlop,
         }
     }
 }

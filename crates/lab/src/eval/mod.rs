@@ -1,8 +1,10 @@
 //! Measuring a model on a fixed set: streamed, with bounded memory, every read counted.
 
+mod breakdown;
 mod glitch;
 mod tally;
 
+pub use breakdown::{Breakdown, By, Context, Distractor, contexts, evaluate_apart, has_reads};
 pub use glitch::Glitch;
 pub use tally::{Answered, Tally};
 
@@ -53,7 +55,7 @@ pub struct SeenError {
 }
 
 /// What came of an evaluation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Measured {
     /// The counts.
     pub tally: Tally,
@@ -102,8 +104,24 @@ pub fn evaluate_by<B: Ops>(
     device: &B::Device,
     watch: &mut dyn FnMut(&Tally) -> bool,
 ) -> Result<Measured, Error> {
+    let mut measured = Measured::default();
+    measured.complete = each_batch(batch_size, model, exam, device, &mut |batch, logits| {
+        measured.count(exam, batch, logits);
+        watch(&measured.tally)
+    })?;
+    Ok(measured)
+}
+
+/// Draws an exam so many examples at a time and hands each batch to `seen` with its logits, until
+/// that says `false`. Returns whether it never did.
+fn each_batch<B: Ops>(
+    batch_size: u64,
+    model: &Model<B>,
+    exam: &Exam<'_>,
+    device: &B::Device,
+    seen: &mut dyn FnMut(&Batch, &[f32]) -> bool,
+) -> Result<bool, Error> {
     assert!(batch_size > 0, "an evaluation looks at no examples at a time");
-    let mut measured = Measured { tally: Tally::default(), errors: Vec::new(), complete: false };
     let mut first_index = 0;
     while first_index < exam.n_examples {
         let n_examples = batch_size.min(exam.n_examples - first_index);
@@ -115,14 +133,12 @@ pub fn evaluate_by<B: Ops>(
             Scoring::Reads,
         );
         let logits = answer(model, &batch, device)?;
-        measured.count(exam, &batch, &logits);
         first_index += n_examples;
-        if !watch(&measured.tally) {
-            return Ok(measured);
+        if !seen(&batch, &logits) {
+            return Ok(false);
         }
     }
-    measured.complete = true;
-    Ok(measured)
+    Ok(true)
 }
 
 /// The model's logits at the questions of a batch, row after row: `[n_questions, d_vocab]`.
@@ -240,6 +256,49 @@ impl SeenError {
             predicted: self.answered.predicted,
             predicted_symbol: self.answered.predicted_symbol,
             logits: self.logits,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mnemoscope_task::FlipFlop;
+    use mnemoscope_theory::flip_flop::{Attend, ByHand, read};
+
+    use super::*;
+
+    /// The evaluator counts what a Transformer that was written down gets wrong, and the theory counts
+    /// the same beside the task's oracle: nothing of the construction, half of a spoiled one.
+    #[test]
+    fn a_transformer_written_down_is_counted_as_the_oracle_counts_it() {
+        let intact = ByHand::new(512);
+        for p_ignore in [0.8, 0.98, 0.1] {
+            let language = FlipFlop::paper(p_ignore).unwrap();
+            let task = Task::FlipFlop(language.clone());
+            let stream = Stream::root(7).derive("by hand");
+            for (by_hand, errs) in [(intact, false), (intact.without_look_back(), true)] {
+                let (set, stream) = ("val", stream.clone());
+                let exam = Exam { set, task: &task, stream, n_examples: 12, max_glitches: 5 };
+                let mut measured = Measured::default();
+                for first in [0, 7] {
+                    let n_examples = if first == 0 { 7 } else { 5 };
+                    let batch = Batch::draw(&task, &exam.stream, first, n_examples, Scoring::Reads);
+                    let said = (0..n_examples).flat_map(|example| {
+                        by_hand.answers(batch.example(example), Attend::Soft(2.0))
+                    });
+                    let logits =
+                        |(_, said)| (0..5_u16).map(move |token| f32::from(u8::from(token == said)));
+                    let logits: Vec<f32> = said.flat_map(logits).collect();
+                    measured.count(&exam, &batch, &logits);
+                }
+                let found = read(&by_hand, &language, Attend::Soft(2.0), 12, &exam.stream);
+                let clusters = &measured.tally.clusters;
+                let counted = (clusters.n_trials(), clusters.n_errors());
+                assert_eq!(counted, (found.n_reads, found.n_errors));
+                assert_eq!(found.n_errors > 0, errs, "{found:?}");
+                assert_eq!(measured.errors.is_empty(), !errs);
+                assert_eq!(measured.tally.n_errors_two_way, found.n_errors);
+            }
         }
     }
 }

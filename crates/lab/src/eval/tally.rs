@@ -73,28 +73,38 @@ impl Tally {
     #[must_use]
     pub fn to_json(&self, confidence: f64, n_resamples: u32, stream: &Stream) -> Value {
         let n_trials = self.clusters.n_trials();
-        let n_errors = self.clusters.n_errors();
-        let exact = clopper_pearson(n_errors, n_trials, confidence);
         let two_way = clopper_pearson(self.n_errors_two_way, n_trials, confidence);
-        let clustered = cluster_bootstrap(&self.clusters, confidence, n_resamples, stream);
-        json!({
-            "n_examples": self.n_examples,
-            "n_trials": n_trials,
-            "n_errors": n_errors,
-            "error_rate": rate(n_errors, n_trials),
-            "confidence": confidence,
-            "interval": exact,
-            "method": "clopper-pearson",
-            "n_clusters_with_errors": clustered.n_clusters_with_errors,
-            "cluster_interval": clustered.interval,
-            "cluster_method": clustered.method,
-            "two_way": {
-                "n_errors": self.n_errors_two_way,
-                "error_rate": rate(self.n_errors_two_way, n_trials),
-                "interval": two_way,
-            },
-        })
+        let mut result = judged(&self.clusters, confidence, n_resamples, stream);
+        result["n_examples"] = json!(self.n_examples);
+        result["two_way"] = json!({
+            "n_errors": self.n_errors_two_way,
+            "error_rate": rate(self.n_errors_two_way, n_trials),
+            "interval": two_way,
+        });
+        result
     }
+}
+
+/// Counts with their rate and both intervals.
+pub(super) fn judged(
+    clusters: &ClusterCounts,
+    confidence: f64,
+    n_resamples: u32,
+    stream: &Stream,
+) -> Value {
+    let (n_trials, n_errors) = (clusters.n_trials(), clusters.n_errors());
+    let clustered = cluster_bootstrap(clusters, confidence, n_resamples, stream);
+    json!({
+        "n_trials": n_trials,
+        "n_errors": n_errors,
+        "error_rate": rate(n_errors, n_trials),
+        "confidence": confidence,
+        "interval": clopper_pearson(n_errors, n_trials, confidence),
+        "method": "clopper-pearson",
+        "n_clusters_with_errors": clustered.n_clusters_with_errors,
+        "cluster_interval": clustered.interval,
+        "cluster_method": clustered.method,
+    })
 }
 
 /// Errors per trial; `null` where nothing was tried.

@@ -19,6 +19,7 @@
 //! its authors published, which is followed where the two differ.
 
 pub mod attention;
+pub mod flipflop;
 pub mod map;
 pub mod memory;
 pub mod norms;
