@@ -33,7 +33,7 @@ use mnemoscope_model::Model;
 use mnemoscope_stats::resample::ClusterCounts;
 use mnemoscope_stats::stream::Stream;
 use mnemoscope_task::token::{IGNORE, READ, WRITE};
-use mnemoscope_task::{Task, Token};
+use mnemoscope_task::{Coding, Task, Token};
 use serde_json::{Value, json};
 
 use super::{Answered, Exam, Measured, Tally, each_batch, examples_per_batch, tally};
@@ -123,10 +123,10 @@ pub fn contexts(tokens: &[Token]) -> Vec<Context> {
     found
 }
 
-/// Whether a task asks at the reads that [`contexts`] knows.
+/// Whether a task asks at the reads that [`contexts`] knows: a token each for instruction and symbol.
 #[must_use]
 pub fn has_reads(task: &Task) -> bool {
-    matches!(task, Task::FlipFlop(_) | Task::Mixture(_))
+    task.flipflop().is_some() && task.coding() == Coding::Tokens
 }
 
 impl By {
@@ -280,7 +280,7 @@ pub fn evaluate_apart<B: Ops>(
 ) -> Result<(Measured, Vec<Breakdown>), Error> {
     assert!(
         by.is_empty() || has_reads(exam.task),
-        "the {} language has no reads to tell apart",
+        "the {} language has no reads of one token each to tell apart",
         exam.task.name()
     );
     let batch_size =

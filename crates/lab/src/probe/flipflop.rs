@@ -40,7 +40,7 @@ use mnemoscope_engine::Ops;
 use mnemoscope_engine::device::cpu;
 use mnemoscope_model::hook::Record;
 use mnemoscope_model::params::{Array, Tensors};
-use mnemoscope_model::{Model, ModelSpec, Norm, Positions, TransformerSpec};
+use mnemoscope_model::{Model, ModelSpec, Norm, Relative, TransformerSpec};
 use mnemoscope_stats::stream::Stream;
 use mnemoscope_store::RunReader;
 use mnemoscope_task::token::{IGNORE, READ, WRITE};
@@ -153,7 +153,7 @@ pub fn finished(
     let device = cpu();
     let (plan, model, checkpoint) = open_model(run, &device)?;
     if !has_reads(&plan.task) {
-        return Err(refuse(format!("the task {} has no reads", plan.task.name())));
+        return Err(refuse(format!("the task {} has no reads of one token", plan.task.name())));
     }
     let ModelSpec::Transformer(spec) = &plan.model else {
         return Err(refuse(format!("a model `{}` has no heads to look at", plan.model.name())));
@@ -457,7 +457,7 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 
 /// Whether a score is the product of queries and keys and nothing else.
 fn by_inputs_alone(spec: &TransformerSpec) -> bool {
-    matches!(spec.positions, Positions::Learned | Positions::Sinusoidal | Positions::None)
+    spec.relative == Relative::None
 }
 
 /// Some columns of a layer's queries, keys and values in double precision, row by row, with the bias
@@ -480,13 +480,14 @@ fn columns(
     (rows, biased)
 }
 
-/// The largest singular value of a head's `W_Q W_K^T / sqrt(d_head)`, and whether biases are in it.
+/// The largest singular value of a head's `W_Q W_K^T / (sqrt(d_head) temperature)`, and whether biases are in it.
 fn sigma(spec: &TransformerSpec, params: &Tensors, layer: usize, head: usize) -> (f64, bool) {
     let d_head = spec.d_model / spec.n_heads;
     let first = head * d_head;
     let (queries, biased) = columns(params, layer, first..first + d_head);
     let (keys, _) = columns(params, layer, spec.d_model + first..spec.d_model + first + d_head);
-    (largest_singular(&queries, &keys) / (d_head as f64).sqrt(), biased)
+    let divisor = (d_head as f64).sqrt() * spec.temperature;
+    (largest_singular(&queries, &keys) / divisor, biased)
 }
 
 /// The largest singular value of `a b^T`, by power iteration.

@@ -1,6 +1,8 @@
-//! Probes: what is measured of mechanism while it forms, on the bigram language.
+//! Probes: what is measured of mechanism, while it forms on the bigram language and afterwards.
 //!
-//! A probe never changes a number of the run that it looks at. Four families, each a file:
+//! A probe never changes a number of the run that it looks at. Of a finished run on flip-flop,
+//! [`flipflop`] reads where the heads look from its reads; of one on bigrams, [`map`] where they look in a text.
+//! Four families are read of bigrams while a model is trained, each a file:
 //!
 //! | family | reads | of a step |
 //! |---|---|---|
