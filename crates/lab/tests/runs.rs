@@ -30,13 +30,23 @@ fn tiny(model: &str) -> Plan {
     tiny_with(model, &[])
 }
 
-/// A plan of each family, one of the other optimiser, and one that is probed and thaws on the way.
-fn one_of_each() -> [Plan; 4] {
+/// A plan of each family, one of the other optimiser, one that is probed and thaws on the way, and
+/// one that drops and penalises whatever can be.
+fn one_of_each() -> [Plan; 5] {
     [
         tiny(LSTM),
         tiny(TRANSFORMER),
         tiny_with(LSTM, &["train.optimizer=sgd", "train.clip_norm=1"]),
         birth("[probe]\nevery = 3\nattention_examples = 2"),
+        tiny_with(
+            TRANSFORMER,
+            &[
+                "model.relative='t5'",
+                "model.mlp='geglu'",
+                "train.dropout={ attn = 0.2, mlp = 0.1, resid = 0.1, embed = 0.5 }",
+                "train.sharpen={ form = 'neg_linf', from_step = 5, anneal = 'linear' }",
+            ],
+        ),
     ]
 }
 
