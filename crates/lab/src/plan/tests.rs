@@ -1242,7 +1242,7 @@ fn what_a_model_cannot_drop_or_sharpen_is_refused_at_its_field() {
     3 things are wrong with study.toml:
       study.toml:1:71: model.n_rotated: n_rotated = 3 is not an even number from 2 to d_head = 3, which is d_model / n_heads; use at most 2
       study.toml:1:86: model.pos_scale: pos_scale = "learned" is of sinusoids; use positions = "sinusoidal", or pos_scale = "unit" or "rsqrt_d_model"
-      study.toml:1:97: model.n_buckets: `n_buckets` does not go with this kind of model; known here: `preset`, `name`, `d_vocab`, `d_model`, `mlp`, `norm`, `n_heads`, `relative`, `n_rotated`, `n_layers`, `d_mlp`, `n_ctx`, `positions`, `pos_scale`, `tie_unembed`, `attn_bias`, `unembed_bias`, `gelu`, `layer_norm_epsilon`, `init`, `mlp_bias`, `mlp_from_layer`, `parallel_mlp`, `temperature`
+      study.toml:1:97: model.n_buckets: `n_buckets` does not go with this kind of model; known here: `preset`, `name`, `d_vocab`, `d_model`, `mlp`, `norm`, `n_heads`, `relative`, `n_rotated`, `positions`, `pos_scale`, `n_layers`, `d_mlp`, `n_ctx`, `tie_unembed`, `attn_bias`, `unembed_bias`, `gelu`, `layer_norm_epsilon`, `init`, `mlp_bias`, `mlp_from_layer`, `parallel_mlp`, `temperature`
     "#);
     let buckets = "model = { relative = 't5', n_buckets = 32, max_distance = 16 }";
     assert_snapshot!(refusal(buckets, &[]), @r#"

@@ -121,6 +121,7 @@ fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> Tra
         Relative::Rotary { .. } | Relative::T5 { .. } => Positions::None,
         Relative::None | Relative::Alibi => base.positions,
     };
+    let (positions, pos_scale) = read_positions(section, usual_positions, base.pos_scale);
     TransformerSpec {
         n_layers: section.size("n_layers", base.n_layers),
         d_model,
@@ -129,24 +130,8 @@ fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> Tra
         d_mlp: section.size("d_mlp", usual_d_mlp),
         n_ctx: section.size("n_ctx", base.n_ctx),
         d_vocab: base.d_vocab,
-        positions: section.choice(
-            "positions",
-            &[
-                ("learned", Positions::Learned),
-                ("sinusoidal", Positions::Sinusoidal),
-                ("none", Positions::None),
-            ],
-            usual_positions,
-        ),
-        pos_scale: section.choice(
-            "pos_scale",
-            &[
-                ("unit", PosScale::Unit),
-                ("rsqrt_d_model", PosScale::RsqrtDModel),
-                ("learned", PosScale::Learned),
-            ],
-            base.pos_scale,
-        ),
+        positions,
+        pos_scale,
         tie_unembed: section.flag("tie_unembed", base.tie_unembed),
         attn_bias: section.flag("attn_bias", base.attn_bias),
         unembed_bias: section.flag("unembed_bias", base.unembed_bias),
@@ -173,6 +158,33 @@ fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> Tra
         relative,
         temperature: section.real("temperature", base.temperature, Allowed::POSITIVE),
     }
+}
+
+/// Absolute positions and their factor.
+fn read_positions(
+    section: &mut Section<'_, '_>,
+    usual: Positions,
+    usual_scale: PosScale,
+) -> (Positions, PosScale) {
+    let positions = section.choice(
+        "positions",
+        &[
+            ("learned", Positions::Learned),
+            ("sinusoidal", Positions::Sinusoidal),
+            ("none", Positions::None),
+        ],
+        usual,
+    );
+    let pos_scale = section.choice(
+        "pos_scale",
+        &[
+            ("unit", PosScale::Unit),
+            ("rsqrt_d_model", PosScale::RsqrtDModel),
+            ("learned", PosScale::Learned),
+        ],
+        usual_scale,
+    );
+    (positions, pos_scale)
 }
 
 /// Relative positions; each kind has fields of its own beside `relative`.
