@@ -121,7 +121,8 @@ fn the_errors_of_a_run_are_told_apart_and_its_heads_looked_at() {
     let fewer = door.run(&["glitches", "latest", "--n-examples", "5", "--json"]).code(0).json();
     assert_eq!((&fewer["eval"]["val"]["n_examples"], &fewer["agrees"]), (&5.into(), &Value::Null));
 
-    let heads = ["probe", "latest", "--set", "val_sparse", "--glitches", "--examples", "3", "--json"];
+    let heads =
+        ["probe", "latest", "--set", "val_sparse", "--glitches", "--examples", "3", "--json"];
     let heads = door.run(&heads).code(0).json();
     assert_eq!((&heads["set"], &heads["n_examples"]), (&"val_sparse".into(), &3.into()));
     // Every one of these examples has an error, and the checkpoint is the one that was measured.
@@ -132,7 +133,10 @@ fn the_errors_of_a_run_are_told_apart_and_its_heads_looked_at() {
     for threads in ["1", "3"] {
         let again = ["probe", "latest", "--examples", "9", "--threads", threads, "--json"];
         let again = door.run(&again).code(0).json();
-        assert_eq!(again, door.run(&["probe", "latest", "--examples", "9", "--json"]).code(0).json());
+        assert_eq!(
+            again,
+            door.run(&["probe", "latest", "--examples", "9", "--json"]).code(0).json()
+        );
     }
     for (wrong, words) in [
         (&["probe", "latest", "--pictures"][..], "matrices of a run on bigrams"),
