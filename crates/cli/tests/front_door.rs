@@ -140,7 +140,10 @@ fn the_errors_of_a_run_are_told_apart_and_its_heads_looked_at() {
         );
     }
     for (wrong, words) in [
-        (&["probe", "latest", "--pictures"][..], "matrices of a run on bigrams"),
+        (
+            &["probe", "latest", "--pictures"][..],
+            "--pictures, --text and --output are of runs on bigrams",
+        ),
         (&["probe", "latest", "--set", "vall"], "no set `vall`; it has val, val_dense, val_sparse"),
         (&["glitches", "latest", "--set", "vall"], "has no set `vall`"),
     ] {

@@ -140,7 +140,15 @@ impl Paper {
         if scale == Scale::Smoke && named("val_bigram") {
             sets.extend(["eval.val_bigram.n_examples=8", "eval.val_bigram.curve_examples=8"]);
         }
-        sets.into_iter().map(str::to_owned).collect()
+        let mut sets: Vec<String> = sets.into_iter().map(str::to_owned).collect();
+        if scale == Scale::Smoke {
+            // A penalty that begins late would begin after the last of these few steps.
+            let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned());
+            let keys = text.lines().filter_map(key);
+            let late = keys.filter(|key| key.ends_with(".sharpen.from_step"));
+            sets.extend(late.map(|key| format!("{key}=0")));
+        }
+        sets
     }
 }
 

@@ -1,0 +1,143 @@
+//! `[model]` and what training does to it beside the loss.
+
+use super::*;
+
+/// Models that were there before the later fields keep their ids, whether a field is said or not.
+#[test]
+fn plans_of_earlier_models_keep_their_ids() {
+    let usual = "model = { mlp = 'gelu', mlp_bias = true, mlp_from_layer = 0, norm = 'pre', \
+                 parallel_mlp = false }";
+    assert_eq!(plan(usual, &[]).id(), "993484ff4e6c176e");
+    assert_eq!(plan("model.preset = 'gpt2-base'", &[]).id(), "a43d34ba2dd62a61");
+    assert_eq!(plan("model.preset = 'lstm'", &[]).id(), "abe3017e8da3f662");
+}
+
+#[test]
+fn relative_positions_choose_the_absolute_ones_unless_these_are_said() {
+    let of = |spec: &str| match plan(spec, &[]).model {
+        ModelSpec::Transformer(spec) => (spec.relative, spec.positions),
+        ModelSpec::Lstm(_) | ModelSpec::Associative(_) => panic!("{spec} is a transformer"),
+    };
+    let rotary = Relative::Rotary { n_rotated: 32 };
+    assert_eq!(of("model.relative = 'rotary'"), (rotary, Positions::None));
+    assert_eq!(of("model.relative = 't5'"), (Relative::T5, Positions::None));
+    assert_eq!(of("model.relative = 'alibi'"), (Relative::Alibi, Positions::Learned));
+    let both = "model = { relative = 'rotary', positions = 'learned', n_heads = 64 }";
+    assert_eq!(of(both), (Relative::Rotary { n_rotated: 8 }, Positions::Learned));
+}
+
+#[test]
+fn a_penalty_and_dropout_that_do_nothing_are_no_part_of_a_plan() {
+    let nothing = "[train.dropout]\nembed = 0\n[train.sharpen]\nweight = 0";
+    assert_eq!(plan(nothing, &[]).id(), plan("", &[]).id());
+    let sharp = plan("train = { sharpen = { anneal = 'linear', from_step = 2_000 } }", &[]);
+    assert_ne!(sharp.id(), plan("", &[]).id());
+    assert_eq!(Plan::from_value(&sharp.to_value()).unwrap(), sharp);
+    let expected = SharpenPlan {
+        form: Bluntness::Entropy,
+        weight: 0.01,
+        layers: Vec::new(),
+        from_step: 2_000,
+        anneal: Anneal::Linear { n_steps: 8_000 },
+    };
+    assert_eq!(sharp.train.sharpen, Some(expected));
+    let of_layer = plan("train.sharpen = { layers = [0, 5] }", &[]);
+    assert_eq!(of_layer.train.sharpen.unwrap().layers, [0, 5]);
+}
+
+#[test]
+fn what_a_model_cannot_drop_or_sharpen_is_refused_at_its_field() {
+    let all = "model.preset = 'lstm'\ntrain = { dropout.embed = 0.5, sharpen = {} }";
+    assert_snapshot!(refusal(all, &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:2:11: train.dropout: dropout is of a transformer's training, and the model is lstm; leave [train.dropout] out
+      study.toml:2:32: train.sharpen: sharpen is of a transformer's training, and the model is lstm; leave [train.sharpen] out
+    "#);
+    let birth = "task.name = 'bigram'\nmodel.preset = 'birth'\ntrain.sharpen.form = 'neg_l2'";
+    assert_snapshot!(refusal(birth, &[]), @r#"
+    one thing is wrong with study.toml:
+      study.toml:3:7: train.sharpen: sharpen is of a transformer's training, and the model is associative; leave [train.sharpen] out
+    "#);
+    let train =
+        "[train]\ndropout = { mlp = 1, attn = 0.1 }\nsharpen = { form = 'l2', layers = 'last' }";
+    assert_snapshot!(refusal(train, &[]), @r#"
+    3 things are wrong with study.toml:
+      study.toml:2:19: train.dropout.mlp: found 1; allowed: a number from 0 to below 1
+      study.toml:3:20: train.sharpen.form: found "l2"; allowed: "entropy", "neg_l2", "neg_linf"
+      study.toml:3:35: train.sharpen.layers: found "last"; allowed: "all", or a list of layers from 0, such as [0, 1]
+    "#);
+    let together = "model.mlp = 'linear'\n[train]\nn_steps = 50\ndropout.mlp = 0.1\n\
+                    sharpen = { layers = [0, 6], from_step = 50, anneal_steps = 5 }";
+    assert_snapshot!(refusal(together, &[]), @r#"
+    4 things are wrong with study.toml:
+      study.toml:4:15: train.dropout.mlp: mlp is the dropout behind an activation, but mlp = "linear" has none; leave it out
+      study.toml:5:22: train.sharpen.layers: layers has 6, but the last of n_layers = 6 is 5; use at most that
+      study.toml:5:42: train.sharpen.from_step: from_step is 50, but training ends after n_steps = 50; use less
+      study.toml:5:46: train.sharpen.anneal_steps: `anneal_steps` does not go with this kind of train.sharpen; known here: `from_step`, `form`, `weight`, `layers`, `anneal`
+    "#);
+    let sizes = "model = { d_model = 24, n_heads = 8, relative = 'rotary', n_rotated = 3, \
+                 pos_scale = 'learned', temperature = 0 }";
+    assert_snapshot!(refusal(sizes, &[]), @r#"
+    3 things are wrong with study.toml:
+      study.toml:1:71: model.n_rotated: n_rotated = 3 is not an even number from 2 to d_head = 3, which is d_model / n_heads; use at most 2
+      study.toml:1:86: model.pos_scale: pos_scale = "learned" is of sinusoids; use positions = "sinusoidal", or pos_scale = "unit" or "rsqrt_d_model"
+      study.toml:1:111: model.temperature: found 0; allowed: a number above 0
+    "#);
+    let odd = "model = { d_model = 24, n_heads = 8, relative = 'rotary', n_rotated = 3, \
+               pos_scale = 'learned', n_buckets = 4 }";
+    assert_snapshot!(refusal(odd, &[]), @r#"
+    3 things are wrong with study.toml:
+      study.toml:1:71: model.n_rotated: n_rotated = 3 is not an even number from 2 to d_head = 3, which is d_model / n_heads; use at most 2
+      study.toml:1:86: model.pos_scale: pos_scale = "learned" is of sinusoids; use positions = "sinusoidal", or pos_scale = "unit" or "rsqrt_d_model"
+      study.toml:1:97: model.n_buckets: `n_buckets` does not go with this kind of model; known here: `preset`, `name`, `d_vocab`, `d_model`, `mlp`, `norm`, `n_heads`, `relative`, `n_rotated`, `positions`, `pos_scale`, `n_layers`, `d_mlp`, `n_ctx`, `tie_unembed`, `attn_bias`, `unembed_bias`, `gelu`, `layer_norm_epsilon`, `init`, `mlp_bias`, `mlp_from_layer`, `parallel_mlp`, `temperature`
+    "#);
+    let buckets = "model = { relative = 't5', n_buckets = 32, max_distance = 16 }";
+    assert_snapshot!(refusal(buckets, &[]), @r#"
+    one thing is wrong with study.toml:
+      study.toml:1:59: model.max_distance: max_distance = 16, but the first 16 of n_buckets = 32 are single distances; use more than that
+    "#);
+}
+
+#[test]
+fn an_mlp_of_another_kind_leaves_behind_what_a_preset_says_of_its_own() {
+    let of = |spec: &str| match plan(spec, &[]).model {
+        ModelSpec::Transformer(spec) => spec,
+        ModelSpec::Lstm(_) | ModelSpec::Associative(_) => panic!("{spec} is a transformer"),
+    };
+    let linear = of("model = { preset = 'gpt2-base', mlp = 'linear' }");
+    assert_eq!((linear.d_mlp, linear.gelu), (0, Gelu::Erf));
+    let alone = of("model = { preset = 'birth-full', mlp = 'none' }");
+    assert_eq!((alone.d_mlp, alone.mlp_bias, alone.parallel_mlp), (0, true, false));
+    let post = of("model = { preset = 'birth-full', norm = 'post' }");
+    assert_eq!((post.mlp_bias, post.parallel_mlp), (false, false));
+    let narrow = of("model = { preset = 'birth-full', d_model = 64, mlp_from_layer = 1 }");
+    assert_eq!((narrow.d_mlp, narrow.mlp_from_layer), (256, 1));
+    // A kind of MLP can be swept.
+    let swept =
+        study("model.preset = 'birth-full'\nsweep.model.mlp = ['relu', 'linear', 'none']", &[]);
+    assert_eq!(swept.arms.len(), 3);
+}
+
+#[test]
+fn what_does_not_go_with_an_mlp_is_refused_at_its_field() {
+    assert_snapshot!(refusal("model = { mlp = 'none', d_mlp = 64, mlp_bias = false }", &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:1:33: model.d_mlp: d_mlp = 64, but mlp = "none" has no width of its own; leave d_mlp out
+      study.toml:1:48: model.mlp_bias: mlp_bias is about an MLP, but mlp = "none"; leave mlp_bias out
+    "#);
+    assert_snapshot!(refusal("model = { mlp = 'relu', gelu = 'tanh', mlp_from_layer = 6 }", &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:1:32: model.gelu: gelu is the form of a GELU, but mlp = "relu"; leave gelu out
+      study.toml:1:57: model.mlp_from_layer: mlp_from_layer = 6, but the last of n_layers = 6 blocks is 5; use at most that, or mlp = "none"
+    "#);
+    assert_snapshot!(refusal("model = { norm = 'post', parallel_mlp = true, init = 'torch' }", &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:1:41: model.parallel_mlp: parallel_mlp does not go with norm = "post", which normalises between attention and MLP; use norm = "pre" or "none"
+      study.toml:1:54: model.init: found "torch"; allowed: "x-transformers", "gpt2", "pytorch"
+    "#);
+    assert_snapshot!(refusal("model = { mlp = 'reglu', activation = 'relu' }", &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:1:17: model.mlp: found "reglu"; allowed: "gelu", "relu", "geglu", "swiglu", "linear", "none"; did you mean "relu"?
+      study.toml:1:26: model.activation: unknown key; did you mean `mlp`?
+    "#);
+}
