@@ -697,7 +697,7 @@ fn check_bigrams(task: &str, model: &str, n_latents: usize) {
 }
 
 #[test]
-fn an_epoch_begins_again_with_the_first_example() {
+fn what_is_distinct_begins_again_with_the_first_example() {
     // A learning rate that moves nothing: a loss then says which examples it is of.
     let losses = |more: &[&str]| -> Vec<f64> {
         let sets = [&["train.n_steps=6", "train.lr=1e-30", "train.weight_decay=0"], more].concat();
@@ -705,7 +705,7 @@ fn an_epoch_begins_again_with_the_first_example() {
         let mut trainer = Trainer::<CpuAutodiff>::new(&plan, &cpu());
         (0..plan.train.n_steps).map(|_| trainer.step().unwrap()).collect()
     };
-    let (fresh, again) = (losses(&[]), losses(&["train.epoch_examples=8"]));
+    let (fresh, again) = (losses(&[]), losses(&["train.distinct_examples=8"]));
     assert_eq!(again[..2], fresh[..2]);
     assert_eq!((&again[2..4], &again[4..]), (&again[..2], &again[..2]));
     assert!((fresh[2] - fresh[0]).abs() > 1e-9 && (fresh[3] - fresh[1]).abs() > 1e-9, "{fresh:?}");

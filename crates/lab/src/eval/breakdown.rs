@@ -40,7 +40,7 @@ use super::{Answered, Exam, Measured, Tally, each_batch, examples_per_batch, tal
 use crate::Error;
 use crate::batch::Batch;
 
-/// By what reads are told apart; the table of the [module](self) says what each counts.
+/// By what reads are told apart; the table of the module says what each counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the variants are in the table of the module")]
 pub enum By {

@@ -56,7 +56,7 @@ pub struct TrainPlan {
     /// Examples after which training begins again with the first one, a multiple of `batch_size`; `None` draws
     /// fresh ones for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub epoch_examples: Option<u64>,
+    pub distinct_examples: Option<u64>,
     /// Which tokens the loss looks at.
     pub loss: Scoring,
     /// Steps between two points of the learning curves; `0` means no curves.
@@ -175,7 +175,7 @@ impl TrainPlan {
     #[must_use]
     pub fn first_index(&self, n_steps: u64) -> u64 {
         let index = n_steps * u64::from(self.batch_size);
-        self.epoch_examples.map_or(index, |epoch| index % epoch)
+        self.distinct_examples.map_or(index, |distinct| index % distinct)
     }
 
     /// Whether the param called `name` moves at `step`, from 1.

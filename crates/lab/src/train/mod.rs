@@ -115,8 +115,8 @@ where
     /// # Randomness
     ///
     /// Step `s` (from 1) learns from examples `(s - 1) * batch_size ..` of the training stream, counted from the
-    /// beginning again after each `epoch_examples`, if the plan has them. What it drops is drawn from the model's
-    /// seed under `dropout`: see [`Regularisation`](mnemoscope_model::Regularisation).
+    /// beginning again after each `distinct_examples`, if the plan has them. What it drops is drawn from the model's
+    /// seed under `dropout`: see [`Regularisation`].
     ///
     /// # Errors
     ///

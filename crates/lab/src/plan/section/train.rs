@@ -34,7 +34,7 @@ pub(super) fn read<'t>(mut train: Section<'t, '_>) -> (TrainPlan, Freezing<'t>) 
             &[("reads", Scoring::Reads), ("all", Scoring::All)],
             Scoring::Reads,
         ),
-        epoch_examples: read_epoch(&mut train, batch_size),
+        distinct_examples: read_distinct(&mut train, batch_size),
         curve_every: train.whole("curve_every", 100, 0..=u64::MAX),
         freeze: BTreeMap::new(),
         dropout: read_dropout(train.table("dropout")),
@@ -45,17 +45,20 @@ pub(super) fn read<'t>(mut train: Section<'t, '_>) -> (TrainPlan, Freezing<'t>) 
     (plan, freezing)
 }
 
-fn read_epoch(train: &mut Section<'_, '_>, batch_size: u32) -> Option<u64> {
-    let epoch = train.has("epoch_examples").then(|| train.whole("epoch_examples", 1, 1..=1 << 62));
-    train.know("epoch_examples");
-    if let Some(epoch) = epoch.filter(|epoch| !epoch.is_multiple_of(u64::from(batch_size))) {
+fn read_distinct(train: &mut Section<'_, '_>, batch_size: u32) -> Option<u64> {
+    let distinct =
+        train.has("distinct_examples").then(|| train.whole("distinct_examples", 1, 1..=1 << 62));
+    train.know("distinct_examples");
+    if let Some(distinct) =
+        distinct.filter(|distinct| !distinct.is_multiple_of(u64::from(batch_size)))
+    {
         let message = format!(
-            "{epoch} examples are no whole number of batches of {batch_size}; {} would be",
-            epoch.next_multiple_of(u64::from(batch_size))
+            "{distinct} examples are no whole number of batches of {batch_size}; {} would be",
+            distinct.next_multiple_of(u64::from(batch_size))
         );
-        train.complain(Fault::Together, "epoch_examples", message);
+        train.complain(Fault::Together, "distinct_examples", message);
     }
-    epoch
+    distinct
 }
 
 /// Rates of dropout, 0 unless said.

@@ -207,13 +207,13 @@ fn an_arm_may_be_held_against_another_and_not_against_itself() {
 }
 
 #[test]
-fn epochs_are_whole_numbers_of_batches() {
-    let plan = plan("train.epoch_examples = 48", &[]);
+fn distinct_examples_are_whole_numbers_of_batches() {
+    let plan = plan("train.distinct_examples = 48", &[]);
     let first: Vec<u64> = (0..5).map(|step| plan.train.first_index(step)).collect();
     assert_eq!(first, [0, 16, 32, 0, 16]);
-    assert_snapshot!(refusal("train.epoch_examples = 50", &[]), @r"
+    assert_snapshot!(refusal("train.distinct_examples = 50", &[]), @r"
     one thing is wrong with study.toml:
-      study.toml:1:24: train.epoch_examples: 50 examples are no whole number of batches of 16; 64 would be
+      study.toml:1:27: train.distinct_examples: 50 examples are no whole number of batches of 16; 64 would be
     ");
 }
 
