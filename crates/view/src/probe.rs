@@ -182,7 +182,11 @@ fn sharpness(reads: &Reads) -> Table {
 /// A bound to three decimals, or how little is missing to 1.
 fn near_one(bound: f64) -> String {
     let missing = 1.0 - bound;
-    if missing < 5e-4 { format!("1 - {missing:.0e}") } else { format!("{bound:.3}") }
+    match missing {
+        0.0 => "1".to_owned(),
+        missing if missing < 5e-4 => format!("1 - {missing:.0e}"),
+        _ => format!("{bound:.3}"),
+    }
 }
 
 /// The least and the largest distance of a head from another one of its layer.
