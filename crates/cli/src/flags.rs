@@ -75,7 +75,7 @@ pub(crate) enum Verb {
     /// Run every study of a paper, published numbers beside measured ones
     Reproduce(reproduce::Flags),
     /// Measure a finished run again, or on fresh examples
-    Eval(eval::Flags),
+    Eval(eval::AgainFlags),
     /// Probe a finished run: what its matrices remember, where its layers look
     Probe(probe::Flags),
     /// Say where the errors of a finished run live: how far, after what

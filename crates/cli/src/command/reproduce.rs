@@ -157,7 +157,7 @@ impl Paper {
 enum Scale {
     /// A few small steps: everything runs, nothing is learned
     Smoke,
-    /// What two cores do in about two hours: one seed of "birth", small models of "fflm"
+    /// What two cores do in hours: one seed of "birth", small models of "fflm"
     Laptop,
     /// As published, in several seeds
     Paper,

@@ -84,8 +84,7 @@ pub fn evaluate<B: Ops>(
     device: &B::Device,
     watch: &mut dyn FnMut(&Tally) -> bool,
 ) -> Result<Measured, Error> {
-    let batch_size = examples_per_batch(&model.spec(), exam.task.seq_len());
-    evaluate_by(batch_size, model, exam, device, watch)
+    evaluate_apart(None, model, exam, &[], device, watch).map(|(measured, _)| measured)
 }
 
 /// [`evaluate`] with so many examples at a time; nothing that is measured depends on how many.
@@ -104,12 +103,8 @@ pub fn evaluate_by<B: Ops>(
     device: &B::Device,
     watch: &mut dyn FnMut(&Tally) -> bool,
 ) -> Result<Measured, Error> {
-    let mut measured = Measured::default();
-    measured.complete = each_batch(batch_size, model, exam, device, &mut |batch, logits| {
-        measured.count(exam, batch, logits);
-        watch(&measured.tally)
-    })?;
-    Ok(measured)
+    let apart = evaluate_apart(Some(batch_size), model, exam, &[], device, watch);
+    apart.map(|(measured, _)| measured)
 }
 
 /// Draws an exam so many examples at a time and hands each batch to `seen` with its logits, until

@@ -24,19 +24,16 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor};
 use mnemoscope_engine::{Activation, Attend, Ops, QueryRows, Rotary};
 
 use crate::hook::{Hooks, Site};
 use crate::layer::{
-    Linear, Table, from_rows, mix_at, pattern_if_watched, scores_at, scores_everywhere,
-    select_rows, to_rows,
+    BASE, Linear, Table, from_rows, mix_at, pattern_if_watched, scores_at, scores_everywhere,
+    select_rows, sinusoids, to_rows,
 };
 use crate::params::Source;
 use crate::spec::{AssociativeSpec, Places, ScoreScale};
-
-/// Angles of rotary places, as in the authors' code and Su et al. 2021.
-const ROTARY_BASE: f64 = 10_000.0;
 
 /// Two layers of attention without norms; [`AssociativeSpec`] says what fixes it.
 #[derive(Module, Debug)]
@@ -88,7 +85,7 @@ impl<B: Backend> Associative<B> {
         let sinusoids = (spec.places == Places::Sinusoidal)
             .then(|| Tensor::from_data(sinusoids(spec.n_ctx, spec.d_model), source.device()));
         let rotary = (spec.places == Places::Rotary)
-            .then(|| Rotary::new(spec.d_model, spec.d_model, ROTARY_BASE, spec.n_ctx));
+            .then(|| Rotary::new(spec.d_model, spec.d_model, BASE, spec.n_ctx));
         Self {
             embed: Table::from_source(source, "embed"),
             pos: source.has("pos.weight").then(|| Table::from_source(source, "pos")),
@@ -426,15 +423,4 @@ impl<B: Ops> Mlp<B> {
 /// One head: `[batch, pos, d]` -> `[batch, pos, 1, d]`
 fn heads<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 4> {
     x.unsqueeze_dim(2)
-}
-
-/// `[n_ctx, d]`: place `p` holds `sin(p w_i)` at number `2i` and `cos(p w_i)` at `2i + 1`, with
-/// `w_i = 10000^(-2i/d)`, as Vaswani et al. 2017, section 3.5.
-fn sinusoids(n_ctx: usize, d: usize) -> TensorData {
-    let number = |pos: usize, i: usize| {
-        let angle = pos as f64 * libm::pow(10_000.0, -((i / 2 * 2) as f64) / d as f64);
-        (if i.is_multiple_of(2) { libm::sin(angle) } else { libm::cos(angle) }) as f32
-    };
-    let numbers = (0..n_ctx).flat_map(|pos| (0..d).map(move |i| number(pos, i)));
-    TensorData::new(numbers.collect::<Vec<_>>(), [n_ctx, d])
 }

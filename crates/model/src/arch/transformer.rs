@@ -21,12 +21,13 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor};
 use mnemoscope_engine::{Attend, Ops, QueryRows};
 
 use crate::hook::{Hooks, Site};
 use crate::layer::{
-    Attention, Distances, Heads, LayerNorm, Mlp, Table, Unembed, from_rows, select_rows, to_rows,
+    Attention, Distances, Heads, LayerNorm, Mlp, Table, Unembed, from_rows, select_rows, sinusoids,
+    to_rows,
 };
 use crate::params::Source;
 use crate::regular::{Bluntness, DropoutRates, Regularisation};
@@ -201,7 +202,8 @@ impl<B: Ops> Transformer<B> {
                 pos.weight.val()
             }
             None if self.spec.positions == Positions::Sinusoidal => {
-                let pos = sinusoids(n_pos, self.spec.d_model, &table.device());
+                let pos = sinusoids(n_pos, self.spec.d_model);
+                let pos = Tensor::<B, 2>::from_data(pos, &table.device());
                 match &self.pos_scale {
                     Some(scale) => pos * scale.val().unsqueeze::<2>(),
                     None => pos,
@@ -347,21 +349,4 @@ fn normed<B: Ops>(
     let normed = norm.apply(rows, spec.layer_norm_epsilon);
     read(&normed);
     normed
-}
-
-/// Sinusoidal positions, `[n_pos, d_model]`: `sin(pos w)`, `cos(pos w)` with `w = 10000^(-2i/d_model)`
-/// side by side, for each `i`.
-///
-/// By `libm` in double precision, so that they are the same on every platform.
-fn sinusoids<B: Backend>(n_pos: usize, d_model: usize, device: &B::Device) -> Tensor<B, 2> {
-    let mut table = Vec::with_capacity(n_pos * d_model);
-    for pos in 0..n_pos {
-        for dim in 0..d_model {
-            let speed = libm::pow(10_000.0, -((dim / 2 * 2) as f64) / d_model as f64);
-            let angle = pos as f64 * speed;
-            let wave = if dim % 2 == 0 { libm::sin(angle) } else { libm::cos(angle) };
-            table.push(wave as f32);
-        }
-    }
-    Tensor::from_data(TensorData::new(table, [n_pos, d_model]), device)
 }

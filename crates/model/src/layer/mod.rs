@@ -3,12 +3,14 @@
 mod attention;
 mod mlp;
 mod relative;
+mod sinusoid;
 
 pub(crate) use attention::{
     Attention, Heads, mix_at, pattern_if_watched, scores_at, scores_everywhere,
 };
 pub(crate) use mlp::Mlp;
 pub(crate) use relative::Distances;
+pub(crate) use sinusoid::{BASE, sinusoids};
 
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;

@@ -5,10 +5,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 use mnemoscope_engine::{Ops, QueryRows, Rotary};
 
 use super::Table;
+use super::sinusoid::BASE;
 use crate::spec::{Relative, TransformerSpec};
-
-/// The base of the angles of rotary positions.
-const BASE: f64 = 10_000.0;
 
 /// What every block of one pass uses.
 #[derive(Debug)]
