@@ -1,7 +1,7 @@
 """The PyTorch side of the comparison: one workload, in blocks, on request.
 
-Usage: worker.py WORKLOAD FORM N_THREADS, with FORM `eager` or `compile`; of the workloads that draw `loop` or
-`batch`.
+Usage: worker.py WORKLOAD FORM N_THREADS DEVICE PRECISION, with FORM `eager` or `compile`; of the workloads that draw `loop` or
+`batch`. DEVICE is `cpu` or `cuda:N`, PRECISION `f32` or, of the latter, `tf32` or `bf16` (autocast).
 
 Speaks lines of JSON: first what it is, then, for each line `go` on standard input, the seconds of one
 block. Batches are drawn before the clock starts, so drawing costs PyTorch nothing here.
@@ -18,6 +18,11 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 WORKLOAD, FORM, N_THREADS = sys.argv[1], sys.argv[2], int(sys.argv[3])
+DEVICE, PRECISION = torch.device(sys.argv[4]), sys.argv[5]
+ON_CPU = DEVICE.type == "cpu"
+# A GPU does in a moment what a CPU takes a second for: its blocks are longer, so that the clock sees work.
+LONGER = 1 if ON_CPU else 40
+torch.set_float32_matmul_precision("highest" if PRECISION == "f32" else "high")
 torch.set_num_threads(N_THREADS)
 torch.manual_seed(0)
 RNG = np.random.default_rng(0)
@@ -189,15 +194,22 @@ def reads(tokens):
     return fed, asked, tokens[:, 1:][asked]
 
 
+def autocast():
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=PRECISION == "bf16")
+
+
 def train(model, optimizer, batches):
     body = torch.compile(model.body) if FORM == "compile" else model.body
 
     def block():
         for fed, asked, answers in batches():
             yield
-            rows = body(fed)
-            rows = rows[asked] if asked is not None else rows.flatten(0, 1)
-            loss = F.cross_entropy(model.tail(rows), answers)
+            fed, answers = fed.to(DEVICE), answers.to(DEVICE)
+            asked = asked.to(DEVICE) if asked is not None else None
+            with autocast():
+                rows = body(fed)
+                rows = rows[asked] if asked is not None else rows.flatten(0, 1)
+                loss = F.cross_entropy(model.tail(rows).float(), answers)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -211,6 +223,7 @@ def evaluate(model, batches):
 
     @torch.no_grad()
     def one(fed, asked, answers):
+        fed, asked, answers = fed.to(DEVICE), asked.to(DEVICE), answers.to(DEVICE)
         return int((model.tail(body(fed)[asked]).argmax(1) != answers).sum())
 
     def block():
@@ -233,26 +246,26 @@ def workload():
     """A function that makes the generator of one block, and the steps of a block."""
     if WORKLOAD in TRANSFORMERS:
         n_layers, d, n_heads, seq_len, size, n_steps = TRANSFORMERS[WORKLOAD]
-        model = Decoder(n_layers, d, n_heads, seq_len)
+        model, n_steps = Decoder(n_layers, d, n_heads, seq_len).to(DEVICE), n_steps * LONGER
         if WORKLOAD == "eval-mid":
             return model, evaluate(model, fflm(n_steps, size, 0.98, seq_len)), n_steps * size
         return model, train(model, adamw(model), fflm(n_steps, size, 0.8, seq_len)), n_steps
     if WORKLOAD == "lstm":
-        model = Lstm(128)
-        return model, train(model, adamw(model), fflm(20, 16, 0.8, 512)), 20
+        model, n_steps = Lstm(128).to(DEVICE), 20
+        return model, train(model, adamw(model), fflm(n_steps, 16, 0.8, 512)), n_steps
     if WORKLOAD == "eval-lstm":
-        model = Lstm(128)
+        model = Lstm(128).to(DEVICE)
         return model, evaluate(model, fflm(2, 256, 0.98, 512)), 512
     if WORKLOAD == "birth":
-        model = Simplified()
+        model, n_steps = Simplified().to(DEVICE), LONGER
         learned = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.SGD(learned, lr=0.2, momentum=0.9, weight_decay=1e-4)
 
         def batches():
-            z = torch.from_numpy(RNG.integers(0, 65, (512, 257)))
-            return [(z[:, :-1].contiguous(), None, z[:, 1:].flatten())]
+            strings = [torch.from_numpy(RNG.integers(0, 65, (512, 257))) for _ in range(n_steps)]
+            return [(z[:, :-1].contiguous(), None, z[:, 1:].flatten()) for z in strings]
 
-        return model, train(model, optimizer, batches), 1
+        return model, train(model, optimizer, batches), n_steps
     if WORKLOAD == "draw-flipflop":
         n, f = (400, draw_one_by_one) if FORM == "loop" else (4096, draw)
         return None, drawing(lambda: f(n, 0.8, 512)), n * 512
@@ -270,6 +283,8 @@ def timed(block):
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in steps:
         pass
+    if not ON_CPU:
+        torch.cuda.synchronize(DEVICE)
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
@@ -288,4 +303,5 @@ say(
 for line in sys.stdin:
     wall, cpu = timed(block)
     say(wall_secs=wall, cpu_secs=cpu)
-say(peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+say(peak_bytes=rss if ON_CPU else torch.cuda.max_memory_allocated(DEVICE))

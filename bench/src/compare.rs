@@ -5,15 +5,20 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use mnemoscope_lab::engine::device::{Device, Unavailable};
 use serde_json::{Value, json};
 
-use crate::workload::{ALL, Workload};
+use crate::workload::{ALL, Kind, Workload};
 use crate::{say, tell};
 
 /// What a person may choose.
 pub(crate) struct Flags {
     python: String,
+    /// The script of the other side.
+    script: String,
     n_threads: usize,
+    device: Device,
+    precision: String,
     pub(crate) n_rounds: usize,
     pub(crate) only: Option<String>,
     history: Option<PathBuf>,
@@ -22,8 +27,16 @@ pub(crate) struct Flags {
 impl Flags {
     pub(crate) fn parse(args: &[String]) -> Result<Self, String> {
         let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let mut flags =
-            Self { python: "python3".into(), n_threads, n_rounds: 9, only: None, history: None };
+        let mut flags = Self {
+            python: "python3".into(),
+            script: concat!(env!("CARGO_MANIFEST_DIR"), "/pytorch/worker.py").into(),
+            n_threads,
+            device: Device::Cpu,
+            precision: "f32".into(),
+            n_rounds: 9,
+            only: None,
+            history: None,
+        };
         let mut args = args.iter();
         while let Some(flag) = args.next() {
             let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
@@ -33,6 +46,13 @@ impl Flags {
             };
             match flag.as_str() {
                 "--python" => flags.python.clone_from(value),
+                "--script" => flags.script.clone_from(value),
+                "--device" => {
+                    flags.device =
+                        value.parse().map_err(|unknown: Unavailable| unknown.to_string())?;
+                    flags.device.precision().clone_into(&mut flags.precision);
+                }
+                "--precision" => flags.precision.clone_from(value),
                 "--threads" => flags.n_threads = count()?,
                 "--rounds" => flags.n_rounds = count()?,
                 "--history" => flags.history = Some(value.into()),
@@ -130,7 +150,8 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
     );
     say("|---|---|---|---|---|---|---|");
     let wanted = |workload: &&Workload| {
-        flags.only.as_ref().is_none_or(|only| only.as_str() == workload.name)
+        let named = flags.only.as_ref().is_none_or(|only| only.as_str() == workload.name);
+        named && (flags.device == Device::Cpu || !matches!(workload.kind, Kind::Draw(_)))
     };
     for workload in ALL.iter().filter(wanted) {
         let sides = measure(workload, flags)?;
@@ -143,26 +164,30 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
 }
 
 /// The command that serves our side.
-pub(crate) fn ours(workload: &Workload, n_threads: usize) -> Result<Command, String> {
+pub(crate) fn ours(
+    workload: &Workload,
+    n_threads: usize,
+    device: Device,
+) -> Result<Command, String> {
     let this = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
     let mut command = Command::new(this);
-    command.args(["worker", workload.name, &n_threads.to_string()]);
+    command.args(["worker", workload.name, &n_threads.to_string(), &device.to_string()]);
     Ok(command)
 }
 
 /// Ours first, then the other side in both forms.
 fn measure(workload: &Workload, flags: &Flags) -> Result<Vec<Finished>, String> {
     let n_threads = workload.n_threads(flags.n_threads).to_string();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/pytorch/worker.py");
+    let device = flags.device.to_string();
     let pytorch = |form: &str| {
         let mut command = Command::new(&flags.python);
-        command.args([script, workload.name, form, &n_threads]);
+        command.args([&flags.script, workload.name, form, &n_threads, &device, &flags.precision]);
         command
     };
     tell(&format!("{}: starting", workload.name));
     let [first, second] = workload.forms();
     let mut sides = vec![
-        Side::start("ours", ours(workload, workload.n_threads(flags.n_threads))?)?,
+        Side::start("ours", ours(workload, workload.n_threads(flags.n_threads), flags.device)?)?,
         Side::start(first, pytorch(first))?,
         Side::start(second, pytorch(second))?,
     ];
@@ -224,6 +249,7 @@ fn remember(
     let ratio = ratios(&better(sides).wall, &sides[0].wall);
     let mut line = json!({
         "workload": workload.name, "about": workload.about, "unit": workload.unit,
+        "device": flags.device.to_string(), "precision": flags.precision,
         "n_threads": workload.n_threads(flags.n_threads), "n_rounds": flags.n_rounds, "processor": processor(),
         "commit": commit(), "better": better(sides).name, "ratio": median(&ratio),
     });

@@ -24,6 +24,7 @@ static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 const HELP: &str = "\
 Usage: compare [--python PYTHON] [--threads N] [--rounds N] [--only WORKLOAD] [--history FILE]
+               [--device DEVICE] [--precision PRECISION] [--script FILE]
        compare throughput [--rounds N] [--only WORKLOAD]
 
 The second form compares two runs side by side, one thread each, with one of them alone.
@@ -32,7 +33,10 @@ The second form compares two runs side by side, one thread each, with one of the
   --threads N       threads of each side [as many as the machine has]
   --rounds N        turns of each side [9]
   --only WORKLOAD   one workload instead of all
-  --history FILE    append every measurement to this file of JSON lines";
+  --history FILE    append every measurement to this file of JSON lines
+  --device DEVICE   cpu, or cuda:N; drawing is of the CPU [cpu]
+  --precision WHICH of PyTorch's products: f32, tf32, bf16 [that of ours on the device]
+  --script FILE     bench/pytorch/worker.py, where this program was built elsewhere";
 
 /// Does what the arguments of the program say, a comparison or one side of it.
 #[must_use]

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use mnemoscope_lab::engine::device::Device;
+
 use crate::failure::Failure;
 
 /// What the environment says.
@@ -12,6 +14,8 @@ pub(crate) struct Environment {
     pub(crate) store: Option<PathBuf>,
     /// `MNEMOSCOPE_THREADS`: threads to work with.
     threads: Option<OsString>,
+    /// `CUDA_PATH`: where CUDA is installed.
+    cuda: Option<PathBuf>,
 }
 
 impl Environment {
@@ -21,7 +25,24 @@ impl Environment {
         Self {
             store: read("MNEMOSCOPE_STORE").map(PathBuf::from),
             threads: read("MNEMOSCOPE_THREADS"),
+            cuda: read("CUDA_PATH").map(PathBuf::from),
         }
+    }
+
+    /// Refuses CUDA where its headers are not found: kernels are compiled against them when they are first used, and
+    /// Burn panics in the midst of that.
+    pub(crate) fn check(&self, device: Device) -> Result<(), Failure> {
+        if !matches!(device, Device::Cuda(_)) {
+            return Ok(());
+        }
+        let usual = ["/usr/local/cuda", "/opt/cuda", "/usr"].map(PathBuf::from);
+        let places = self.cuda.as_ref().map_or(usual.as_slice(), std::slice::from_ref);
+        if places.iter().any(|place| place.join("include/cuda_runtime.h").exists()) {
+            return Ok(());
+        }
+        let names: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+        Err(Failure::machine(format!("no CUDA headers in {}", names.join(", ")))
+            .help("install CUDA's runtime headers and set CUDA_PATH to the folder that has include/cuda_runtime.h"))
     }
 
     /// The threads it asks for, else one for each core.
@@ -42,6 +63,18 @@ impl Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cuda_without_its_headers_is_refused_with_the_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let nowhere = Environment { cuda: Some(folder.path().into()), ..Environment::default() };
+        assert!(nowhere.check(Device::Cpu).is_ok());
+        let refused = nowhere.check(Device::Cuda(0)).unwrap_err();
+        assert!(refused.message.contains(&folder.path().display().to_string()));
+        std::fs::create_dir(folder.path().join("include")).unwrap();
+        std::fs::write(folder.path().join("include/cuda_runtime.h"), "").unwrap();
+        assert!(nowhere.check(Device::Cuda(0)).is_ok());
+    }
 
     #[test]
     fn threads_are_a_positive_number_or_a_complaint() {

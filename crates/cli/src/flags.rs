@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use mnemoscope_lab::engine::device::{Device, Unavailable};
 
 use crate::command::{
     demo, doctor, eval, gallery, generate, glitches, plan, probe, replay, reproduce, run, runs,
@@ -53,6 +54,15 @@ pub(crate) struct Globals {
     /// cores]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
+    /// Where models are computed: cpu, cuda:N, vulkan:N, metal:N, or auto for the fastest kind there is;
+    /// `doctor` lists what is there
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
+    pub(crate) device: Device,
+}
+
+/// The device of a name, or the best one.
+fn device(text: &str) -> Result<Device, Unavailable> {
+    if text == "auto" { Ok(Device::best()) } else { text.parse() }
 }
 
 /// What to do.

@@ -50,10 +50,11 @@ fn obey(cli: &Cli) -> Exit {
         Some(n_threads) => Ok(usize::from(n_threads)),
         None => environment.n_threads(),
     };
+    let n_threads = n_threads.and_then(|n| environment.check(cli.globals.device).map(|()| n));
     match n_threads {
         Ok(n_threads) => {
             let store = cli.globals.store.clone().or(environment.store);
-            let mut session = Session::new(store, n_threads, voice);
+            let mut session = Session::new(store, n_threads, cli.globals.device, voice);
             match command::dispatch(&cli.verb, &mut session) {
                 Ok(exit) => exit,
                 Err(failure) => tell(&failure, session.voice.as_mut()),

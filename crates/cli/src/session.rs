@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mnemoscope_lab::clock::SystemClock;
+use mnemoscope_lab::engine::device::Device;
 use mnemoscope_store::Store;
 
 use crate::exit::Exit;
@@ -18,6 +19,8 @@ pub(crate) struct Session {
     pub(crate) store_root: PathBuf,
     /// Threads to work with.
     pub(crate) n_threads: usize,
+    /// Where models are computed.
+    pub(crate) device: Device,
     /// Who speaks.
     pub(crate) voice: Box<dyn Voice>,
     /// Whether somebody asked to stop.
@@ -31,11 +34,13 @@ impl Session {
     pub(crate) fn new(
         store_root: Option<PathBuf>,
         n_threads: usize,
+        device: Device,
         voice: Box<dyn Voice>,
     ) -> Self {
         Self {
             store_root: store_root.unwrap_or_else(|| PathBuf::from("./runs")),
             n_threads,
+            device,
             voice,
             interrupt: Interrupt::default(),
             clock: SystemClock,

@@ -40,6 +40,7 @@ mod attend;
 mod autodiff;
 mod dropout;
 mod flex;
+mod gpu;
 mod kernel;
 mod ops;
 pub mod reference;

@@ -3,7 +3,7 @@
 //! Written for reading, next to the formulas of [`Ops`](crate::Ops). Under autodiff Burn derives
 //! their gradients, which is what the hand-written backward passes are checked against.
 
-use burn::tensor::{Bool, ElementConversion, Int, Tensor, activation, backend::Backend};
+use burn::tensor::{Bool, Int, Tensor, activation, backend::Backend};
 
 use crate::{
     Activation, Attend, Dropout, Gate, Gelu, QueryRows, Rotary,
@@ -143,7 +143,7 @@ pub fn causal_attention_looked_up<B: Backend>(
     let of_queries = embed_at(scores, of_places, 1.0, tokens.clone());
     let keys = tokens.unsqueeze_dim::<3>(1).expand([batch, seq_len, seq_len]);
     let attn_scores = of_queries.clone().gather(2, keys) + of_queries.narrow(2, d_vocab, seq_len);
-    let query_pos: Vec<u32> = (0..batch).flat_map(|_| 0..seq_len as u32).collect();
+    let query_pos: Vec<u32> = (0..seq_len as u32).collect();
     let shape = [batch, 1, seq_len, seq_len];
     let pattern = Pattern { shape, query_pos: &query_pos, bias: None, attend };
     pattern.mix(attn_scores.reshape(shape) / attend.divisor(1), values.unsqueeze_dim(1))
@@ -160,7 +160,7 @@ fn attention_of_all<B: Backend>(
         let [_, _, d] = part.dims();
         part.reshape([batch, seq_len, n_heads, d / n_heads]).swap_dims(1, 2)
     });
-    let query_pos: Vec<u32> = (0..batch).flat_map(|_| 0..seq_len as u32).collect();
+    let query_pos: Vec<u32> = (0..seq_len as u32).collect();
     let shape = [batch, n_heads, seq_len, seq_len];
     let pattern = Pattern { shape, query_pos: &query_pos, bias, attend };
     pattern.attend(q, k, v)
@@ -170,7 +170,7 @@ fn attention_of_all<B: Backend>(
 struct Pattern<'a, B: Backend> {
     /// `[batch, head, query, key]`
     shape: [usize; 4],
-    /// `[batch, query]`
+    /// `[batch, query]`, or `[1, query]` where every example has the same
     query_pos: &'a [u32],
     bias: Option<Tensor<B, 2>>,
     attend: &'a Attend,
@@ -181,7 +181,8 @@ impl<B: Backend> Pattern<'_, B> {
     /// `[batch, query, d]` and, if asked for, the statistics of the rows behind each `d`.
     fn attend(&self, q: Tensor<B, 4>, k: Tensor<B, 4>, v: Tensor<B, 4>) -> Tensor<B, 3> {
         let [_, _, _, d_head] = q.dims();
-        self.mix(q.matmul(k.swap_dims(2, 3)) / self.attend.divisor(d_head), v)
+        // Of all there is the scores are the largest by far, so they are gone through as seldom as can be.
+        self.mix((q / self.attend.divisor(d_head)).matmul(k.swap_dims(2, 3)), v)
     }
 
     /// [`Self::attend`] from scores that are scaled already.
@@ -191,7 +192,8 @@ impl<B: Backend> Pattern<'_, B> {
             attn_scores = attn_scores + self.bias_of_places(bias.clone());
         }
         let masked = self.after_query(&device);
-        let attn_scores = attn_scores.mask_fill(masked.clone(), f32::NEG_INFINITY);
+        let nothing = Tensor::zeros(masked.dims(), &device);
+        let attn_scores = attn_scores + nothing.mask_fill(masked.clone(), f32::NEG_INFINITY);
         let attn_pattern = activation::softmax(attn_scores.clone(), 3);
         let kept = match &self.attend.dropout {
             Some(dropout) => attn_pattern.clone() * self.factors(dropout, &device),
@@ -202,6 +204,7 @@ impl<B: Backend> Pattern<'_, B> {
             return y;
         }
         // 0 ln 0 is 0: where there is no key its logarithm is left out.
+        let masked = masked.expand(self.shape);
         let ln_pattern = activation::log_softmax(attn_scores, 3).mask_fill(masked, 0.0);
         let entropy = -(attn_pattern.clone() * ln_pattern).sum_dim(3);
         let norm = attn_pattern.clone().powi_scalar(2).sum_dim(3).sqrt();
@@ -215,34 +218,41 @@ impl<B: Backend> Pattern<'_, B> {
         x.swap_dims(1, 2).reshape([batch, n_queries, n_heads * width])
     }
 
-    /// Whether a key lies after the query.
+    /// Whether a key lies after the query: `[batch or 1, 1, query, key]`.
     fn after_query(&self, device: &B::Device) -> Tensor<B, 4, Bool> {
-        let [batch, _, n_queries, n_keys] = self.shape;
+        let [_, _, n_queries, n_keys] = self.shape;
+        let n_differing = self.query_pos.len() / n_queries;
         let query_pos: Vec<i64> = self.query_pos.iter().map(|&pos| i64::from(pos)).collect();
         let query = Tensor::<B, 1, Int>::from_data(query_pos.as_slice(), device)
-            .reshape([batch, 1, n_queries, 1])
-            .expand(self.shape);
+            .reshape([n_differing, 1, n_queries, 1])
+            .expand([n_differing, 1, n_queries, n_keys]);
         let key = Tensor::<B, 1, Int>::arange(0..n_keys as i64, device)
             .reshape([1, 1, 1, n_keys])
-            .expand(self.shape);
+            .expand([n_differing, 1, n_queries, n_keys]);
         key.greater(query)
     }
 
     /// `[head, distance]` -> `[batch, head, query, key]`; keys after the query get any.
     fn bias_of_places(&self, bias: Tensor<B, 2>) -> Tensor<B, 4> {
-        let [batch, n_heads, n_queries, n_keys] = self.shape;
+        let [_, n_heads, n_queries, n_keys] = self.shape;
+        let n_differing = self.query_pos.len() / n_queries;
         let distance =
             |&query: &u32| (0..n_keys).map(move |key| (query as usize).saturating_sub(key) as i64);
         let distances: Vec<i64> = self.query_pos.iter().flat_map(distance).collect();
         let distances = Tensor::<B, 1, Int>::from_data(distances.as_slice(), &bias.device());
-        bias.select(1, distances).reshape([n_heads, batch, n_queries, n_keys]).swap_dims(0, 1)
+        let of_places = bias.select(1, distances);
+        of_places
+            .reshape([n_heads, n_differing, n_queries, n_keys])
+            .swap_dims(0, 1)
+            .expand(self.shape)
     }
 
     /// What dropout multiplies the pattern by.
     fn factors(&self, dropout: &Dropout, device: &B::Device) -> Tensor<B, 4> {
-        let [_, n_heads, n_queries, n_keys] = self.shape;
+        let [batch, n_heads, n_queries, n_keys] = self.shape;
         let mut factors = Vec::with_capacity(self.shape.iter().product());
-        for (example, query_pos) in self.query_pos.chunks_exact(n_queries).enumerate() {
+        let query_pos = self.query_pos.chunks_exact(n_queries).cycle().take(batch);
+        for (example, query_pos) in query_pos.enumerate() {
             for head in 0..n_heads as u32 {
                 for &query_pos in query_pos {
                     let row = dropout.row(example as u32, head, query_pos);
@@ -407,11 +417,22 @@ pub fn update<B: Backend>(
             Rule::AdamW(rule) => adamw(param, scaled, kept, rule, step),
             Rule::Sgd(rule) => sgd(param, scaled, kept, rule, step),
         };
-        let rows = Tensor::cat([vec![param.clone()], kept.clone()].concat(), 0);
-        let finite = rows.is_finite().all().into_scalar().elem::<bool>();
-        (Learned { param, grad, kept }, finite)
+        let rows = [vec![param.clone()], kept.clone()].concat();
+        let finite = Tensor::cat(rows.into_iter().map(|row| row.is_finite().all()).collect(), 0);
+        (Learned { param, grad, kept }, finite.all().float())
     });
-    moved.unzip()
+    let (moved, finite): (Vec<_>, Vec<_>) = moved.unzip();
+    let finite = read_all(finite).into_iter().map(|finite| finite > 0.0).collect();
+    (moved, finite)
+}
+
+/// The numbers in tensors of one number each. They are read together: a device that works on its own has to
+/// come to an end before each answer.
+fn read_all<B: Backend>(numbers: Vec<Tensor<B, 1>>) -> Vec<f64> {
+    if numbers.is_empty() {
+        return Vec::new();
+    }
+    Tensor::cat(numbers, 0).into_data().iter().collect()
 }
 
 /// One parameter after a step, and the two means that are kept of it.
@@ -450,5 +471,5 @@ fn sgd<B: Backend>(
 
 /// See [`crate::optim::sums_of_squares`].
 pub fn sums_of_squares<B: Backend>(arrays: Vec<Tensor<B, 1>>) -> Vec<f64> {
-    arrays.into_iter().map(|x| (x.clone() * x).sum().into_scalar().elem()).collect()
+    read_all(arrays.into_iter().map(|x| (x.clone() * x).sum()).collect())
 }

@@ -113,6 +113,12 @@ impl From<mnemoscope_store::Error> for Error {
     }
 }
 
+impl From<mnemoscope_engine::device::Unavailable> for Error {
+    fn from(unavailable: mnemoscope_engine::device::Unavailable) -> Self {
+        Self::new(ErrorKind::Machine, unavailable)
+    }
+}
+
 impl From<mnemoscope_model::Error> for Error {
     fn from(error: mnemoscope_model::Error) -> Self {
         use mnemoscope_model::ErrorKind as Model;

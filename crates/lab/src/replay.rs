@@ -1,8 +1,7 @@
 //! Seeing an error again: the same example, the same logits to the bit, and where attention went.
 
-use mnemoscope_engine::Ops;
-use mnemoscope_engine::burn::tensor::Device;
-use mnemoscope_engine::device::Cpu;
+use mnemoscope_engine::device::{Device, OnDevice};
+use mnemoscope_engine::{AutodiffOps, Ops, burn};
 use mnemoscope_model::hook::Record;
 use mnemoscope_model::{Model, ModelSpec};
 use mnemoscope_store::RunReader;
@@ -53,10 +52,10 @@ pub struct HeadAttention {
 /// # Errors
 ///
 /// `Corrupt`, if the checkpoint is damaged; `Incompatible`, if a newer release wrote it.
-pub fn open_model(
+pub fn open_model<B: Ops>(
     run: &RunReader,
-    device: &Device<Cpu>,
-) -> Result<(Plan, Model<Cpu>, String), Error> {
+    device: &burn::tensor::Device<B>,
+) -> Result<(Plan, Model<B>, String), Error> {
     let plan = Plan::from_value(run.plan())?;
     let (reference, bytes) = run.last_checkpoint()?.ok_or_else(|| {
         Error::new(
@@ -73,15 +72,37 @@ pub fn open_model(
 /// Answers a glitch's example again with the model that erred.
 ///
 /// The example is drawn from its address, not read from the file, so the replay also proves that
-/// the address is right. Attention is read through hooks in a pass of its own.
+/// the address is right. Attention is read through hooks in a pass of its own. The bits are the same on the
+/// device that the model was measured on.
 ///
 /// # Errors
 ///
 /// `Incompatible`, if the run's checkpoint is another one than the model that erred; `Corrupt`, if
 /// the address gives another example than the file holds.
-pub fn replay(run: &RunReader, glitch: Glitch) -> Result<Replay, Error> {
-    let device = mnemoscope_engine::device::cpu();
-    let (plan, model, blake3) = open_model(run, &device)?;
+pub fn replay(run: &RunReader, glitch: Glitch, device: Device) -> Result<Replay, Error> {
+    device.run(Replaying { run, glitch })?
+}
+
+/// A glitch to be seen again on some device.
+struct Replaying<'a> {
+    run: &'a RunReader,
+    glitch: Glitch,
+}
+
+impl OnDevice for Replaying<'_> {
+    type Output = Result<Replay, Error>;
+
+    fn on<A: AutodiffOps>(self, device: &burn::tensor::Device<A>) -> Self::Output {
+        replay_on::<A::InnerBackend>(self.run, self.glitch, device)
+    }
+}
+
+fn replay_on<B: Ops>(
+    run: &RunReader,
+    glitch: Glitch,
+    device: &burn::tensor::Device<B>,
+) -> Result<Replay, Error> {
+    let (plan, model, blake3) = open_model::<B>(run, device)?;
     if blake3 != glitch.checkpoint_blake3 {
         return Err(Error::new(
             ErrorKind::Incompatible,
@@ -103,13 +124,13 @@ pub fn replay(run: &RunReader, glitch: Glitch) -> Result<Replay, Error> {
     let batch = draw_again(task, &glitch)?;
     let row = row_of(&batch, glitch.query_pos)?;
     let d_vocab = model.spec().d_vocab();
-    let logits = answer(&model, &batch, &device)?[row * d_vocab..][..d_vocab].to_vec();
+    let logits = answer(&model, &batch, device)?[row * d_vocab..][..d_vocab].to_vec();
     let same_bits =
         logits.iter().map(|l| l.to_bits()).eq(glitch.logits.iter().map(|l| l.to_bits()));
     let largest_difference = std::iter::zip(&logits, &glitch.logits)
         .map(|(now, then)| (now - then).abs())
         .fold(0.0, f32::max);
-    let attention = attention_at(&model, &batch, row, &device)?;
+    let attention = attention_at(&model, &batch, row, device)?;
     let (task, occurrence) = (task.clone(), occurrence(task, &glitch));
     Ok(Replay { glitch, task, logits, same_bits, largest_difference, attention, occurrence })
 }

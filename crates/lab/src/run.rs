@@ -2,8 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mnemoscope_engine::burn::tensor::Device;
-use mnemoscope_engine::device::{Cpu, CpuAutodiff};
+use mnemoscope_engine::burn;
+use mnemoscope_engine::device::{Device, OnDevice};
+use mnemoscope_engine::{AutodiffOps, Ops};
 use mnemoscope_model::Model;
 use mnemoscope_store::{Begun, CheckpointRef, ErrorKind as StoreErrorKind, RunWriter, Store};
 use mnemoscope_task::split;
@@ -31,6 +32,9 @@ const TIMING: &str = "timing";
 pub struct RunOptions {
     /// Threads to work with, at least 1.
     pub n_threads: usize,
+    /// Where to compute. A plan says in which precision, and a device of another is refused; between devices
+    /// of one precision the last bits differ, so a record names the one it comes from.
+    pub device: Device,
     /// Steps between two checkpoints; the last step always makes one.
     pub checkpoint_every: u64,
     /// What the record says about the machine.
@@ -83,11 +87,13 @@ pub fn run_plan(
     clock: &dyn Clock,
     watcher: &mut (dyn Watcher + Send),
 ) -> Result<Outcome, Error> {
+    check_precision(plan, options.device)?;
     let meta = json!({
         "study": labels.study,
         "arm": labels.arm,
         "version": env!("CARGO_PKG_VERSION"),
         "machine": options.machine,
+        "device": options.device.to_string(),
         "created_secs": clock.unix_secs(),
     });
     let (writer, resumed) = match store.begin(&plan.id(), &plan.to_value(), &meta)? {
@@ -97,7 +103,10 @@ pub fn run_plan(
             }
             (writer, false)
         }
-        Begun::Resumed(writer) => (writer, true),
+        Begun::Resumed(writer) => {
+            check_same_device(&writer, options.device)?;
+            (writer, true)
+        }
         Begun::Sealed(reader) => {
             let (run, arm) = (reader.id().to_owned(), labels.arm.clone());
             watcher.event(&Progress::AlreadySealed { run, arm });
@@ -132,6 +141,32 @@ pub fn run_plan(
             Err(Error::new(ErrorKind::Crashed, format!("run {} crashed: {message}", plan.id())))
         }
     }
+}
+
+/// Refuses a device whose products are of another precision than the plan's.
+fn check_precision(plan: &Plan, device: Device) -> Result<(), Error> {
+    let (wanted, there) = (plan.train.precision.name(), device.precision());
+    if wanted == there {
+        return Ok(());
+    }
+    let message = format!(
+        "the plan wants products in {wanted}, and on {device} they are in {there}; say \
+         `--set train.precision={there}`, which makes it another plan, or another --device"
+    );
+    Err(Error::new(ErrorKind::Spec, message))
+}
+
+/// Refuses to go on with a run where it did not begin: its first part would have other last bits than its second.
+fn check_same_device(writer: &RunWriter, device: Device) -> Result<(), Error> {
+    let reader = writer.reader()?;
+    // Records of before there were others are of the CPU.
+    let begun_on = reader.meta()["device"].as_str().unwrap_or("cpu").to_owned();
+    if begun_on == device.to_string() {
+        return Ok(());
+    }
+    let message =
+        format!("run {} began on {begun_on}; go on with --device {begun_on}", reader.id());
+    Err(Error::new(ErrorKind::Spec, message))
 }
 
 /// Threads of one execution's own, so that runs side by side do not share them.
@@ -173,31 +208,53 @@ enum Ended {
 }
 
 /// A trained model, and the hash of the checkpoint that holds it.
-struct Trained {
-    model: Model<Cpu>,
+struct Trained<B: Ops> {
+    model: Model<B>,
     blake3: String,
+}
+
+/// An execution to be taken to its device.
+struct Executing<'e, 'a> {
+    execution: &'e mut Execution<'a>,
+    resumed: bool,
+}
+
+impl OnDevice for Executing<'_, '_> {
+    type Output = Result<Ended, Error>;
+
+    fn on<A: AutodiffOps>(self, device: &burn::tensor::Device<A>) -> Self::Output {
+        self.execution.execute_on::<A>(self.resumed, device)
+    }
 }
 
 impl<'a> Execution<'a> {
     fn execute(&mut self, resumed: bool) -> Result<Ended, Error> {
-        let device = mnemoscope_engine::device::cpu();
-        let mut trainer = self.open_trainer(resumed, &device)?;
-        let Some(trained) = self.train(&mut trainer, &device)? else {
+        let device = self.options.device;
+        device.run(Executing { execution: self, resumed })?
+    }
+
+    fn execute_on<A: AutodiffOps>(
+        &mut self,
+        resumed: bool,
+        device: &burn::tensor::Device<A>,
+    ) -> Result<Ended, Error> {
+        let mut trainer = self.open_trainer::<A>(resumed, device)?;
+        let Some(trained) = self.train(&mut trainer, device)? else {
             return Ok(Ended::Stopped { step: trainer.n_steps_taken() });
         };
         drop(trainer);
-        let Some(eval) = self.measure(&trained, &device)? else {
+        let Some(eval) = self.measure(&trained, device)? else {
             return Ok(Ended::Stopped { step: self.plan.train.n_steps });
         };
         Ok(Ended::Measured(self.result(&trained, eval)))
     }
 
     /// A fresh trainer, or the one that the last good checkpoint describes.
-    fn open_trainer(
+    fn open_trainer<A: AutodiffOps>(
         &mut self,
         resumed: bool,
-        device: &Device<Cpu>,
-    ) -> Result<Trainer<'a, CpuAutodiff>, Error> {
+        device: &burn::tensor::Device<A>,
+    ) -> Result<Trainer<'a, A>, Error> {
         let (run, arm) = (self.plan.id(), self.labels.arm.clone());
         let n_steps = self.plan.train.n_steps;
         for warning in self.writer.warnings() {
@@ -219,11 +276,11 @@ impl<'a> Execution<'a> {
     }
 
     /// Takes the remaining steps; `None` if somebody asked to stop, with the state saved.
-    fn train(
+    fn train<A: AutodiffOps>(
         &mut self,
-        trainer: &mut Trainer<'a, CpuAutodiff>,
-        device: &Device<Cpu>,
-    ) -> Result<Option<Trained>, Error> {
+        trainer: &mut Trainer<'a, A>,
+        device: &burn::tensor::Device<A>,
+    ) -> Result<Option<Trained<A::InnerBackend>>, Error> {
         let n_steps = self.plan.train.n_steps;
         let tokens_per_step =
             u64::from(self.plan.train.batch_size) * self.plan.task.seq_len() as u64;
@@ -267,7 +324,10 @@ impl<'a> Execution<'a> {
     }
 
     /// Takes a step, and probes it if it is due.
-    fn step(&self, trainer: &mut Trainer<'a, CpuAutodiff>) -> Result<(f64, Option<Probed>), Error> {
+    fn step<A: AutodiffOps>(
+        &self,
+        trainer: &mut Trainer<'a, A>,
+    ) -> Result<(f64, Option<Probed>), Error> {
         let (plan, step) = (self.plan, trainer.n_steps_taken() + 1);
         let Some(probe) =
             plan.probe.as_ref().filter(|probe| probe.is_due(step, plan.train.n_steps))
@@ -299,7 +359,7 @@ impl<'a> Execution<'a> {
     }
 
     /// Makes sure that a checkpoint of this step is saved, and returns its hash.
-    fn save(&mut self, trainer: &Trainer<'a, CpuAutodiff>) -> Result<String, Error> {
+    fn save<A: AutodiffOps>(&mut self, trainer: &Trainer<'a, A>) -> Result<String, Error> {
         if let Some(saved) = &self.saved {
             return Ok(saved.blake3.clone());
         }
@@ -315,7 +375,12 @@ impl<'a> Execution<'a> {
     }
 
     /// Measures a point of every learning curve.
-    fn curve(&mut self, model: &Model<Cpu>, step: u64, device: &Device<Cpu>) -> Result<(), Error> {
+    fn curve<B: Ops>(
+        &mut self,
+        model: &Model<B>,
+        step: u64,
+        device: &burn::tensor::Device<B>,
+    ) -> Result<(), Error> {
         for (name, set) in &self.plan.eval.sets {
             if set.curve_examples == 0 {
                 continue;
@@ -338,10 +403,10 @@ impl<'a> Execution<'a> {
     /// The final evaluation of every set; `None` if somebody asked to stop.
     ///
     /// A set that an earlier execution finished with the same checkpoint is not measured again.
-    fn measure(
+    fn measure<B: Ops>(
         &mut self,
-        trained: &Trained,
-        device: &Device<Cpu>,
+        trained: &Trained<B>,
+        device: &burn::tensor::Device<B>,
     ) -> Result<Option<Map<String, Value>>, Error> {
         let mut all = Map::new();
         for (name, set) in &self.plan.eval.sets {
@@ -382,10 +447,10 @@ impl<'a> Execution<'a> {
     }
 
     /// Writes down what one set showed: its counts, its result, its first errors.
-    fn keep(
+    fn keep<B: Ops>(
         &mut self,
         file: &str,
-        trained: &Trained,
+        trained: &Trained<B>,
         exam: &Exam<'_>,
         measured: Measured,
         wall_secs: f64,
@@ -408,7 +473,7 @@ impl<'a> Execution<'a> {
     }
 
     /// The result that seals the record; docs/formats.md describes it.
-    fn result(&self, trained: &Trained, eval: Map<String, Value>) -> Value {
+    fn result<B: Ops>(&self, trained: &Trained<B>, eval: Map<String, Value>) -> Value {
         let plan = self.plan;
         let n_tokens =
             plan.train.n_steps * u64::from(plan.train.batch_size) * plan.task.seq_len() as u64;
@@ -432,6 +497,10 @@ impl<'a> Execution<'a> {
             "eval": eval,
             "checkpoint": {"step": plan.train.n_steps, "blake3": trained.blake3},
             "machine": self.options.machine,
+            "device": {
+                "name": self.options.device.to_string(),
+                "precision": self.plan.train.precision,
+            },
             "version": env!("CARGO_PKG_VERSION"),
             "sealed": self.clock.unix_secs(),
         })

@@ -7,6 +7,7 @@ use std::path::Path;
 use mnemoscope_lab::again::{Again, eval_run};
 use mnemoscope_lab::batch::Batch;
 use mnemoscope_lab::clock::StoppedClock;
+use mnemoscope_lab::engine::device::Device;
 use mnemoscope_lab::engine::device::{CpuAutodiff, cpu};
 use mnemoscope_lab::eval::{By, Exam, Glitch, answer, evaluate_by};
 use mnemoscope_lab::event::{NoWatcher, Progress, Watcher};
@@ -77,7 +78,12 @@ fn tiny_with(model: &str, sets: &[&str]) -> Plan {
 }
 
 fn options(n_threads: usize) -> RunOptions {
-    RunOptions { n_threads, checkpoint_every: 4, machine: json!({"name": "test"}) }
+    RunOptions {
+        n_threads,
+        device: Device::Cpu,
+        checkpoint_every: 4,
+        machine: json!({"name": "test"}),
+    }
 }
 
 fn execute(
@@ -473,7 +479,7 @@ fn a_replay_gives_the_same_logits_to_the_bit_and_attention_that_sums_to_one() {
     for name in run.names("glitches").unwrap() {
         let glitch: Glitch = serde_json::from_value(run.json(&name).unwrap()).unwrap();
         let query_pos = glitch.query_pos as usize;
-        let replay = replay(&run, glitch).unwrap();
+        let replay = replay(&run, glitch, Device::Cpu).unwrap();
         assert!(replay.same_bits, "{name}: moved by {}", replay.largest_difference);
         assert_eq!(replay.attention.len(), 4, "two layers of two heads");
         for head in &replay.attention {
@@ -495,13 +501,13 @@ fn a_glitch_file_that_does_not_fit_is_refused() {
 
     let mut changed = glitch.clone();
     changed.tokens[3] = 7 - changed.tokens[3];
-    assert_eq!(replay(&run, changed).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(replay(&run, changed, Device::Cpu).unwrap_err().kind(), ErrorKind::Corrupt);
 
     let mut other = glitch.clone();
     other.checkpoint_blake3 = "0".repeat(64);
-    assert_eq!(replay(&run, other).unwrap_err().kind(), ErrorKind::Incompatible);
+    assert_eq!(replay(&run, other, Device::Cpu).unwrap_err().kind(), ErrorKind::Incompatible);
 
-    let replayed = replay(&run, glitch).unwrap();
+    let replayed = replay(&run, glitch, Device::Cpu).unwrap();
     assert!(replayed.same_bits && replayed.attention.is_empty(), "an LSTM has no attention");
 }
 
@@ -611,7 +617,7 @@ fn a_run_on_the_automaton_is_measured_at_every_position_and_replayed() {
             let query = glitch.query_pos as usize;
             assert_eq!(glitch.expected, oracle::states(&glitch.tokens)[query]);
             last_places += usize::from(query == 23);
-            let seen_again = replay(&run, glitch).unwrap();
+            let seen_again = replay(&run, glitch, Device::Cpu).unwrap();
             assert!(seen_again.same_bits, "{name}");
             for head in seen_again.attention {
                 let sum: f32 = head.weights.iter().sum();
@@ -650,7 +656,7 @@ fn a_run_in_another_coding_is_measured_at_its_own_places_and_replayed() {
         for name in names {
             let glitch: Glitch = serde_json::from_value(run.json(&name).unwrap()).unwrap();
             assert_eq!(glitch.tokens[glitch.query_pos as usize + 1], glitch.expected);
-            assert!(replay(&run, glitch).unwrap().same_bits, "{name}");
+            assert!(replay(&run, glitch, Device::Cpu).unwrap().same_bits, "{name}");
         }
     }
 }
@@ -689,7 +695,7 @@ fn check_bigrams(task: &str, model: &str, n_latents: usize) {
         let query = glitch.query_pos as usize;
         let sequence = &glitch.tokens[n_latents..=query];
         let n_seen = sequence.iter().filter(|&&token| token == glitch.tokens[query]).count();
-        let seen_again = replay(&run, glitch).unwrap();
+        let seen_again = replay(&run, glitch, Device::Cpu).unwrap();
         assert!(seen_again.same_bits, "{name}");
         assert_eq!(seen_again.occurrence, Some(n_seen as i32), "{name}");
         assert!(n_seen >= 2, "{name} is in context");

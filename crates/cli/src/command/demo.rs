@@ -74,7 +74,8 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
             .help("train less: `mnemoscope run` a spec with a smaller train.n_steps"));
     }
     // A long look back is the glitch that people know; where there is none, any will do.
-    let replayed = Replayed::of(&reader, nth_glitch(&reader, Some("val_sparse"), 0)?)?;
+    let replayed =
+        Replayed::of(&reader, nth_glitch(&reader, Some("val_sparse"), 0)?, session.device)?;
     let exit = replayed.exit();
     session.say(&Demonstrated { stored, result: run.result, path: run.path, replayed }, exit)
 }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mnemoscope_lab::clock::StoppedClock;
+use mnemoscope_lab::engine::device::{Device, Found};
 use mnemoscope_lab::event::NoWatcher;
+use mnemoscope_lab::pace::product_rate;
 use mnemoscope_lab::plan::{Plan, resolve};
 use mnemoscope_lab::run::{Labels, Outcome, RunOptions, run_plan};
 use mnemoscope_lab::task::{FlipFlop, Target, Task, oracle, reads, split};
@@ -32,8 +34,46 @@ struct Check {
     found: Result<String, Failure>,
 }
 
+/// A device, and how fast it multiplies here.
+struct Timed {
+    found: Found,
+    flops_per_sec: Result<f64, Failure>,
+}
+
+impl Timed {
+    /// Times products of matrices large enough to fill such a device.
+    fn of(found: Found, session: &Session) -> Self {
+        let fills = if found.device == Device::Cpu || found.emulated { 512 } else { 4096 };
+        let rate = product_rate(fills, session.n_threads, found.device, &session.clock);
+        Self { found, flops_per_sec: rate.map_err(Failure::from) }
+    }
+
+    fn words(&self) -> String {
+        let Found { name, memory_bytes, emulated, device } = &self.found;
+        let memory = memory_bytes.map(|bytes| format!(", {}", number::bytes(bytes)));
+        let rate = match &self.flops_per_sec {
+            Ok(rate) => format!("{:.1} GFLOP/s in {}", rate / 1e9, device.precision()),
+            Err(failure) => failure.message.clone(),
+        };
+        let how = if *emulated { ", emulated by the CPU" } else { "" };
+        format!("{name}{}, {rate}{how}", memory.unwrap_or_default())
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "device": self.found.device.to_string(),
+            "name": self.found.name,
+            "memory_bytes": self.found.memory_bytes,
+            "emulated": self.found.emulated,
+            "precision": self.found.device.precision(),
+            "flops_per_sec": self.flops_per_sec.as_ref().ok(),
+        })
+    }
+}
+
 struct Examined {
     machine: Machine,
+    devices: Vec<Timed>,
     n_threads: usize,
     store: String,
     checks: Vec<Check>,
@@ -62,6 +102,10 @@ impl Spoken for Examined {
             ("threads", format!("{} in use; change with --threads", self.n_threads)),
             ("store", self.store.clone()),
         ]);
+        page += "\nDevices\n";
+        for timed in &self.devices {
+            page += &text::facts(&[(&timed.found.device.to_string(), timed.words())]);
+        }
         page += "\nVersions\n";
         page += &text::facts(&[
             ("mnemoscope", env!("CARGO_PKG_VERSION").to_owned()),
@@ -87,6 +131,7 @@ impl Spoken for Examined {
         };
         json!({
             "machine": self.machine.to_json(),
+            "devices": self.devices.iter().map(Timed::json).collect::<Vec<_>>(),
             "n_threads": self.n_threads,
             "store": self.store,
             "versions": {
@@ -109,6 +154,7 @@ pub(crate) fn run(_flags: &Flags, session: &mut Session) -> Result<Exit, Failure
     ];
     let examined = Examined {
         machine: Machine::look(),
+        devices: Device::all().into_iter().map(|found| Timed::of(found, session)).collect(),
         n_threads: session.n_threads,
         store: session.store_name(),
         checks,
@@ -192,7 +238,8 @@ fn train(plan: &Plan, n_threads: usize) -> Result<Value, Failure> {
     let name = format!("mnemoscope-doctor-{}-{n_threads}", std::process::id());
     let scratch = Scratch(std::env::temp_dir().join(name));
     let store = Store::open(&scratch.0)?;
-    let options = RunOptions { n_threads, checkpoint_every: 4, machine: Value::Null };
+    let options =
+        RunOptions { n_threads, device: Device::Cpu, checkpoint_every: 4, machine: Value::Null };
     let clock = StoppedClock { unix_secs: 0 };
     match run_plan(plan, &Labels::default(), &store, &options, &clock, &mut NoWatcher)? {
         Outcome::Sealed(result) => Ok(result),

@@ -63,6 +63,7 @@ impl AgainFlags {
             eval_seed: self.eval_seed,
             by,
             n_threads: session.n_threads,
+            device: session.device,
         };
         let mut watch = session.watch()?;
         let stored = eval_run(&run, &again, &session.clock, &mut watch)?;

@@ -106,7 +106,7 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
     }
     flags.reads.check_unused()?;
     let (n_examples, text) = (usize::from(flags.examples), flags.text.as_deref());
-    let finished = finished(&run, n_examples, text, session.n_threads)?;
+    let finished = finished(&run, n_examples, text, session.n_threads, session.device)?;
     let mut written = Vec::new();
     if let Some(folder) = &flags.output {
         let refused = |why: std::io::Error| {

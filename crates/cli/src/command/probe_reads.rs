@@ -70,7 +70,8 @@ pub(crate) fn run(
     }
     let n = u64::from(n_examples);
     let which = if flags.glitches { Which::WithGlitches(n) } else { Which::First(n) };
-    let found: Reads = finished(run, flags.set.as_deref(), which, session.n_threads)?;
+    let found: Reads =
+        finished(run, flags.set.as_deref(), which, session.n_threads, session.device)?;
     let unreadable =
         |why: &serde_json::Error| Failure::input("the probe is not readable").because(why);
     let mut stored = serde_json::to_value(&found).map_err(|why| unreadable(&why))?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use mnemoscope_lab::engine::device::Device;
 use mnemoscope_lab::eval::Glitch;
 use mnemoscope_lab::plan::Plan;
 use mnemoscope_lab::replay::{Replay, replay};
@@ -33,9 +34,9 @@ pub(crate) struct Replayed {
 
 impl Replayed {
     /// Sees a glitch of a run again.
-    pub(crate) fn of(run: &RunReader, glitch: Glitch) -> Result<Self, Failure> {
+    pub(crate) fn of(run: &RunReader, glitch: Glitch, device: Device) -> Result<Self, Failure> {
         let d_vocab = Plan::from_value(run.plan())?.task.d_vocab();
-        Ok(Self { replay: replay(run, glitch)?, d_vocab })
+        Ok(Self { replay: replay(run, glitch, device)?, d_vocab })
     }
 
     /// Whether the logits were the recorded ones: the check that decides how the command ends.
@@ -95,7 +96,7 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
     let path = PathBuf::from(&flags.glitch);
     let (run, glitch) =
         if path.is_file() { from_file(&path, session)? } else { from_run(&flags.glitch, session)? };
-    let replayed = Replayed::of(&run, glitch)?;
+    let replayed = Replayed::of(&run, glitch, session.device)?;
     let exit = replayed.exit();
     session.say(&replayed, exit)
 }

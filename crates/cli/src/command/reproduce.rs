@@ -88,6 +88,9 @@ pub(crate) struct Flags {
     /// Only the study of this name; may be repeated
     #[arg(long, value_name = "STUDY")]
     only: Vec<String>,
+    /// Another value for a key of every study's spec, such as `sweep.seed.count=5`; may be repeated
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
     /// Steps between two checkpoints; no number depends on it
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint_every: u64,
@@ -288,8 +291,9 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
             match source {
                 Source::Theory(parts) => Ready::Theory(parts),
                 Source::Spec(text) => {
-                    let mut study =
-                        resolve(text, None, &flags.paper.sets(flags.scale, text), memory_bytes())?;
+                    let mut sets = flags.paper.sets(flags.scale, text);
+                    sets.extend_from_slice(&flags.sets);
+                    let mut study = resolve(text, None, &sets, memory_bytes())?;
                     name.clone_into(&mut study.name);
                     Ready::Spec(Box::new(Resolved { text: text.to_owned(), study }))
                 }
@@ -336,7 +340,8 @@ fn say_how_long(ready: &[(&str, Ready)], session: &mut Session) -> Result<(), Fa
     for arm in specs.flat_map(|resolved| &resolved.study.arms) {
         let Some(plan) = arm.plans.first() else { continue };
         let steps = plan.train.n_steps * arm.plans.len() as u64;
-        secs += secs_per_step(plan, session.n_threads, &session.clock)? * steps as f64;
+        secs +=
+            secs_per_step(plan, session.n_threads, session.device, &session.clock)? * steps as f64;
         n_steps += steps;
     }
     session.voice.note(&format!(

@@ -225,6 +225,7 @@ pub(crate) fn execute(
     let mut watch = session.watch()?;
     let options = RunOptions {
         n_threads: session.n_threads,
+        device: session.device,
         checkpoint_every,
         machine: Machine::look().to_json(),
     };

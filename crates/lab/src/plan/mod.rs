@@ -56,8 +56,8 @@ pub use judge::{Judgement, LEVEL, Numbers, Test, judge};
 pub use resolve::resolve;
 pub use study::{Arm, Study};
 pub use types::{
-    AdamWPlan, Anneal, Decay, EvalPlan, EvalSet, Freeze, OptimizerPlan, Plan, Seeds, SgdPlan,
-    SharpenPlan, TrainPlan,
+    AdamWPlan, Anneal, Decay, EvalPlan, EvalSet, Freeze, OptimizerPlan, Plan, Precision, Seeds,
+    SgdPlan, SharpenPlan, TrainPlan,
 };
 
 /// The commented spec that `mnemoscope spec` prints; it says every option and its default.

@@ -71,6 +71,35 @@ pub struct TrainPlan {
     /// recorded is without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharpen: Option<SharpenPlan>,
+    /// How exactly products of matrices are computed.
+    #[serde(default, skip_serializing_if = "Precision::is_full")]
+    pub precision: Precision,
+}
+
+/// How exactly products of matrices are computed; everything else is of single precision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// In single precision, which the CPU and Vulkan do.
+    #[default]
+    F32,
+    /// Factors rounded to eleven significant bits, sums in single precision, as the tensor cores of CUDA do.
+    Tf32,
+}
+
+impl Precision {
+    /// As in a spec.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        *self == Self::F32
+    }
 }
 
 fn drops_nothing(rates: &DropoutRates) -> bool {

@@ -36,8 +36,8 @@
 
 use std::collections::BTreeMap;
 
-use mnemoscope_engine::Ops;
-use mnemoscope_engine::device::cpu;
+use mnemoscope_engine::device::{Device, OnDevice};
+use mnemoscope_engine::{AutodiffOps, Ops, burn};
 use mnemoscope_model::hook::Record;
 use mnemoscope_model::params::{Array, Tensors};
 use mnemoscope_model::{Model, ModelSpec, Norm, Relative, TransformerSpec};
@@ -146,36 +146,65 @@ pub fn finished(
     set: Option<&str>,
     which: Which,
     n_threads: usize,
+    device: Device,
 ) -> Result<Reads, Error> {
-    let refuse = |why: String| {
-        Error::new(ErrorKind::NotFound, format!("run {} cannot be probed: {why}", run.id()))
-    };
-    let device = cpu();
-    let (plan, model, checkpoint) = open_model(run, &device)?;
-    if !has_reads(&plan.task) {
-        return Err(refuse(format!("the task {} has no reads of one token", plan.task.name())));
+    device.run(Probing { run, set, which, n_threads })?
+}
+
+/// A finished run to be probed on some device.
+struct Probing<'a> {
+    run: &'a RunReader,
+    set: Option<&'a str>,
+    which: Which,
+    n_threads: usize,
+}
+
+impl OnDevice for Probing<'_> {
+    type Output = Result<Reads, Error>;
+
+    fn on<A: AutodiffOps>(self, device: &burn::tensor::Device<A>) -> Self::Output {
+        self.probe::<A::InnerBackend>(device)
     }
-    let ModelSpec::Transformer(spec) = &plan.model else {
-        return Err(refuse(format!("a model `{}` has no heads to look at", plan.model.name())));
-    };
-    let known: Vec<&str> = plan.eval.sets.keys().map(String::as_str).collect();
-    let name = match set {
-        Some(name) if known.contains(&name) => name,
-        Some(name) => return Err(refuse(format!("no set `{name}`; it has {}", known.join(", ")))),
-        None => known.first().copied().ok_or_else(|| refuse("its plan has no set".to_owned()))?,
-    };
-    let examples = match which {
-        Which::First(n) => (0..n.min(plan.eval.sets[name].n_examples)).collect(),
-        Which::WithGlitches(n) => with_glitches(run, name, n)?,
-    };
-    if examples.is_empty() {
-        return Err(refuse(format!("the record keeps no glitch of `{name}`; name another set")));
+}
+
+impl Probing<'_> {
+    fn probe<B: Ops>(self, device: &burn::tensor::Device<B>) -> Result<Reads, Error> {
+        let Self { run, set, which, n_threads } = self;
+        let refuse = |why: String| {
+            Error::new(ErrorKind::NotFound, format!("run {} cannot be probed: {why}", run.id()))
+        };
+        let (plan, model, checkpoint) = open_model::<B>(run, device)?;
+        if !has_reads(&plan.task) {
+            return Err(refuse(format!("the task {} has no reads of one token", plan.task.name())));
+        }
+        let ModelSpec::Transformer(spec) = &plan.model else {
+            return Err(refuse(format!("a model `{}` has no heads to look at", plan.model.name())));
+        };
+        let known: Vec<&str> = plan.eval.sets.keys().map(String::as_str).collect();
+        let name = match set {
+            Some(name) if known.contains(&name) => name,
+            Some(name) => {
+                return Err(refuse(format!("no set `{name}`; it has {}", known.join(", "))));
+            }
+            None => {
+                known.first().copied().ok_or_else(|| refuse("its plan has no set".to_owned()))?
+            }
+        };
+        let examples = match which {
+            Which::First(n) => (0..n.min(plan.eval.sets[name].n_examples)).collect(),
+            Which::WithGlitches(n) => with_glitches(run, name, n)?,
+        };
+        if examples.is_empty() {
+            return Err(refuse(format!(
+                "the record keeps no glitch of `{name}`; name another set"
+            )));
+        }
+        let stream = split::eval_stream(plan.seeds.eval, name);
+        let task = &plan.eval.sets[name].task;
+        let pool = crate::run::pool(n_threads)?;
+        let looked = pool.install(|| look(task, spec, &model, &stream, &examples, device))?;
+        Ok(Reads { checkpoint, set: name.to_owned(), ..looked })
     }
-    let stream = split::eval_stream(plan.seeds.eval, name);
-    let task = &plan.eval.sets[name].task;
-    let pool = crate::run::pool(n_threads)?;
-    let looked = pool.install(|| look(task, spec, &model, &stream, &examples, &device))?;
-    Ok(Reads { checkpoint, set: name.to_owned(), ..looked })
 }
 
 /// The first examples of a set that the record keeps a glitch of, in order.

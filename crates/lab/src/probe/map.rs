@@ -1,8 +1,9 @@
 //! Where every head looks in a text of one's own, as the paper's figures 2 and 11 show it.
 
+use mnemoscope_engine::Ops;
 use mnemoscope_engine::QueryRows;
+use mnemoscope_engine::burn::tensor::Device;
 use mnemoscope_engine::burn::tensor::{Tensor, TensorData};
-use mnemoscope_engine::device::{Cpu, cpu};
 use mnemoscope_model::Model;
 use mnemoscope_model::hook::{Record, points};
 use mnemoscope_model::params::Array;
@@ -64,7 +65,12 @@ pub(super) fn tokens_of(language: &Bigram, text: &str) -> Result<Vec<Token>, Err
 /// # Errors
 ///
 /// `Spec`, if the sequence has more tokens than the model has places.
-pub(super) fn look(language: &Bigram, model: &Model<Cpu>, tokens: &[Token]) -> Result<Maps, Error> {
+pub(super) fn look<B: Ops>(
+    language: &Bigram,
+    model: &Model<B>,
+    tokens: &[Token],
+    device: &Device<B>,
+) -> Result<Maps, Error> {
     let (spec, n_pos) = (model.spec(), tokens.len());
     if let Some(n_ctx) = spec.n_ctx().filter(|&n_ctx| n_pos > n_ctx) {
         return Err(Error::new(
@@ -80,7 +86,7 @@ pub(super) fn look(language: &Bigram, model: &Model<Cpu>, tokens: &[Token]) -> R
     let asked: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut record = Record::new(&spec, &asked).expect("these are points of the model");
     let numbers: Vec<i32> = tokens.iter().map(|&token| i32::from(token)).collect();
-    let fed = Tensor::from_data(TensorData::new(numbers, [1, n_pos]), &cpu());
+    let fed = Tensor::from_data(TensorData::new(numbers, [1, n_pos]), device);
     let logits = model.logits(fed, &QueryRows::all(1, n_pos), &mut record);
     let d_vocab = logits.dims()[1];
     let logits =
@@ -104,6 +110,7 @@ pub(super) fn look(language: &Bigram, model: &Model<Cpu>, tokens: &[Token]) -> R
 
 #[cfg(test)]
 mod tests {
+    use mnemoscope_engine::device::{Cpu, cpu};
     use mnemoscope_model::{AssociativeSpec, ModelSpec, TransformerSpec};
     use mnemoscope_stats::stream::Stream;
 
@@ -120,7 +127,7 @@ mod tests {
         let tokens = tokens_of(&language, "thbntL&CL&C bth").unwrap();
         for (spec, n_maps) in specs {
             let model = Model::<Cpu>::init(&spec, &Stream::root(3), &cpu());
-            let maps = look(&language, &model, &tokens).unwrap();
+            let maps = look(&language, &model, &tokens, &cpu()).unwrap();
             assert_eq!((maps.heads.len(), maps.answers.len()), (n_maps, 15));
             assert_eq!(maps.characters.concat(), "thbntL&CL&C␣bth");
             for HeadMap { pattern, .. } in &maps.heads {
@@ -144,7 +151,7 @@ mod tests {
         assert!(why("to bé").starts_with("the language does not know 'é'"), "{}", why("to bé"));
         let spec = AssociativeSpec { n_ctx: 4, ..AssociativeSpec::birth() };
         let model = Model::<Cpu>::init(&ModelSpec::Associative(spec), &Stream::root(3), &cpu());
-        let why = look(&language, &model, &[1; 5]).unwrap_err().to_string();
+        let why = look(&language, &model, &[1; 5], &cpu()).unwrap_err().to_string();
         assert_eq!(why, "the text has 5 characters, and the model knows 4 places");
     }
 }

@@ -29,8 +29,8 @@ pub mod occurrence;
 
 use std::collections::BTreeMap;
 
-use mnemoscope_engine::Ops;
-use mnemoscope_engine::device::cpu;
+use mnemoscope_engine::device::{Device, OnDevice};
+use mnemoscope_engine::{AutodiffOps, Ops, burn};
 use mnemoscope_model::params::Tensors;
 use mnemoscope_model::{Model, ModelSpec};
 use mnemoscope_stats::stream::Stream;
@@ -187,29 +187,54 @@ pub fn finished(
     n_examples: usize,
     text: Option<&str>,
     n_threads: usize,
+    device: Device,
 ) -> Result<Finished, Error> {
-    let device = cpu();
-    let (plan, model, checkpoint_blake3) = open_model(run, &device)?;
-    let language = subject(&plan.task, &plan.model).map_err(|why| {
-        Error::new(ErrorKind::NotFound, format!("run {} cannot be probed: {why}", run.id()))
-    })?;
-    let maps = match text {
-        Some(text) => Some(map::look(language, &model, &map::tokens_of(language, text)?)?),
-        None => None,
-    };
-    let stream = split::eval_stream(plan.seeds.eval, "probe");
-    let matrices = memory::Matrices::of(&plan.model, &model.params());
-    let pool = crate::run::pool(n_threads)?;
-    let attention =
-        pool.install(|| attention::look(language, &model, &stream, 0, n_examples, &device));
-    Ok(Finished {
-        checkpoint_blake3,
-        step: run.checkpoints().last().map_or(0, |kept| kept.step),
-        memory: memory::recall(&matrices, language),
-        attention,
-        pictures: memory::pictures(&matrices),
-        maps,
-    })
+    device.run(Probing { run, n_examples, text, n_threads })?
+}
+
+/// A finished run to be probed on some device.
+struct Probing<'a> {
+    run: &'a RunReader,
+    n_examples: usize,
+    text: Option<&'a str>,
+    n_threads: usize,
+}
+
+impl OnDevice for Probing<'_> {
+    type Output = Result<Finished, Error>;
+
+    fn on<A: AutodiffOps>(self, device: &burn::tensor::Device<A>) -> Self::Output {
+        self.probe::<A::InnerBackend>(device)
+    }
+}
+
+impl Probing<'_> {
+    fn probe<B: Ops>(self, device: &burn::tensor::Device<B>) -> Result<Finished, Error> {
+        let Self { run, n_examples, text, n_threads } = self;
+        let (plan, model, checkpoint_blake3) = open_model::<B>(run, device)?;
+        let language = subject(&plan.task, &plan.model).map_err(|why| {
+            Error::new(ErrorKind::NotFound, format!("run {} cannot be probed: {why}", run.id()))
+        })?;
+        let maps = match text {
+            Some(text) => {
+                Some(map::look(language, &model, &map::tokens_of(language, text)?, device)?)
+            }
+            None => None,
+        };
+        let stream = split::eval_stream(plan.seeds.eval, "probe");
+        let matrices = memory::Matrices::of(&plan.model, &model.params());
+        let pool = crate::run::pool(n_threads)?;
+        let attention =
+            pool.install(|| attention::look(language, &model, &stream, 0, n_examples, device));
+        Ok(Finished {
+            checkpoint_blake3,
+            step: run.checkpoints().last().map_or(0, |kept| kept.step),
+            memory: memory::recall(&matrices, language),
+            attention,
+            pictures: memory::pictures(&matrices),
+            maps,
+        })
+    }
 }
 
 /// What can be seen of a model before a step.

@@ -9,7 +9,7 @@ use super::freeze::Freezing;
 use crate::plan::complaint::Fault;
 use crate::plan::reader::{Allowed, Section};
 use crate::plan::types::{
-    AdamWPlan, Anneal, Decay, OptimizerPlan, SgdPlan, SharpenPlan, TrainPlan,
+    AdamWPlan, Anneal, Decay, OptimizerPlan, Precision, SgdPlan, SharpenPlan, TrainPlan,
 };
 
 /// Steps from one time without a penalty to the next, where it oscillates.
@@ -39,6 +39,11 @@ pub(super) fn read<'t>(mut train: Section<'t, '_>) -> (TrainPlan, Freezing<'t>) 
         freeze: BTreeMap::new(),
         dropout: read_dropout(train.table("dropout")),
         sharpen: read_sharpen(&mut train, n_steps),
+        precision: train.choice(
+            "precision",
+            &[("f32", Precision::F32), ("tf32", Precision::Tf32)],
+            Precision::F32,
+        ),
     };
     let freezing = Freezing::read(&mut train);
     train.finish();

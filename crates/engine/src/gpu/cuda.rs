@@ -1,0 +1,85 @@
+//! NVIDIA's GPUs.
+
+#![cfg_attr(
+    feature = "cuda",
+    expect(unsafe_code, reason = "the driver is asked through its C interface")
+)]
+
+use crate::device::{Found, OnDevice, Unavailable};
+
+#[cfg(feature = "cuda")]
+mod built {
+    use burn::backend::Autodiff;
+    use burn_cuda::{Cuda, CudaDevice};
+    use cudarc::{driver, nvrtc};
+
+    use super::{Found, OnDevice, Unavailable};
+    use crate::Ops;
+    use crate::device::Device;
+
+    impl Ops for Cuda {}
+
+    pub(crate) fn run<W: OnDevice>(number: usize, work: W) -> Result<W::Output, Unavailable> {
+        let n_devices = count().map_err(Unavailable)?;
+        if number >= n_devices {
+            let message =
+                format!("there is no cuda:{number}; this machine has {n_devices}, counted from 0");
+            return Err(Unavailable(message));
+        }
+        Ok(work.on::<Autodiff<Cuda>>(&CudaDevice::new(number)))
+    }
+
+    pub(crate) fn found() -> Vec<Found> {
+        let device = |number: usize| {
+            let handle = driver::result::device::get(i32::try_from(number).ok()?).ok()?;
+            let name = driver::result::device::get_name(handle).ok()?;
+            // SAFETY: the handle comes from the driver, which is initialised.
+            let memory = unsafe { driver::result::device::total_mem(handle) };
+            let memory_bytes = memory.ok().map(|bytes| bytes as u64);
+            Some(Found { device: Device::Cuda(number), name, memory_bytes, emulated: false })
+        };
+        (0..count().unwrap_or(0)).filter_map(device).collect()
+    }
+
+    /// How many devices there are.
+    fn count() -> Result<usize, String> {
+        // SAFETY: both only try to load a library of the system by its name.
+        let (driver_there, compiler_there) =
+            unsafe { (driver::sys::is_culib_present(), nvrtc::sys::is_culib_present()) };
+        if !driver_there {
+            return Err(
+                "no CUDA driver (libcuda) was found; install NVIDIA's driver, or say --device cpu"
+                    .to_owned(),
+            );
+        }
+        if !compiler_there {
+            return Err("the CUDA driver is there, but not NVRTC (libnvrtc), which compiles kernels; install it, or add \
+                 its folder to LD_LIBRARY_PATH"
+                .to_owned());
+        }
+        let refused =
+            |problem: driver::result::DriverError| format!("the CUDA driver refuses: {problem}");
+        driver::result::init().map_err(refused)?;
+        let count = driver::result::device::get_count().map_err(refused)?;
+        match usize::try_from(count) {
+            Ok(count) if count > 0 => Ok(count),
+            _ => Err("the CUDA driver finds no device; say --device cpu".to_owned()),
+        }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+mod built {
+    use super::{Found, OnDevice, Unavailable};
+
+    pub(crate) fn run<W: OnDevice>(number: usize, _work: W) -> Result<W::Output, Unavailable> {
+        let message = format!("this build knows no cuda:{number}; build with `--features cuda`");
+        Err(Unavailable(message))
+    }
+
+    pub(crate) fn found() -> Vec<Found> {
+        Vec::new()
+    }
+}
+
+pub(crate) use built::{found, run};

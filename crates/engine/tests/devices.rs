@@ -1,0 +1,319 @@
+//! Every operation on every GPU that is found, against the CPU: values, gradients, the optimiser.
+//!
+//! Its own verb, because it needs a device: `cargo test -p mnemoscope-engine --features wgpu --test devices` (or
+//! `cuda`). A machine without a GPU has one in software, Mesa's, which Debian packs as `mesa-vulkan-drivers`.
+
+#![cfg(any(feature = "cuda", feature = "wgpu"))]
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
+
+use mnemoscope_engine::burn::tensor::backend::AutodiffBackend;
+use mnemoscope_engine::burn::tensor::{Device as BurnDevice, Int, Tensor};
+use mnemoscope_engine::device::{Device, OnDevice};
+use mnemoscope_engine::optim::{AdamW, Learned, Rule, Sgd, sums_of_squares, update};
+use mnemoscope_engine::testing::{check_close, numbers};
+use mnemoscope_engine::{Activation, Attend, AutodiffOps, Dropout, Gate, Gelu, QueryRows, Rotary};
+
+/// What one operation gave, and its gradients.
+type Given = Vec<(String, Vec<f32>)>;
+
+/// The devices that are not the CPU.
+fn gpus() -> Vec<Device> {
+    let all: Vec<Device> = Device::all().into_iter().map(|found| found.device).collect();
+    let gpus: Vec<Device> = all.into_iter().filter(|&device| device != Device::Cpu).collect();
+    assert!(!gpus.is_empty(), "no GPU was found; Debian's mesa-vulkan-drivers has one in software");
+    gpus
+}
+
+/// Does the same on the CPU and on every GPU, and compares all numbers.
+///
+/// A device of another precision than single may be off by what rounding the factors of a product to eleven bits
+/// makes of a result: parts in a thousand of its largest entry.
+fn check<W: OnDevice<Output = Given> + Copy>(work: W) {
+    let expected = Device::Cpu.run(work).unwrap();
+    for device in gpus() {
+        let tolerance = if device.precision() == "f32" { 5e-5 } else { 5e-3 };
+        let got = device.run(work).unwrap();
+        assert_eq!(got.len(), expected.len());
+        for ((name, got), (_, expected)) in got.iter().zip(&expected) {
+            check_close(&format!("{device}: {name}"), got, expected, tolerance);
+        }
+    }
+}
+
+/// Makes leaves on a device and takes gradients.
+struct Leaves<'d, A: AutodiffOps> {
+    device: &'d BurnDevice<A>,
+    given: Given,
+}
+
+impl<A: AutodiffOps> Leaves<'_, A> {
+    fn leaf<const D: usize>(&self, salt: u64, shape: [usize; D], scale: f32) -> Tensor<A, D> {
+        self.inner(salt, shape.iter().product(), scale).reshape(shape).require_grad()
+    }
+
+    fn inner(&self, salt: u64, n: usize, scale: f32) -> Tensor<A, 1> {
+        let numbers: Vec<f32> = numbers(salt, n).iter().map(|x| x * scale).collect();
+        Tensor::from_data(numbers.as_slice(), self.device)
+    }
+
+    fn ints<const D: usize>(&self, shape: [usize; D], bound: usize) -> Tensor<A, D, Int> {
+        let int = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7).rem_euclid(bound) as i32;
+        let ints: Vec<i32> = (0..shape.iter().product::<usize>()).map(int).collect();
+        Tensor::<A, 1, Int>::from_data(ints.as_slice(), self.device).reshape(shape)
+    }
+
+    /// Keeps `y`, and hands out the gradients of a weighted sum of its entries.
+    fn pull<const D: usize>(&mut self, name: &str, y: Tensor<A, D>) -> A::Gradients {
+        let weight = self.inner(99, y.shape().num_elements(), 1.0).reshape(y.dims());
+        self.given.push((name.to_owned(), plain(y.clone().inner())));
+        (y * weight).sum().backward()
+    }
+
+    fn keep<const D: usize>(&mut self, name: &str, leaf: &Tensor<A, D>, grads: &A::Gradients) {
+        let grad = leaf.grad(grads).unwrap();
+        self.given.push((format!("gradient of {name}"), plain(grad)));
+    }
+}
+
+fn plain<B: mnemoscope_engine::Ops, const D: usize>(x: Tensor<B, D>) -> Vec<f32> {
+    x.into_data().to_vec().unwrap()
+}
+
+/// Declares a check: a body over `leaves` of any backend.
+macro_rules! agrees {
+    ($name:ident, $backend:ident, $leaves:ident, $body:block) => {
+        #[test]
+        fn $name() {
+            #[derive(Clone, Copy)]
+            struct Work;
+            impl OnDevice for Work {
+                type Output = Given;
+
+                fn on<$backend: AutodiffOps>(self, device: &BurnDevice<$backend>) -> Given {
+                    let mut $leaves = Leaves::<$backend> { device, given: Vec::new() };
+                    $body
+                    $leaves.given
+                }
+            }
+            check(Work);
+        }
+    };
+}
+
+agrees!(embeddings_agree, A, leaves, {
+    let (table, places) = (leaves.leaf(1, [7, 24], 1.0), leaves.leaf(2, [9, 24], 1.0));
+    let tokens = leaves.ints([3, 8], 7);
+    let grads = leaves.pull("embed", A::embed(table.clone(), tokens.clone()));
+    leaves.keep("table", &table, &grads);
+    let table = leaves.leaf(1, [7, 24], 1.0);
+    let y = A::embed_at(table.clone(), places.clone(), 0.3, tokens);
+    let grads = leaves.pull("embed_at", y);
+    leaves.keep("table", &table, &grads);
+    leaves.keep("places", &places, &grads);
+});
+
+agrees!(linear_layers_agree, A, leaves, {
+    let acts = [
+        None,
+        Some(Activation::Relu),
+        Some(Activation::Gelu(Gelu::Erf)),
+        Some(Activation::Gelu(Gelu::Tanh)),
+        Some(Activation::Gated(Gate::Gelu(Gelu::Erf))),
+        Some(Activation::Gated(Gate::Silu)),
+        Some(Activation::Gated(Gate::Sigmoid)),
+    ];
+    for act in acts {
+        let d_product = act.map_or(48, |act| act.d_product(48));
+        let (x, weight) = (leaves.leaf(1, [70, 32], 2.0), leaves.leaf(2, [32, d_product], 1.0));
+        let bias = leaves.leaf(3, [d_product], 1.0);
+        let y = match act {
+            Some(act) => A::linear_act(x.clone(), weight.clone(), Some(bias.clone()), act),
+            None => A::linear(x.clone(), weight.clone(), Some(bias.clone())),
+        };
+        let grads = leaves.pull(&format!("linear with {act:?}"), y);
+        leaves.keep("x", &x, &grads);
+        leaves.keep("weight", &weight, &grads);
+        leaves.keep("bias", &bias, &grads);
+    }
+});
+
+agrees!(norms_agree, A, leaves, {
+    let (x, gain, bias) =
+        (leaves.leaf(1, [30, 64], 3.0), leaves.leaf(2, [64], 1.0), leaves.leaf(3, [64], 1.0));
+    let y = A::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5);
+    let grads = leaves.pull("layer_norm", y);
+    leaves.keep("x", &x, &grads);
+    leaves.keep("gain", &gain, &grads);
+    leaves.keep("bias", &bias, &grads);
+    let (x, gain) = (leaves.leaf(1, [30, 64], 3.0), leaves.leaf(2, [64], 1.0));
+    let grads = leaves.pull("rms_norm", A::rms_norm(x.clone(), gain.clone(), 1e-5));
+    leaves.keep("x", &x, &grads);
+    leaves.keep("gain", &gain, &grads);
+});
+
+/// Dropout, statistics, temperature, a bias: alone and together.
+fn ways(n_heads: usize) -> [(Attend, bool); 4] {
+    let plain = Attend::plain(n_heads);
+    let dropout = Some(Dropout::new(0.3, 0x0123_4567_89ab_cdef));
+    [
+        (plain, false),
+        (Attend { temperature: 0.6, ..plain }, true),
+        (Attend { stats: true, ..plain }, false),
+        (Attend { temperature: 1.7, dropout, stats: true, ..plain }, true),
+    ]
+}
+
+/// Several, one and no query in an example.
+fn places(batch: u32, seq_len: u32) -> QueryRows {
+    let asked = |example: u32, pos: u32| example % 3 != 1 && (pos * 7 + example).is_multiple_of(5);
+    let all = (0..batch).flat_map(|example| (0..seq_len).map(move |pos| (example, pos)));
+    let all = all.filter(|&(example, pos)| asked(example, pos)).collect();
+    QueryRows::new(seq_len as usize, all)
+}
+
+agrees!(attention_agrees, A, leaves, {
+    let (batch, seq_len, n_heads, d) = (4, 65, 3, 48);
+    for (attend, biased) in ways(n_heads) {
+        let name = format!("attention {attend:?}");
+        let bias = biased.then(|| leaves.leaf(9, [n_heads, seq_len], 1.5));
+        let qkv = leaves.leaf(1, [batch, seq_len, 3 * d], 2.0);
+        let grads = leaves.pull(&name, A::causal_attention(qkv.clone(), bias.clone(), &attend));
+        leaves.keep("qkv", &qkv, &grads);
+        if let Some(bias) = bias {
+            leaves.keep("bias", &bias, &grads);
+        }
+        let rows = places(4, 65);
+        let bias = biased.then(|| leaves.leaf(9, [n_heads, seq_len], 1.5));
+        let (q, kv) =
+            (leaves.leaf(1, [rows.len(), d], 2.0), leaves.leaf(2, [batch, seq_len, 2 * d], 2.0));
+        let y = A::causal_attention_at(q.clone(), kv.clone(), bias, &rows, &attend);
+        let grads = leaves.pull(&name, y);
+        leaves.keep("q", &q, &grads);
+        leaves.keep("kv", &kv, &grads);
+    }
+});
+
+agrees!(attention_of_parts_agrees, A, leaves, {
+    let (batch, seq_len, d, d_v) = (3, 40, 24, 33);
+    let parts = |leaves: &Leaves<'_, A>| {
+        let shape = |width| [batch, seq_len, width];
+        (leaves.leaf(2, shape(d), 2.0), leaves.leaf(3, shape(d_v), 1.0))
+    };
+    let attend = Attend::plain(1);
+    let (q, (k, v)) = (leaves.leaf(1, [batch, seq_len, d], 2.0), parts(&leaves));
+    let y = A::causal_attention_of(q.clone(), k.clone(), v.clone(), &attend);
+    let grads = leaves.pull("causal_attention_of", y);
+    leaves.keep("q", &q, &grads);
+    leaves.keep("k", &k, &grads);
+    leaves.keep("v", &v, &grads);
+    let rows = places(3, 40);
+    let (q, (k, v)) = (leaves.leaf(1, [rows.len(), d], 2.0), parts(&leaves));
+    let y = A::causal_attention_of_at(q.clone(), k.clone(), v.clone(), &rows, &attend);
+    let grads = leaves.pull("causal_attention_of_at", y);
+    leaves.keep("q", &q, &grads);
+    leaves.keep("k", &k, &grads);
+    leaves.keep("v", &v, &grads);
+    let (tokens, scores) = (leaves.ints([batch, seq_len], 5), leaves.leaf(4, [50, 50], 2.0));
+    let (_, v) = parts(&leaves);
+    let y = A::causal_attention_looked_up(tokens, scores.clone(), 5, v.clone(), &attend);
+    let grads = leaves.pull("causal_attention_looked_up", y);
+    leaves.keep("scores", &scores, &grads);
+    leaves.keep("values", &v, &grads);
+});
+
+agrees!(positions_and_dropout_agree, A, leaves, {
+    let (rows, rotary) = (QueryRows::all(3, 11), Rotary::new(16, 12, 10_000.0, 11));
+    let x = leaves.leaf(1, [33, 48], 1.0);
+    let grads = leaves.pull("rotary", A::rotary(x.clone(), 2, &rows, &rotary));
+    leaves.keep("x", &x, &grads);
+    let x = leaves.leaf(1, [33, 48], 1.0);
+    let grads = leaves.pull("dropout", A::dropout(x.clone(), &rows, &Dropout::new(0.3, 17)));
+    leaves.keep("x", &x, &grads);
+});
+
+agrees!(lstms_agree, A, leaves, {
+    let (gates_in, w_hh) = (leaves.leaf(1, [3, 20, 96], 2.0), leaves.leaf(2, [24, 96], 0.2));
+    let grads = leaves.pull("lstm", A::lstm(gates_in.clone(), w_hh.clone()));
+    leaves.keep("gates_in", &gates_in, &grads);
+    leaves.keep("w_hh", &w_hh, &grads);
+    let (table, w_hh) = (leaves.leaf(1, [5, 96], 2.0), leaves.leaf(2, [24, 96], 0.2));
+    let tokens = leaves.ints([3, 20], 5);
+    let grads = leaves.pull("lstm_of", A::lstm_of(table.clone(), tokens, w_hh.clone()));
+    leaves.keep("table", &table, &grads);
+    leaves.keep("w_hh", &w_hh, &grads);
+});
+
+agrees!(losses_agree, A, leaves, {
+    for (n_rows, d_vocab) in [(1, 2), (130, 5), (300, 65)] {
+        let (logits, targets) =
+            (leaves.leaf(1, [n_rows, d_vocab], 8.0), leaves.ints([n_rows], d_vocab));
+        let loss = A::cross_entropy(logits.clone(), targets);
+        let grads = leaves.pull("cross_entropy", loss);
+        leaves.keep("logits", &logits, &grads);
+    }
+});
+
+agrees!(optimisers_agree, A, leaves, {
+    let adamw = AdamW { lr: 3e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 };
+    let sgd = Sgd { lr: 0.1, momentum: 0.8, dampening: 0.3, nesterov: false, weight_decay: 1e-2 };
+    for rule in [Rule::AdamW(adamw), Rule::Sgd(sgd)] {
+        let row = |salt, n| leaves.inner(salt, n, 1.0).inner();
+        let kept =
+            |n| vec![Tensor::<A::InnerBackend, 1>::zeros([n], leaves.device); rule.kept().len()];
+        let learned =
+            |(salt, n)| Learned { param: row(salt, n), grad: row(salt, n), kept: kept(n) };
+        let mut all: Vec<_> = [(1, 2_001), (2, 3)].map(learned).into();
+        for step in 1..=5 {
+            for (salt, learned) in (10..).zip(&mut all) {
+                learned.grad = row(salt + step, learned.param.dims()[0]);
+            }
+            let (moved, finite) = update(all, &rule, step, 0.5);
+            assert_eq!(finite, [true, true]);
+            all = moved;
+        }
+        let squares = sums_of_squares(all.iter().map(|learned| learned.param.clone()).collect());
+        leaves.given.push(("squares".to_owned(), squares.iter().map(|&sum| sum as f32).collect()));
+        for learned in all {
+            leaves.given.push(("param".to_owned(), plain(learned.param)));
+            let kept = learned.kept.into_iter().map(|row| ("kept".to_owned(), plain(row)));
+            leaves.given.extend(kept);
+        }
+    }
+});
+
+#[test]
+fn a_step_says_of_which_parameter_a_number_is_not_finite() {
+    #[derive(Clone, Copy)]
+    struct Work;
+    impl OnDevice for Work {
+        type Output = Vec<bool>;
+
+        fn on<A: AutodiffOps>(self, device: &BurnDevice<A>) -> Vec<bool> {
+            let rule =
+                Sgd { lr: 1.0, momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: 0.0 };
+            let row = |x: f32| Tensor::<A::InnerBackend, 1>::from_data([1.0, x], device);
+            let learned =
+                |param, grad| Learned { param: row(param), grad: row(grad), kept: vec![row(0.0)] };
+            let params = vec![learned(1.0, 1.0), learned(1.0, f32::NAN), learned(-3e38, 3e38)];
+            update(params, &Rule::Sgd(rule), 1, 1.0).1
+        }
+    }
+    for device in gpus() {
+        assert_eq!(device.run(Work).unwrap(), [true, false, false], "{device}");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused_in_one_sentence() {
+    #[derive(Debug)]
+    struct Nothing;
+    impl OnDevice for Nothing {
+        type Output = ();
+
+        fn on<A: AutodiffOps>(self, _device: &BurnDevice<A>) {}
+    }
+    for device in [Device::Cuda(77), Device::Vulkan(77)] {
+        let why = device.run(Nothing).unwrap_err().to_string();
+        assert!(!why.contains('\n') && why.len() > 20, "{why}");
+    }
+}

@@ -1,0 +1,127 @@
+//! The same plans on every GPU that is found and on the CPU: a small study, probed, sealed, evaluated again.
+//!
+//! Its own verb, because it needs a device: `cargo test -p mnemoscope-lab --features wgpu --test devices`.
+
+#![cfg(any(feature = "cuda", feature = "wgpu"))]
+#![expect(clippy::unwrap_used, reason = "a test may stop")]
+
+use mnemoscope_lab::ErrorKind;
+use mnemoscope_lab::again::{Again, eval_run};
+use mnemoscope_lab::clock::StoppedClock;
+use mnemoscope_lab::engine::device::Device;
+use mnemoscope_lab::event::{NoWatcher, Progress, Watcher};
+use mnemoscope_lab::plan::{Plan, resolve};
+use mnemoscope_lab::run::{Labels, Outcome, RunOptions, run_plan};
+use mnemoscope_lab::store::Store;
+use serde_json::{Value, json};
+
+const CLOCK: StoppedClock = StoppedClock { unix_secs: 1_700_000_000 };
+
+/// Two architectures of the first paper and the model of the second, a dozen steps each.
+const SPECS: [&str; 3] = [
+    "task.seq_len = 32\n[model]\nname = 'transformer'\nn_layers = 2\nd_model = 32\nn_heads = 2\n\
+     [train]\nn_steps = 12\nbatch_size = 4\nlr = 1e-3\ncurve_every = 4\nclip_norm = 1.0\n\
+     [eval.val]\nn_examples = 20\ncurve_examples = 4\n[eval.val_sparse]\nn_examples = 4\n\
+     [eval.val_dense]\nn_examples = 4\n",
+    "task.seq_len = 32\n[model]\nname = 'lstm'\nd_model = 16\n\
+     [train]\nn_steps = 12\nbatch_size = 4\nlr = 1e-3\ncurve_every = 0\n\
+     [eval.val]\nn_examples = 20\n[eval.val_sparse]\nn_examples = 4\n[eval.val_dense]\nn_examples = 4\n",
+    "[task]\nname = 'bigram'\nseq_len = 24\nn_triggers = 3\n[model]\npreset = 'birth'\nd_model = 32\n\
+     [train]\nn_steps = 12\nbatch_size = 4\noptimizer = 'sgd'\nlr = 0.1\nloss = 'all'\nweight_decay = 1e-4\n\
+     warmup_steps = 0\ndecay = 'none'\ncurve_every = 0\nfreeze = ['blocks.1.attn.out.weight until 5']\n\
+     [eval.val]\nn_examples = 9\n[probe]\nevery = 3\nattention_examples = 2\n",
+];
+
+fn plan(spec: &str, device: Device) -> Plan {
+    let sets = [format!("train.precision={}", device.precision())];
+    resolve(spec, None, &sets, None).unwrap().arms.remove(0).plans.remove(0)
+}
+
+fn options(device: Device) -> RunOptions {
+    RunOptions { n_threads: 2, device, checkpoint_every: 5, machine: json!({"name": "test"}) }
+}
+
+/// The losses of all recorded steps, and the result, of a plan executed in a store of its own.
+fn executed(spec: &str, device: Device) -> (Vec<f64>, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, plan) = (Store::open(folder.path()).unwrap(), plan(spec, device));
+    let ended =
+        run_plan(&plan, &Labels::default(), &store, &options(device), &CLOCK, &mut NoWatcher);
+    let Outcome::Sealed(result) = ended.unwrap() else { panic!("the run did not come to its end") };
+    let run = store.find(&plan.id()).unwrap();
+    let losses =
+        run.events().of_kind("loss").map(|event| event.data["loss_nats"].as_f64().unwrap());
+    let again = Again { n_threads: 2, device, ..Again::default() };
+    let measured = eval_run(&run, &again, &CLOCK, &mut NoWatcher).unwrap();
+    assert_eq!(measured["agrees"], true, "{device}");
+    (losses.collect(), result)
+}
+
+fn gpus() -> Vec<Device> {
+    let all: Vec<Device> = Device::all().into_iter().map(|found| found.device).collect();
+    let gpus: Vec<Device> = all.into_iter().filter(|&device| device != Device::Cpu).collect();
+    assert!(!gpus.is_empty(), "no GPU was found; Debian's mesa-vulkan-drivers has one in software");
+    gpus
+}
+
+#[test]
+fn a_run_on_a_gpu_learns_what_it_learns_on_the_cpu() {
+    for spec in SPECS {
+        let (expected, on_cpu) = executed(spec, Device::Cpu);
+        for device in gpus() {
+            let (losses, result) = executed(spec, device);
+            assert_eq!(result["device"]["name"], device.to_string());
+            assert_eq!(result["device"]["precision"], device.precision());
+            let tolerance = if device.precision() == "f32" { 1e-3 } else { 2e-2 };
+            for (got, expected) in losses.iter().zip(&expected) {
+                assert!(
+                    (got / expected - 1.0).abs() < tolerance,
+                    "{device}: {losses:?} {expected:?}"
+                );
+            }
+            assert_eq!(result["eval"]["val"]["n_trials"], on_cpu["eval"]["val"]["n_trials"]);
+        }
+    }
+}
+
+/// Asks to stop at once.
+struct Stop;
+
+impl Watcher for Stop {
+    fn event(&mut self, _event: &Progress) {}
+
+    fn stop_requested(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_plan_of_another_precision_and_a_run_begun_elsewhere_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let run = |plan: &Plan, device: Device| {
+        run_plan(plan, &Labels::default(), &store, &options(device), &CLOCK, &mut NoWatcher)
+    };
+    for device in gpus() {
+        let other = if device.precision() == "f32" { "tf32" } else { "f32" };
+        let sets = [format!("train.precision={other}")];
+        let wrong = resolve(SPECS[1], None, &sets, None).unwrap().arms.remove(0).plans.remove(0);
+        let refused = run(&wrong, device).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Spec);
+        assert!(refused.to_string().contains("--set train.precision="), "{refused}");
+    }
+    for device in gpus().into_iter().filter(|device| device.precision() == "f32") {
+        let (plan, folder) = (plan(SPECS[0], device), tempfile::tempdir().unwrap());
+        let store = Store::open(folder.path()).unwrap();
+        let begun =
+            run_plan(&plan, &Labels::default(), &store, &options(device), &CLOCK, &mut Stop);
+        assert!(matches!(begun, Ok(Outcome::Interrupted { step: 0, .. })));
+        let elsewhere = options(Device::Cpu);
+        let refused =
+            run_plan(&plan, &Labels::default(), &store, &elsewhere, &CLOCK, &mut NoWatcher);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.ends_with(&format!("go on with --device {device}")), "{refused}");
+    }
+    let absent = run(&plan(SPECS[1], Device::Vulkan(77)), Device::Vulkan(77)).unwrap_err();
+    assert_eq!(absent.kind(), ErrorKind::Machine, "{absent}");
+}
