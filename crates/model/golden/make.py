@@ -108,6 +108,16 @@ SPECS = {
     "sharpen_neg_linf": transformer_spec(
         temperature=2.0, relative={"rotary": {"n_rotated": 4}}, mlp="geglu", gelu="tanh"
     ),
+    # The simplified model with memories in two factors, normalised, and with thresholds.
+    "associative_factored": associative_spec(
+        factored=["k1", "k2", "out2", "mlp"], d_inner=5, normalised=["k2", "out2"], norm_length="sqrt_d_model"
+    ),
+    "associative_normalised": associative_spec(
+        d_model=6, first_mlp="relu", mlp="relu", mlp_bias=True, normalised=["k1", "mlp"], factored=["k2"], d_inner=9
+    ),
+    # Values with a matrix of their own, blocks without W_V and without W_O, in the middle and at the end.
+    "own_v": transformer_spec(n_layers=3, attn_bias=True, own_v=True, identity_v=[1], identity_out=[0, 2]),
+    "identity": birth_spec(parallel_mlp=True, identity_v=[0, 1], identity_out=[1]),
 }
 
 # Measure, weight and layers of the penalties.
@@ -126,6 +136,10 @@ SGD_OF = {
     "lstm": SGD,
     "associative": SGD,
     "associative_relu": SGD,
+    "associative_factored": SGD,
+    "associative_normalised": SGD,
+    "own_v": SGD,
+    "identity": SGD,
     "birth_full": SGD,
     "birth_post": SGD,
     "birth_bare": SGD,
@@ -213,8 +227,15 @@ class Transformer:
         for i in range(spec["n_layers"]):
             if self.norm != "none":
                 norm(f"blocks.{i}.ln_1")
-            linear(f"blocks.{i}.attn.qkv", d, 3 * d, spec["attn_bias"])
-            linear(f"blocks.{i}.attn.out", d, d, spec["attn_bias"])
+            has_v = i not in spec.get("identity_v", [])
+            if has_v and not spec.get("own_v", False):
+                linear(f"blocks.{i}.attn.qkv", d, 3 * d, spec["attn_bias"])
+            else:
+                linear(f"blocks.{i}.attn.qk", d, 2 * d, spec["attn_bias"])
+                if has_v:
+                    linear(f"blocks.{i}.attn.v", d, d, spec["attn_bias"])
+            if i not in spec.get("identity_out", []):
+                linear(f"blocks.{i}.attn.out", d, d, spec["attn_bias"])
             if i < spec.get("mlp_from_layer", 0):
                 continue
             if self.norm != "none":
@@ -258,7 +279,12 @@ class Transformer:
             return by_distance[:, distance.clamp(min=0)].masked_fill(distance < 0, -math.inf)
 
         def attention(i, x):
-            q, k, v = (heads(part) for part in linear(f"blocks.{i}.attn.qkv", x).split(d, dim=-1))
+            if f"blocks.{i}.attn.qkv.weight" in p:
+                parts = linear(f"blocks.{i}.attn.qkv", x).split(d, dim=-1)
+            else:
+                value = linear(f"blocks.{i}.attn.v", x) if f"blocks.{i}.attn.v.weight" in p else x
+                parts = (*linear(f"blocks.{i}.attn.qk", x).split(d, dim=-1), value)
+            q, k, v = (heads(part) for part in parts)
             if "rotary" in self.relative:
                 q, k = (rotated(part, self.relative["rotary"]["n_rotated"]) for part in (q, k))
             temperature = spec.get("temperature", 1.0)
@@ -266,7 +292,8 @@ class Transformer:
             scale = (d // n_heads) ** -0.5 / temperature
             z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
             self.patterns.append((q @ k.mT * scale + mask).softmax(-1))
-            return linear(f"blocks.{i}.attn.out", z.transpose(1, 2).reshape(n_examples, n_pos, d))
+            z = z.transpose(1, 2).reshape(n_examples, n_pos, d)
+            return linear(f"blocks.{i}.attn.out", z) if f"blocks.{i}.attn.out.weight" in p else z
 
         def mlp(i, x):
             if self.mlp == "linear":
@@ -326,8 +353,21 @@ class Associative:
             shapes = {"attn.k": (d, d), "attn.v": (d, d), "attn.out": (d, d)}
             shapes |= {"linear": {"mlp": (d, d)}, "relu": {"mlp.up": (d, m), "mlp.down": (m, d)}, "none": {}}[mlp]
             for part, shape in shapes.items():
+                if self.memory(i, part) in spec.get("factored", []):
+                    inner = spec["d_inner"]
+                    self.params[f"blocks.{i}.{part}.right.weight"] = draw(generator, d, inner, scale=d**-0.5)
+                    self.params[f"blocks.{i}.{part}.left.weight"] = draw(generator, inner, d, scale=d**-0.5)
+                    continue
                 self.params[f"blocks.{i}.{part}.weight"] = draw(generator, *shape, scale=(3 * shape[0]) ** -0.5)
+                if part == "mlp.up" and spec.get("mlp_bias", False):
+                    self.params[f"blocks.{i}.mlp.up.bias"] = draw(generator, m, scale=0.3)
         self.params["unembed.weight"] = draw(generator, d, v, scale=d**-0.5)
+
+    @staticmethod
+    def memory(block, part):
+        """The word for a memory, if the part is one."""
+        words = {(0, "attn.k"): "k1", (1, "attn.k"): "k2", (1, "attn.out"): "out2", (1, "mlp"): "mlp"}
+        return words.get((block, part))
 
     def leaves(self):
         return self.params
@@ -344,15 +384,26 @@ class Associative:
             places = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float().double()
         x = F.embedding(tokens, p["embed.weight"]) + places[:n_pos]
         for i in range(2):
-            linear = lambda part, x: F.linear(x, p[f"blocks.{i}.{part}.weight"].T)
+            def linear(part, x):
+                if f"blocks.{i}.{part}.weight" in p:
+                    return F.linear(x, p[f"blocks.{i}.{part}.weight"].T, p.get(f"blocks.{i}.{part}.bias"))
+                read = F.linear(x, p[f"blocks.{i}.{part}.right.weight"].T)
+                return F.linear(read, p[f"blocks.{i}.{part}.left.weight"].T) * d / (2 * spec["d_inner"])
+
+            def answered(part, x):
+                if self.memory(i, part) not in spec.get("normalised", []):
+                    return x
+                length = d**0.5 if spec.get("norm_length") == "sqrt_d_model" else 1.0
+                return F.normalize(x, dim=-1) * length
+
             mixed = F.scaled_dot_product_attention(
-                x, linear("attn.k", x), linear("attn.v", x), is_causal=True, scale=scale
+                x, answered("attn.k", linear("attn.k", x)), linear("attn.v", x), is_causal=True, scale=scale
             )
-            x = x + linear("attn.out", mixed)
-            if f"blocks.{i}.mlp.weight" in p:
-                x = x + linear("mlp", x)
-            elif f"blocks.{i}.mlp.up.weight" in p:
-                x = x + linear("mlp.down", F.relu(linear("mlp.up", x)))
+            x = x + answered("attn.out", linear("attn.out", mixed))
+            if f"blocks.{i}.mlp.up.weight" in p:
+                x = x + answered("mlp", linear("mlp.down", F.relu(linear("mlp.up", x))))
+            elif any(name.startswith(f"blocks.{i}.mlp.") for name in p):
+                x = x + answered("mlp", linear("mlp", x))
         return F.linear(x, p["unembed.weight"].T)
 
     def named(self, tensors):

@@ -15,8 +15,8 @@ use mnemoscope_model::hook::{
 use mnemoscope_model::optim::{AdamW, OptimState, Rule, Sgd, grad_norm, read_grads};
 use mnemoscope_model::params::{Array, Tensors};
 use mnemoscope_model::{
-    AssociativeSpec, Bluntness, DropoutRates, ErrorKind, FeedForward, LstmSpec, Mlp, Model,
-    ModelSpec, Norm, Places, PosScale, Positions, Regularisation, Relative, ScoreScale,
+    AssociativeSpec, Bluntness, DropoutRates, ErrorKind, FeedForward, LstmSpec, Memory, Mlp, Model,
+    ModelSpec, Norm, NormLength, Places, PosScale, Positions, Regularisation, Relative, ScoreScale,
     TransformerSpec,
 };
 use mnemoscope_stats::stream::Stream;
@@ -85,10 +85,41 @@ fn specs() -> Vec<ModelSpec> {
             Places::Sinusoidal,
             [FeedForward::Relu, FeedForward::Relu],
         )),
-        ModelSpec::Transformer(birth),
+        ModelSpec::Transformer(birth.clone()),
         ModelSpec::Transformer(post),
         ModelSpec::Transformer(linear),
         ModelSpec::Transformer(alone),
+        // Factors, answers of one length, thresholds; each where the shortest way is another.
+        ModelSpec::Associative(AssociativeSpec {
+            factored: vec![Memory::K1, Memory::K2, Memory::Out2, Memory::Mlp],
+            d_inner: 5,
+            normalised: vec![Memory::Out2],
+            ..associative(16, Places::Table, [FeedForward::None, FeedForward::Linear])
+        }),
+        ModelSpec::Associative(AssociativeSpec {
+            normalised: vec![Memory::K1, Memory::K2, Memory::Mlp],
+            norm_length: NormLength::SqrtDModel,
+            ..associative(16, Places::Rotary, [FeedForward::None, FeedForward::Linear])
+        }),
+        ModelSpec::Associative(AssociativeSpec {
+            factored: vec![Memory::K2],
+            d_inner: 20,
+            normalised: vec![Memory::K1],
+            mlp_bias: true,
+            ..associative(6, Places::Table, [FeedForward::Relu, FeedForward::None])
+        }),
+        // Values of their own, or none, and outputs too.
+        ModelSpec::Transformer(TransformerSpec {
+            own_v: true,
+            identity_v: vec![0],
+            attn_bias: true,
+            ..birth.clone()
+        }),
+        ModelSpec::Transformer(TransformerSpec {
+            identity_v: vec![0, 1],
+            identity_out: vec![1],
+            ..birth
+        }),
     ]
     .into_iter()
     .chain(interventions().map(ModelSpec::Transformer))
@@ -644,6 +675,9 @@ fn the_first_point_that_is_not_finite_is_found_in_every_model() {
                 ("blocks.0.mlp.up.bias", "blocks.0.mlp.hook_pre_linear")
             }
             ModelSpec::Transformer(_) => ("blocks.0.mlp.up.bias", "blocks.0.mlp.hook_pre"),
+            ModelSpec::Associative(spec) if spec.factored.contains(&Memory::K2) => {
+                ("blocks.1.attn.k.right.weight", "blocks.1.attn.k.hook_out")
+            }
             ModelSpec::Associative(_) => ("blocks.1.attn.k.weight", "blocks.1.attn.k.hook_out"),
         };
         let mut params = model.params();

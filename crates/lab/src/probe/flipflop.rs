@@ -460,21 +460,23 @@ fn by_inputs_alone(spec: &TransformerSpec) -> bool {
     spec.relative == Relative::None
 }
 
-/// Some columns of a layer's queries, keys and values in double precision, row by row, with the bias
+/// Some columns of a layer's queries and keys in double precision, row by row, with the bias
 /// as a last row if there is one.
 fn columns(
     params: &Tensors,
     layer: usize,
     columns: std::ops::Range<usize>,
 ) -> (Vec<Vec<f64>>, bool) {
-    let name = |part: &str| format!("blocks.{layer}.attn.qkv.{part}");
+    // Values of their own, or none, leave queries and keys together.
+    let of = |map: &str, part: &str| params.get(&format!("blocks.{layer}.attn.{map}.{part}"));
+    let map = if of("qkv", "weight").is_some() { "qkv" } else { "qk" };
     let rows_of = |array: &Array| -> Vec<Vec<f64>> {
         let width = array.shape.last().copied().unwrap_or(1);
         let rows = array.data.chunks_exact(width);
         rows.map(|row| row[columns.clone()].iter().copied().map(f64::from).collect()).collect()
     };
-    let mut rows = params.get(&name("weight")).map(rows_of).unwrap_or_default();
-    let bias = params.get(&name("bias")).map(rows_of);
+    let mut rows = of(map, "weight").map(rows_of).unwrap_or_default();
+    let bias = of(map, "bias").map(rows_of);
     let biased = bias.is_some();
     rows.extend(bias.into_iter().flatten());
     (rows, biased)
@@ -539,16 +541,20 @@ fn norms(params: &Tensors, layer: usize) -> BTreeMap<String, f64> {
             continue;
         };
         match part {
-            "attn.qkv" => {
-                let d = array.shape[1] / 3;
-                for (third, name) in ["w_q", "w_k", "w_v"].into_iter().enumerate() {
-                    let rows = array.data.chunks_exact(3 * d);
-                    let of = rows.flat_map(|row| &row[third * d..][..d]).copied().map(f64::from);
+            "attn.qkv" | "attn.qk" => {
+                let (d, width) = (array.shape[0], array.shape[1]);
+                for (which, name) in ["w_q", "w_k", "w_v"].into_iter().take(width / d).enumerate() {
+                    let rows = array.data.chunks_exact(width);
+                    let of = rows.flat_map(|row| &row[which * d..][..d]).copied().map(f64::from);
                     norms.insert(name.to_owned(), norm(of));
                 }
             }
             _ => {
-                let name = if part == "attn.out" { "w_c" } else { part };
+                let name = match part {
+                    "attn.out" => "w_c",
+                    "attn.v" => "w_v",
+                    other => other,
+                };
                 let of = array.data.iter().copied().map(f64::from);
                 norms.insert(name.to_owned(), norm(of));
             }

@@ -34,6 +34,11 @@ impl<B: Backend> Linear<B> {
         }
     }
 
+    /// The map of that name, if the model has one.
+    pub(crate) fn optional(source: &mut Source<'_, B>, name: &str) -> Option<Self> {
+        source.has(&format!("{name}.weight")).then(|| Self::from_source(source, name))
+    }
+
     /// The columns `columns` of the map alone.
     pub(crate) fn columns(
         &self,
