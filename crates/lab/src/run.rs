@@ -242,7 +242,12 @@ impl<'a> Execution<'a> {
             n_tokens += tokens_per_step;
             let step = trainer.n_steps_taken();
             if step.is_multiple_of(LOSS_EVERY) || step == n_steps {
-                self.writer.append("loss", &json!({"step": step, "loss_nats": loss_nats}))?;
+                let mut told = json!({"step": step, "loss_nats": loss_nats});
+                if let Some(penalty) = trainer.penalty() {
+                    told["penalty"] = json!(penalty.added);
+                    told["penalty_weight"] = json!(penalty.weight);
+                }
+                self.writer.append("loss", &told)?;
             }
             if let Some(probed) = probed {
                 let data = serde_json::to_value(&probed).expect("what is probed is plain data");

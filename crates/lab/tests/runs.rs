@@ -216,6 +216,34 @@ fn a_probed_run_ends_with_the_bits_of_an_unprobed_one() {
     assert!(plain.events().of_kind("probe").next().is_none());
 }
 
+/// The penalty of a step is of its batch before it, and the weight that of the ramp.
+#[test]
+fn a_penalty_is_recorded_beside_the_loss_once_it_has_a_weight() {
+    let folder = tempfile::tempdir().unwrap();
+    let sharpen = |from: u64| {
+        format!(
+            "train.sharpen={{ form = 'neg_linf', weight = 0.5, from_step = {from}, anneal = 'linear' }}"
+        )
+    };
+    for (from_step, weights) in [(2, [0.4, 0.5]), (11, [0.0, 0.5])] {
+        let run = sealed(&tiny_with(TRANSFORMER, &[&sharpen(from_step)]), folder.path());
+        let events: Vec<Value> =
+            run.events().of_kind("loss").map(|event| event.data.clone()).collect();
+        let steps: Vec<u64> = events.iter().map(|data| data["step"].as_u64().unwrap()).collect();
+        assert_eq!(steps, [10, 12]);
+        for (data, weight) in events.iter().zip(weights) {
+            if weight == 0.0 {
+                assert!(data.get("penalty").is_none() && data.get("penalty_weight").is_none());
+                continue;
+            }
+            assert!((data["penalty_weight"].as_f64().unwrap() - weight).abs() < 1e-12);
+            // The largest of 1 to 23 weights that add up to 1, on average.
+            let mean = -data["penalty"].as_f64().unwrap() / weight;
+            assert!((1.0 / 23.0..1.0).contains(&mean), "{data}");
+        }
+    }
+}
+
 #[test]
 fn threads_do_not_change_a_bit() {
     for plan in one_of_each() {

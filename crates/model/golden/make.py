@@ -118,6 +118,8 @@ SPECS = {
     # Values with a matrix of their own, blocks without W_V and without W_O, in the middle and at the end.
     "own_v": transformer_spec(n_layers=3, attn_bias=True, own_v=True, identity_v=[1], identity_out=[0, 2]),
     "identity": birth_spec(parallel_mlp=True, identity_v=[0, 1], identity_out=[1]),
+    # The positions of proposition 4, one layer of one head.
+    "linear_positions": transformer_spec(n_layers=1, n_heads=1, positions="linear", pos_scale="unit", n_ctx=6),
 }
 
 # Measure, weight and layers of the penalties.
@@ -140,6 +142,7 @@ SGD_OF = {
     "associative_normalised": SGD,
     "own_v": SGD,
     "identity": SGD,
+    "linear_positions": SGD,
     "birth_full": SGD,
     "birth_post": SGD,
     "birth_bare": SGD,
@@ -314,6 +317,10 @@ class Transformer:
             x = x + p["pos.weight"][:n_pos] * factor
         if spec["positions"] == "sinusoidal":
             x = x + sinusoids(n_pos, d) * factor
+        if spec["positions"] == "linear":
+            line = torch.arange(n_pos).double() / spec["n_ctx"]
+            # As the code under test, which rounds it to single precision.
+            x = x + F.pad(line.float().double()[:, None], (d - 1, 0)) * factor
         for i in range(spec["n_layers"]):
             has_mlp = i >= spec.get("mlp_from_layer", 0)
             if self.norm == "post":

@@ -11,7 +11,7 @@
 //!
 //! The penalty is a mean of `R(p)` over the rows `p` of attention patterns, before dropout: over the chosen
 //! layers, all heads, all examples and all places, asked or not. With the last layer among the chosen
-//! ones its attention is therefore computed everywhere.
+//! ones its scores are therefore computed everywhere, and what they mix only where the model is asked.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;

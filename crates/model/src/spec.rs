@@ -60,7 +60,7 @@ pub struct TransformerSpec {
     pub n_heads: usize,
     /// Width of the MLP; customary is `4 * d_model`. 0 if the MLP is linear or there is none.
     pub d_mlp: usize,
-    /// Longest sequence, in tokens. It binds only learned positions.
+    /// Longest sequence, in tokens. It binds only learned positions; of linear ones it is the unit.
     pub n_ctx: usize,
     /// Number of different tokens.
     pub d_vocab: usize,
@@ -164,6 +164,9 @@ pub enum Positions {
     /// A fixed vector for each place, however far: sines and cosines of `pos / 10000^(2i/d_model)`
     /// in turns. They are no parameters.
     Sinusoidal,
+    /// `pos / n_ctx` is added to the last number of the embedding, however far: the linear encoding of
+    /// proposition 4 of Liu et al. 2023, whose `C` is `n_ctx`. It is no parameter.
+    Linear,
     /// Not at all: order is felt through the causal mask alone.
     None,
 }

@@ -425,6 +425,49 @@ fn sinusoidal_positions_are_those_of_the_formula_and_know_no_longest_sequence() 
     assert_eq!(logits.dims(), [1, D_VOCAB]);
 }
 
+/// A place is its number in units of the longest sequence, on the last number of the stream.
+#[test]
+fn linear_positions_are_a_line_and_know_no_longest_sequence() {
+    let spec = ModelSpec::Transformer(TransformerSpec {
+        positions: Positions::Linear,
+        pos_scale: PosScale::Unit,
+        n_ctx: 8,
+        d_vocab: D_VOCAB,
+        ..TransformerSpec::x_transformers(1, 12, 1)
+    });
+    let read = value(&spec, "pos_embed.hook_out", &QueryRows::all(3, N_POS));
+    assert_eq!(read.shape, [N_POS, 12]);
+    for (k, &got) in read.data.iter().enumerate() {
+        let expected = if k % 12 == 11 { (k / 12) as f32 / 8.0 } else { 0.0 };
+        assert!((got - expected).abs() < 1e-7, "pos {}, dim {}", k / 12, k % 12);
+    }
+    assert_eq!(spec.n_ctx(), None);
+    assert!(init::<Cpu>(&spec).params().names().all(|name| !name.starts_with("pos")));
+}
+
+/// The rows that nobody asks for are measured beside the others, and change no bit of theirs.
+#[test]
+fn measuring_all_rows_of_the_last_layer_leaves_the_asked_logits_alone() {
+    let stream = Stream::root(3);
+    let queries = QueryRows::new(N_POS, vec![(0, 4), (1, 0), (2, 11)]);
+    for spec in interventions() {
+        let layers = [spec.n_layers - 1];
+        let model = init::<Cpu>(&ModelSpec::Transformer(spec.clone()));
+        let tokens = || tensor::<Cpu>(&examples(0..3), &cpu());
+        let regularisation = Regularisation {
+            dropout: DropoutRates::default(),
+            stream: &stream,
+            step: 1,
+            sharpen: Some((Bluntness::Entropy, &layers)),
+        };
+        let (logits, penalty) = model.regularised_logits(tokens(), &queries, &regularisation);
+        let plain = model.logits(tokens(), &queries, &mut NoHooks);
+        let bits = |logits: Tensor<Cpu, 2>| logits.into_data().into_vec::<f32>().unwrap();
+        check_same_bits(&format!("{:?}", spec.relative), &bits(logits), &bits(plain));
+        assert!(penalty.is_some());
+    }
+}
+
 #[test]
 fn the_cell_of_an_lstm_explains_its_state() {
     let spec = &specs()[3];

@@ -385,6 +385,14 @@ fn a_block_that_only_moves_what_it_reads_agrees_with_pytorch() {
 }
 
 #[test]
+fn linear_positions_agree_with_pytorch() {
+    check(
+        include_bytes!("../golden/linear_positions.safetensors"),
+        include_bytes!("../golden/linear_positions_sgd.safetensors"),
+    );
+}
+
+#[test]
 fn the_distance_would_notice_one_wrong_number_in_a_thousand() {
     let expected: Vec<f32> = (1..=1000).map(|k| (k as f32).sin()).collect();
     let mut got = expected.clone();

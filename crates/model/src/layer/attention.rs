@@ -165,6 +165,44 @@ impl<B: Ops> Attention<B> {
     }
 }
 
+impl<B: Ops> Attention<B> {
+    /// [`forward_at`](Self::forward_at) in training, which no hook watches, and the statistics of every
+    /// row, asked or not.
+    ///
+    /// A row is measured without what it mixes. Of a row that is not asked only the scores are computed,
+    /// forward and backward: its values and its output are not.
+    pub(crate) fn measured_at(
+        &self,
+        x: Tensor<B, 3>,
+        queries: &QueryRows,
+        heads: &Heads<'_, B>,
+    ) -> (Tensor<B, 2>, Option<RowStats<B, 3>>) {
+        let [batch, n_pos, d] = x.dims();
+        let (n_heads, device) = (heads.attend.n_heads, x.device());
+        let everywhere = || QueryRows::all(batch, n_pos);
+        if let Some(bias) = heads.distances.bias() {
+            // The operation on operands of their own knows no bias: the rows are mixed, and dropped.
+            let qkv = from_rows(self.project(to_rows(x), 0), n_pos);
+            let mixed = <B as Ops>::causal_attention(qkv, Some(bias), &heads.attend);
+            let (z, stats) = heads.attend.split(mixed);
+            return (self.output(select_rows(z, queries)), stats);
+        }
+        let rows = to_rows(x);
+        let q = heads.distances.place(self.queries(rows.clone()), n_heads, everywhere);
+        let kv = heads.distances.place(self.project(rows, d), n_heads, everywhere);
+        let (q, kv) = (from_rows(q, n_pos), from_rows(kv, n_pos));
+        let measured = Attend { dropout: None, ..heads.attend };
+        let nothing = Tensor::zeros([batch, n_pos, n_heads], &device);
+        let keys = kv.clone().narrow(2, 0, d);
+        let rows = <B as Ops>::causal_attention_of(q.clone(), keys, nothing, &measured);
+        let (_, stats) = measured.split(rows);
+        let asked = Attend { stats: false, ..heads.attend };
+        let q = select_rows(q, queries);
+        let z = <B as Ops>::causal_attention_at(q, kv, None, queries, &asked);
+        (self.output(z), stats)
+    }
+}
+
 /// `pattern: [n_queries, head, key]` over `values: [batch, pos, head, d_head]` -> `[n_queries, d]`
 pub(crate) fn mix_at<B: Backend>(
     pattern: Tensor<B, 3>,

@@ -10,7 +10,7 @@ pub(crate) use attention::{
 };
 pub(crate) use mlp::Mlp;
 pub(crate) use relative::Distances;
-pub(crate) use sinusoid::{BASE, sinusoids};
+pub(crate) use sinusoid::{BASE, line, sinusoids};
 
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;

@@ -182,10 +182,13 @@ fn read_positions(
         &[
             ("learned", Positions::Learned),
             ("sinusoidal", Positions::Sinusoidal),
+            ("linear", Positions::Linear),
             ("none", Positions::None),
         ],
         usual,
     );
+    // A line is scaled by n_ctx already.
+    let usual_scale = if positions == Positions::Linear { PosScale::Unit } else { usual_scale };
     let pos_scale = section.choice(
         "pos_scale",
         &[
