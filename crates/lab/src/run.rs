@@ -281,9 +281,11 @@ impl<'a> Execution<'a> {
         };
         let attention = trainer.attention(probe);
         let (loss_nats, watched) = trainer.step_watched()?;
-        let params = trainer.model().params();
-        let probed =
-            watched.and_then(|watched| probe::after(plan, step, attention, watched, &params));
+        let model = trainer.model();
+        let probed = match watched {
+            Some(watched) => probe::after(plan, step, attention, watched, &model.params()),
+            None => probe::heads(plan, probe, step, &model)?,
+        };
         Ok((loss_nats, probed))
     }
 

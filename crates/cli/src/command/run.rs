@@ -221,6 +221,9 @@ pub(crate) fn execute(
     session: &mut Session,
 ) -> Result<Executed, Failure> {
     let Resolved { text, study } = resolved;
+    for warning in study.warnings() {
+        session.voice.note(&format!("warning: {warning}"));
+    }
     let store = session.store_for_writing()?;
     let mut watch = session.watch()?;
     let options = RunOptions {

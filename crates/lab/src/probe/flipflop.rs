@@ -24,7 +24,8 @@
 //! `largest` is the mean of the largest weight of a row, `entropy_nats` of its entropy. All of it apart by
 //! right and wrong answers.
 //!
-//! Of a layer: `head_distances`, for each pair of heads the root of the mean over reads of
+//! Of a layer: `largest`, the mean over heads of that of a head, right and wrong answers together;
+//! `on_latest`, the largest share that a head of it has in `max_on_latest`; `head_distances`, for each pair of heads the root of the mean over reads of
 //! `sum_j (alpha_j - alpha'_j)^2`, from 0 to the root of 2; and Frobenius norms of its matrices.
 //!
 //! # How sharp a head can be
@@ -149,6 +150,10 @@ pub struct LayerReads {
     pub layer: usize,
     /// The longest input of its attention.
     pub longest_input: f64,
+    /// The mean largest weight of a row.
+    pub largest: f64,
+    /// The share of rows whose largest weight is on the target, of the head where it is largest.
+    pub on_latest: f64,
     /// `[head, head]`.
     pub head_distances: Vec<Vec<f64>>,
     /// Frobenius norms: `w_q`, `w_k`, `w_v`, `w_c` and the MLP's matrices by name.
@@ -494,10 +499,12 @@ impl Sums {
                 });
             }
         }
-        let distance = |square: &f64| (square / answers.n as f64).sqrt();
+        let distance = |square: &f64| (square / answers.n.max(1) as f64).sqrt();
         let layer = |layer: usize| LayerReads {
             layer,
             longest_input: longest_input[layer],
+            largest: mean_largest(&heads[layer * n_heads..][..n_heads]),
+            on_latest: most_on_latest(&heads[layer * n_heads..][..n_heads]),
             head_distances: squares[layer * n_heads * n_heads..][..n_heads * n_heads]
                 .chunks_exact(n_heads)
                 .map(|row| row.iter().map(distance).collect())
@@ -507,6 +514,29 @@ impl Sums {
         let layers = (0..n_layers).map(layer).collect();
         Reads { checkpoint: String::new(), set: String::new(), n_examples, answers, heads, layers }
     }
+}
+
+/// The mean largest weight of a row over heads and answers.
+fn mean_largest(heads: &[HeadReads]) -> f64 {
+    let looked = heads.iter().flat_map(|head| head.right.iter().chain(&head.wrong));
+    let (sum, n) = looked.fold((0.0, 0), |(sum, n), looked| {
+        let here = looked.max_on_latest.n;
+        (sum + looked.largest * here as f64, n + here)
+    });
+    sum / n.max(1) as f64
+}
+
+/// The largest share of rows whose largest weight is on the target.
+fn most_on_latest(heads: &[HeadReads]) -> f64 {
+    let share = |head: &HeadReads| {
+        let mut all = Share::default();
+        for looked in head.right.iter().chain(&head.wrong) {
+            all.n_right += looked.max_on_latest.n_right;
+            all.n += looked.max_on_latest.n;
+        }
+        all.share().unwrap_or(0.0)
+    };
+    heads.iter().map(share).fold(0.0, f64::max)
 }
 
 /// Euclidean lengths along the last axis.
