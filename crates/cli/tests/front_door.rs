@@ -185,7 +185,7 @@ fn a_model_of_the_automaton_is_seen_to_drift_and_in_a_string() {
     let csv = fs::read_to_string(door.path("rows/drift-1-layer-1-head-1.csv")).unwrap();
     assert_eq!((csv.lines().count(), csv.lines().nth(1).unwrap().split(',').count()), (5, 72));
     let page = door.run(&[&drift[..], &["--pictures"]].concat()).code(0).stdout();
-    assert!(page.contains("1, then 70 times -: 71 tokens, "), "{page}");
+    assert!(page.contains("1, then 70 times -: 71 tokens\n  state told: "), "{page}");
     assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
     let both = door.run(&["probe", "latest", "--drift", "--glitches"]).code(2);
     assert!(both.words().contains("cannot be used with"), "{}", both.words());

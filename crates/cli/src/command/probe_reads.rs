@@ -180,7 +180,8 @@ fn drifted(string: &Drifted, draws: bool) -> String {
         Some(pos) => format!("first wrong at place {pos}"),
         None => "never wrong".to_owned(),
     };
-    let mut page = format!("\n{what}: {n_tokens} tokens, {n_right} of {n} right, {wrong}\n");
+    let mut page =
+        format!("\n{what}: {n_tokens} tokens\n  state told: {n_right} of {n} right, {wrong}\n");
     for head in heads {
         let HeadDrift { layer, head: number, first_lost, rows } = head;
         let lost = match first_lost {
@@ -215,13 +216,13 @@ fn rows_table(rows: &[DriftRow]) -> Table {
     table
 }
 
-/// Rows over a page's width of equal parts of the string, what falls into one added up.
+/// Rows in parts of equally many keys that fit a page's width, what falls into one added up.
 fn binned(rows: &[DriftRow], n_tokens: usize) -> Vec<Vec<f64>> {
-    let n_bins = PICTURE.min(n_tokens);
+    let n_keys = n_tokens.div_ceil(PICTURE).max(1);
     let of = |row: &DriftRow| {
-        let mut bins = vec![0.0; n_bins];
+        let mut bins = vec![0.0; n_tokens.div_ceil(n_keys)];
         for (pos, &weight) in row.weights.iter().enumerate() {
-            bins[pos * n_bins / n_tokens] += f64::from(weight);
+            bins[pos / n_keys] += f64::from(weight);
         }
         bins
     };
