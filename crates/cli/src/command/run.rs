@@ -107,16 +107,16 @@ impl Executed {
         let mut curves = Vec::new();
         for published in &self.study.published {
             for (probe, numbers) in &published.values {
-                let pair = |(&at, &number): (&u64, &f64)| Pair {
+                let pair = |(idx, &at): (usize, &u64)| Pair {
                     at,
-                    published: number,
+                    published: numbers.get(idx).copied(),
                     measured: self.probed(&published.arm, probe, at),
                 };
                 curves.push(Curve {
                     arm: published.arm.clone(),
                     source: published.source.clone(),
                     probe: probe.clone(),
-                    pairs: published.iterations.iter().zip(numbers).map(pair).collect(),
+                    pairs: published.iterations.iter().enumerate().map(pair).collect(),
                 });
             }
         }

@@ -241,7 +241,7 @@ impl<B: Ops> Associative<B> {
         let mixed = match pattern_if_watched(&mut site.within("attn."), scores) {
             // [batch, 1, query, key] x [batch, 1, key, d_model]
             Some(pattern) => pattern.matmul(values.unsqueeze_dim::<4>(1)).reshape(resid.dims()),
-            None => match read.score_table(|| attn.k.matrix()).filter(|_| by_table) {
+            None => match by_table.then(|| read.score_table(&attn.k.matrix())).flatten() {
                 Some((tokens, table)) => {
                     let attend =
                         Attend { temperature: self.score_factor().recip(), ..Attend::plain(1) };
@@ -395,10 +395,7 @@ impl<B: Ops> Stream<B> {
 
     /// Unscaled scores of all tokens and places with each other, through keys, and the token ids:
     /// `[d_vocab + pos, d_vocab + pos]`. None where there are vectors, or no places, or too many tokens.
-    fn score_table(
-        &self,
-        keys: impl FnOnce() -> Tensor<B, 2>,
-    ) -> Option<(Tensor<B, 2, Int>, Tensor<B, 2>)> {
+    fn score_table(&self, keys: &Tensor<B, 2>) -> Option<(Tensor<B, 2, Int>, Tensor<B, 2>)> {
         /// A table of more tokens and places than this would outgrow the cache, and then memory.
         const MOST: usize = 1024;
         let Self::LookedUp { tokens, embed, places: Some(places) } = self else { return None };
@@ -406,7 +403,7 @@ impl<B: Ops> Stream<B> {
             return None;
         }
         let both = Tensor::cat(vec![embed.clone(), places.clone()], 0);
-        let keys = <B as Ops>::linear(both.clone(), keys(), None);
+        let keys = <B as Ops>::linear(both.clone(), keys.clone(), None);
         Some((tokens.clone(), <B as Ops>::linear(both, keys.transpose(), None)))
     }
 
