@@ -120,6 +120,8 @@ SPECS = {
     "identity": birth_spec(parallel_mlp=True, identity_v=[0, 1], identity_out=[1]),
     # The positions of proposition 4, one layer of one head.
     "linear_positions": transformer_spec(n_layers=1, n_heads=1, positions="linear", pos_scale="unit", n_ctx=6),
+    # A penalty on all rows of the first layer and the asked ones of the last.
+    "sharpen_asked": transformer_spec(relative={"t5": {"n_buckets": 4, "max_distance": 6}}),
 }
 
 # Measure, weight and layers of the penalties.
@@ -127,6 +129,7 @@ SHARPEN = {
     "sharpen_entropy": {"form": "entropy", "weight": 0.3, "layers": [0, 1]},
     "sharpen_neg_l2": {"form": "neg_l2", "weight": 3.0, "layers": [0]},
     "sharpen_neg_linf": {"form": "neg_linf", "weight": 1.0, "layers": [0, 1]},
+    "sharpen_asked": {"form": "entropy", "weight": 0.5, "layers": [0, 1], "asked_rows": True},
 }
 
 # SGD as it is commonly used, and its other switches.
@@ -143,6 +146,7 @@ SGD_OF = {
     "own_v": SGD,
     "identity": SGD,
     "linear_positions": SGD,
+    "sharpen_asked": SGD,
     "birth_full": SGD,
     "birth_post": SGD,
     "birth_bare": SGD,
@@ -336,12 +340,19 @@ class Transformer:
         weight = p["embed.weight"] if spec["tie_unembed"] else p["unembed.weight"].T
         return F.linear(x, weight, p.get("unembed.bias"))
 
-    def penalty(self, form, layers):
-        """The mean of a measure over rows, heads and layers of the last pass."""
-        rows = torch.stack([self.patterns[layer] for layer in layers])
-        if form == "entropy":
-            return -torch.special.xlogy(rows, rows.clamp(min=1e-300)).sum(-1).mean()
-        return -rows.norm(2 if form == "neg_l2" else math.inf, dim=-1).mean()
+    def penalty(self, form, layers, asked):
+        """The mean of a measure over rows and heads, layer by layer, of the last pass.
+
+        Of the last layer those rows of `[batch * pos]` that are asked, if any are named."""
+
+        def mean(layer):
+            rows = self.patterns[layer].transpose(1, 2).flatten(0, 1)
+            rows = rows[asked] if asked is not None and layer == self.spec["n_layers"] - 1 else rows
+            if form == "entropy":
+                return -torch.special.xlogy(rows, rows.clamp(min=1e-300)).sum(-1).mean()
+            return -rows.norm(2 if form == "neg_l2" else math.inf, dim=-1).mean()
+
+        return torch.stack([mean(layer) for layer in layers]).mean()
 
     def named(self, tensors):
         return tensors
@@ -495,7 +506,8 @@ def make(name, spec, seed):
         loss = F.cross_entropy(logits, targets)
         if name in SHARPEN:
             sharpen = SHARPEN[name]
-            loss = loss + sharpen["weight"] * model.penalty(sharpen["form"], sharpen["layers"])
+            asked = rows if sharpen.get("asked_rows") else None
+            loss = loss + sharpen["weight"] * model.penalty(sharpen["form"], sharpen["layers"], asked)
         return logits, loss
 
     factors = [

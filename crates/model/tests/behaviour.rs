@@ -459,6 +459,7 @@ fn measuring_all_rows_of_the_last_layer_leaves_the_asked_logits_alone() {
             stream: &stream,
             step: 1,
             sharpen: Some((Bluntness::Entropy, &layers)),
+            asked_rows: false,
         };
         let (logits, penalty) = model.regularised_logits(tokens(), &queries, &regularisation);
         let plain = model.logits(tokens(), &queries, &mut NoHooks);
@@ -781,7 +782,8 @@ fn training_without_dropout_and_penalty_has_the_bits_of_the_plain_pass() {
         let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 0), (1, 11), (2, 7)]);
         let plain = bits(&model, &examples(0..3), &queries, &mut NoHooks).concat();
         let dropout = DropoutRates::default();
-        let nothing = Regularisation { dropout, stream: &stream, step: 1, sharpen: None };
+        let nothing =
+            Regularisation { dropout, stream: &stream, step: 1, sharpen: None, asked_rows: false };
         assert_eq!(regularised_bits(&spec, &nothing), plain);
         // A penalty looks, and changes no logit.
         let looks = Regularisation { sharpen: Some((Bluntness::NegL2, &[0, 1])), ..nothing };
@@ -801,7 +803,10 @@ fn each_kind_of_dropout_is_felt_and_is_a_function_of_seed_and_step() {
     ];
     let spec = &interventions()[1];
     let run = |dropout, stream, step| {
-        regularised_bits(spec, &Regularisation { dropout, stream, step, sharpen: None })
+        regularised_bits(
+            spec,
+            &Regularisation { dropout, stream, step, sharpen: None, asked_rows: false },
+        )
     };
     let mut seen = vec![run(off, &stream, 1)];
     for dropout in kinds {
@@ -811,6 +816,33 @@ fn each_kind_of_dropout_is_felt_and_is_a_function_of_seed_and_step() {
     }
     for (idx, bits) in seen.iter().enumerate() {
         assert!(!seen[..idx].contains(bits), "the logits of case {idx} came before");
+    }
+}
+
+/// Of the last layer the asked rows may be all that is measured: those that hooks read there.
+#[test]
+fn the_penalty_on_asked_rows_is_the_mean_over_their_patterns() {
+    let stream = Stream::root(3);
+    let queries = QueryRows::new(N_POS, vec![(0, 4), (1, 0), (2, 3), (2, 11)]);
+    for spec in interventions() {
+        let drawn = ModelSpec::Transformer(spec.clone());
+        let layer = spec.n_layers - 1;
+        let pattern = value(&drawn, &format!("blocks.{layer}.attn.hook_pattern"), &queries);
+        assert_eq!(pattern.shape, [4, spec.n_heads, N_POS]);
+        let largest = |row: &[f32]| f64::from(row.iter().copied().fold(0.0, f32::max));
+        let rows = pattern.data.chunks_exact(N_POS);
+        let expected = -rows.map(largest).sum::<f64>() / (4 * spec.n_heads) as f64;
+        let regularisation = Regularisation {
+            dropout: DropoutRates::default(),
+            stream: &stream,
+            step: 1,
+            sharpen: Some((Bluntness::NegLinf, &[layer])),
+            asked_rows: true,
+        };
+        let (model, tokens) = (init::<Cpu>(&drawn), tensor(&examples(0..3), &cpu()));
+        let (_, penalty) = model.regularised_logits(tokens, &queries, &regularisation);
+        let got = f64::from(penalty.unwrap().into_scalar());
+        assert!((got / expected - 1.0).abs() < 1e-5, "{:?}: {got}, not {expected}", spec.relative);
     }
 }
 
@@ -840,6 +872,7 @@ fn the_penalty_is_the_mean_over_the_patterns_that_hooks_read() {
                     stream: &stream,
                     step: 1,
                     sharpen: Some((form, &layers)),
+                    asked_rows: false,
                 };
                 // Asked at one place, the penalty is still over all of them.
                 let one = QueryRows::new(N_POS, vec![(1, 4)]);

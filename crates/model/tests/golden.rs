@@ -72,6 +72,8 @@ struct Sharpen {
     form: Bluntness,
     weight: f64,
     layers: Vec<usize>,
+    #[serde(default)]
+    asked_rows: bool,
 }
 
 impl Golden {
@@ -108,12 +110,13 @@ impl Golden {
             let logits = model.logits(tokens, &queries, &mut NoHooks);
             return (logits.clone(), self.loss(logits));
         };
-        let Sharpen { form, weight, layers } = serde_json::from_str(sharpen).unwrap();
+        let Sharpen { form, weight, layers, asked_rows } = serde_json::from_str(sharpen).unwrap();
         let regularisation = Regularisation {
             dropout: DropoutRates::default(),
             stream: &Stream::root(0),
             step: 1,
             sharpen: Some((form, &layers)),
+            asked_rows,
         };
         let (logits, penalty) = model.regularised_logits(tokens, &queries, &regularisation);
         (logits.clone(), self.loss(logits) + penalty.unwrap().mul_scalar(weight))
@@ -325,6 +328,14 @@ fn the_penalty_on_the_largest_entry_agrees_with_pytorch() {
     check(
         include_bytes!("../golden/sharpen_neg_linf.safetensors"),
         include_bytes!("../golden/sharpen_neg_linf_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn a_penalty_on_the_asked_rows_of_the_last_layer_agrees_with_pytorch() {
+    check(
+        include_bytes!("../golden/sharpen_asked.safetensors"),
+        include_bytes!("../golden/sharpen_asked_sgd.safetensors"),
     );
 }
 

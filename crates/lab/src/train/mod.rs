@@ -240,6 +240,7 @@ where
                 let chosen = if sharpen.layers.is_empty() { &all } else { &sharpen.layers };
                 (sharpen.form, chosen.as_slice())
             }),
+            asked_rows: sharpen.is_some_and(|sharpen| sharpen.asked_rows),
         };
         let (logits, penalty) = self.model.regularised_logits(inputs, &rows, &regularisation);
         let weighted = sharpen.zip(penalty);

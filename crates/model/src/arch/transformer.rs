@@ -263,18 +263,23 @@ impl<B: Ops> Block<B> {
         let n_pos = resid.dims()[1];
         let (resid, seen) = self.enter(resid, here.pass.spec, site);
         let [batch, ..] = resid.dims();
-        let (attn_out, penalty) = if let Some(form) = here.measured() {
+        let measured = here.measured();
+        let elsewhere = here.pass.regularisation.is_some_and(|it| !it.asked_rows);
+        let (attn_out, penalty) = match measured {
             // The penalty looks at every row. Where few are asked, the others are measured alone.
-            if 2 * here.rows.len() < batch * n_pos {
+            Some(form) if elsewhere && 2 * here.rows.len() < batch * n_pos => {
                 let (out, rows) = self.attn.measured_at(seen, here.rows, &here.heads());
                 (out, rows.map(|rows| form.mean(rows)))
-            } else {
+            }
+            Some(_) if elsewhere => {
                 let (all, penalty) = self.attend(seen, here, site);
                 (select_rows(from_rows(all, n_pos), here.rows), penalty)
             }
-        } else {
-            let mut site = site.within("attn.");
-            (self.attn.forward_at(seen, here.rows, &here.heads(), &mut site), None)
+            _ => {
+                let mut site = site.within("attn.");
+                let (out, rows) = self.attn.forward_at(seen, here.rows, &here.heads(), &mut site);
+                (out, measured.zip(rows).map(|(form, rows)| form.mean(rows)))
+            }
         };
         let resid = select_rows(resid, here.rows);
         (self.leave(resid, attn_out, here, site, |rows| rows), penalty)

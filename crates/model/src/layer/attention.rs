@@ -124,16 +124,15 @@ impl<B: Ops> Attention<B> {
         (self.output(to_rows(z)), stats)
     }
 
-    /// Only the queries attend: `x: [batch, pos, d_model]` -> `[n_queries, d_model]`
-    ///
-    /// The heads are asked for no statistics: those of the queries alone would be others.
+    /// Only the queries attend: `x: [batch, pos, d_model]` -> `[n_queries, d_model]`, and the statistics of
+    /// their rows if the heads are asked for them.
     pub(crate) fn forward_at(
         &self,
         x: Tensor<B, 3>,
         queries: &QueryRows,
         heads: &Heads<'_, B>,
         site: &mut Site<'_, B>,
-    ) -> Tensor<B, 2> {
+    ) -> (Tensor<B, 2>, Option<RowStats<B, 2>>) {
         let [batch, n_pos, d] = x.dims();
         let n_heads = heads.attend.n_heads;
         let d_head = d / n_heads;
@@ -153,15 +152,16 @@ impl<B: Ops> Attention<B> {
         let replaced = pattern_if_watched(site, || {
             scores_at(split(&q), part(&kv, 0), bias.clone(), queries, heads.factor(d_head))
         });
-        let z = match replaced {
-            Some(pattern) => mix_at(pattern, part(&kv, 1), queries),
+        let (z, stats) = match replaced {
+            Some(pattern) => (mix_at(pattern, part(&kv, 1), queries), None),
             None => {
                 let kv = from_rows(kv, n_pos);
-                <B as Ops>::causal_attention_at(q, kv, bias, queries, &heads.attend)
+                let mixed = <B as Ops>::causal_attention_at(q, kv, bias, queries, &heads.attend);
+                heads.attend.split(mixed)
             }
         };
         site.read("hook_z", || split(&z));
-        self.output(z)
+        (self.output(z), stats)
     }
 }
 

@@ -37,10 +37,14 @@ fn a_penalty_and_dropout_that_do_nothing_are_no_part_of_a_plan() {
         form: Bluntness::Entropy,
         weight: 0.01,
         layers: Vec::new(),
+        asked_rows: false,
         from_step: 2_000,
         anneal: Anneal::Linear { n_steps: 8_000 },
     };
     assert_eq!(sharp.train.sharpen, Some(expected));
+    let rows = |rows: &str| plan(&format!("train.sharpen.rows = '{rows}'"), &[]);
+    assert_eq!(rows("all").id(), plan("train.sharpen = {}", &[]).id());
+    assert!(rows("asked").train.sharpen.unwrap().asked_rows);
     let of_layer = plan("train.sharpen = { layers = [0, 5] }", &[]);
     assert_eq!(of_layer.train.sharpen.unwrap().layers, [0, 5]);
 }
@@ -73,7 +77,7 @@ fn what_a_model_cannot_drop_or_sharpen_is_refused_at_its_field() {
       study.toml:4:15: train.dropout.mlp: mlp is the dropout behind an activation, but mlp = "linear" has none; leave it out
       study.toml:5:22: train.sharpen.layers: layers has 6, but the last of n_layers = 6 is 5; use at most that
       study.toml:5:42: train.sharpen.from_step: from_step is 50, but training ends after n_steps = 50; use less
-      study.toml:5:46: train.sharpen.anneal_steps: `anneal_steps` does not go with this kind of train.sharpen; known here: `from_step`, `form`, `weight`, `layers`, `anneal`
+      study.toml:5:46: train.sharpen.anneal_steps: `anneal_steps` does not go with this kind of train.sharpen; known here: `from_step`, `form`, `weight`, `layers`, `rows`, `anneal`
     "#);
     let sizes = "model = { d_model = 24, n_heads = 8, relative = 'rotary', n_rotated = 3, \
                  pos_scale = 'learned', temperature = 0 }";
