@@ -142,13 +142,68 @@ fn the_errors_of_a_run_are_told_apart_and_its_heads_looked_at() {
     for (wrong, words) in [
         (
             &["probe", "latest", "--pictures"][..],
-            "--pictures, --text and --output are of runs on bigrams",
+            "--pictures is of runs on bigrams, and of --drift; leave it out",
         ),
+        (&["probe", "latest", "-o", "maps"], "--output writes the patterns of --text or the rows"),
+        (&["probe", "latest", "--drift"], "its task is flipflop, not the automaton"),
+        (&["probe", "latest", "--text", "w1-"], "does not know '-'; it knows \"wri01\""),
         (&["probe", "latest", "--set", "vall"], "no set `vall`; it has val, val_dense, val_sparse"),
         (&["glitches", "latest", "--set", "vall"], "has no set `vall`"),
     ] {
         let refused = door.run(wrong).code(2);
         assert!(refused.words().contains(words), "{}", refused.words());
+    }
+}
+
+#[test]
+fn a_model_of_the_automaton_is_seen_to_drift_and_in_a_string() {
+    let door = Door::new();
+    let spec = "task = { name = 'automaton', seq_len = 40 }\n\
+                model = { preset = 'gpt2-base', n_layers = 1, n_heads = 1, d_model = 8, \
+                positions = 'linear', n_ctx = 40 }\ntrain = { n_steps = 3, batch_size = 2 }\n\
+                eval.val.n_examples = 9\neval.val.curve_examples = 0";
+    door.write("automaton.toml", spec);
+    door.run(&["run", "automaton.toml"]).code(0);
+
+    let page = door.run(&["probe", "latest", "--text", "-1-0--01-"]).code(0).stdout();
+    for words in ["W_Qp . W_Kp", "Text     -1-0--01-", "Layer 1, head 1: where each row looks"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    let text = ["probe", "latest", "--text", "1-0", "-o", "maps", "--json"];
+    let said = door.run(&text).code(0).json();
+    assert_eq!(said["text"]["characters"], serde_json::json!(["1", "-", "0"]));
+    let csv = fs::read_to_string(door.path("maps/pattern-layer-1-head-1.csv")).unwrap();
+    assert_eq!((csv.lines().count(), csv.lines().nth(1)), (4, Some("0,1,0,0")));
+
+    let drift = ["probe", "latest", "--drift", "70"];
+    let said = door.run(&[&drift[..], &["--json", "-o", "rows"]].concat()).code(0).json();
+    assert_eq!(said["strings"][0]["n_tokens"], 71);
+    assert_eq!(said["strings"][1]["what"], "0, 32 times -, 1, then 70 times -");
+    let rows = said["strings"][1]["heads"][0]["rows"].as_array().unwrap();
+    let places: Vec<&Value> = rows.iter().map(|row| &row["query_pos"]).collect();
+    assert_eq!(places, [0, 32, 64, 96, 103]);
+    let csv = fs::read_to_string(door.path("rows/drift-1-layer-1-head-1.csv")).unwrap();
+    assert_eq!((csv.lines().count(), csv.lines().nth(1).unwrap().split(',').count()), (5, 72));
+    let page = door.run(&[&drift[..], &["--pictures"]].concat()).code(0).stdout();
+    assert!(page.contains("1, then 70 times -: 71 tokens\n  state told: "), "{page}");
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    let both = door.run(&["probe", "latest", "--drift", "--glitches"]).code(2);
+    assert!(both.words().contains("cannot be used with"), "{}", both.words());
+}
+
+#[test]
+fn arms_of_different_lengths_are_warned_of() {
+    let door = Door::new();
+    let arms = "model.n_layers = 1\n[[arm]]\nname = 'a'\ntask.seq_len = 24\n[[arm]]\nname = 'b'\n\
+                task = { name = 'mixture', seq_len = LENGTH, parts = [{ weight = 1, p_ignore = 0.5 }] }";
+    for (length, warns) in [("24", false), ("26", true)] {
+        door.write("arms.toml", &arms.replace("LENGTH", length));
+        let said = door.run(&["plan", "arms.toml", "--json"]).code(0).json();
+        let warnings = said["warnings"].as_array().unwrap();
+        assert_eq!(warnings.len(), usize::from(warns), "{warnings:?}");
+        let page = door.run(&["plan", "arms.toml"]).code(0).stdout();
+        let words = "warning: arms differ in task.seq_len: 24 of a, 26 of b;";
+        assert_eq!(page.contains(words), warns, "{page}");
     }
 }
 

@@ -1,13 +1,14 @@
 //! Measuring a finished run again: the same sets to the same counts, or fresh and larger ones.
 
-use mnemoscope_engine::device::{Device, OnDevice};
-use mnemoscope_engine::{AutodiffOps, Ops, burn};
+use mnemoscope_engine::device::Device;
+use mnemoscope_engine::{Ops, burn};
 use mnemoscope_store::RunReader;
 use serde_json::{Map, Value, json};
 
 use crate::clock::Clock;
 use crate::eval::{By, evaluate_apart, has_reads};
 use crate::event::{Progress, Watcher};
+use crate::on_device::on_device;
 use crate::plan::Plan;
 use crate::replay::open_model;
 use crate::run::{exam, summarize};
@@ -50,81 +51,71 @@ pub fn eval_run(
     clock: &dyn Clock,
     watcher: &mut (dyn Watcher + Send),
 ) -> Result<Value, Error> {
-    again.device.run(Measuring { run, again, clock, watcher })?
+    on_device!(
+        again.device,
+        measure(run: &'a RunReader, again: &'a Again, clock: &'a dyn Clock, watcher: &'a mut (dyn Watcher + Send)) -> Value
+    )
 }
 
-/// A run to be measured on some device.
-struct Measuring<'a> {
-    run: &'a RunReader,
-    again: &'a Again,
-    clock: &'a dyn Clock,
-    watcher: &'a mut (dyn Watcher + Send),
-}
-
-impl OnDevice for Measuring<'_> {
-    type Output = Result<Value, Error>;
-
-    fn on<A: AutodiffOps>(self, device: &burn::tensor::Device<A>) -> Self::Output {
-        self.measure::<A::InnerBackend>(device)
-    }
-}
-
-impl Measuring<'_> {
-    fn measure<B: Ops>(self, device: &burn::tensor::Device<B>) -> Result<Value, Error> {
-        let Self { run, again, clock, watcher } = self;
-        let (mut plan, model, blake3) = open_model::<B>(run, device)?;
-        check(run, &plan, again)?;
-        plan.seeds.eval = again.eval_seed.unwrap_or(plan.seeds.eval);
-        let pool = crate::run::pool(again.n_threads)?;
-        let recorded = run.result().cloned().unwrap_or(Value::Null);
-        let as_recorded = again.n_examples.is_none() && again.eval_seed.is_none();
-        let mut agrees = as_recorded;
-        let mut results = Map::new();
-        for (name, set) in &plan.eval.sets {
-            if !again.sets.is_empty() && !again.sets.contains(name) {
-                continue;
-            }
-            let n_examples = again.n_examples.unwrap_or(set.n_examples);
-            let exam = exam(&plan, name, set, n_examples, 0);
-            let from = clock.elapsed_secs();
-            let (measured, breakdowns) = pool.install(|| {
-                evaluate_apart(None, &model, &exam, &again.by, device, &mut |tally| {
-                    watcher.event(&Progress::Eval {
-                        set: name.clone(),
-                        n_examples_done: tally.n_examples,
-                        n_examples,
-                        n_trials: tally.clusters.n_trials(),
-                        n_errors: tally.clusters.n_errors(),
-                    });
-                    !watcher.stop_requested()
-                })
-            })?;
-            if !measured.complete {
-                return Err(Error::new(
-                    ErrorKind::Interrupted,
-                    format!("stopped while measuring `{name}`; nothing was written"),
-                ));
-            }
-            let mut result = summarize(&plan, &exam, &measured.tally);
-            result["wall_secs"] = json!(clock.elapsed_secs() - from);
-            for breakdown in &breakdowns {
-                let (confidence, n_resamples) = (plan.eval.confidence, plan.eval.n_resamples);
-                let resampling = exam.stream.derive("breakdown");
-                let table = breakdown.to_json(confidence, n_resamples, &resampling);
-                result["by"][breakdown.by.name()] = table;
-            }
-            let before = &recorded["eval"][name];
-            agrees &= ["n_trials", "n_errors"].iter().all(|count| result[count] == before[count]);
-            results.insert(name.clone(), result);
+fn measure<B: Ops>(
+    device: &burn::tensor::Device<B>,
+    run: &RunReader,
+    again: &Again,
+    clock: &dyn Clock,
+    watcher: &mut (dyn Watcher + Send),
+) -> Result<Value, Error> {
+    let (mut plan, model, blake3) = open_model::<B>(run, device)?;
+    check(run, &plan, again)?;
+    plan.seeds.eval = again.eval_seed.unwrap_or(plan.seeds.eval);
+    let pool = crate::run::pool(again.n_threads)?;
+    let recorded = run.result().cloned().unwrap_or(Value::Null);
+    let as_recorded = again.n_examples.is_none() && again.eval_seed.is_none();
+    let mut agrees = as_recorded;
+    let mut results = Map::new();
+    for (name, set) in &plan.eval.sets {
+        if !again.sets.is_empty() && !again.sets.contains(name) {
+            continue;
         }
-        Ok(json!({
-            "run": run.id(),
-            "checkpoint": blake3,
-            "eval_seed": plan.seeds.eval,
-            "eval": results,
-            "agrees": as_recorded.then_some(agrees),
-        }))
+        let n_examples = again.n_examples.unwrap_or(set.n_examples);
+        let exam = exam(&plan, name, set, n_examples, 0);
+        let from = clock.elapsed_secs();
+        let (measured, breakdowns) = pool.install(|| {
+            evaluate_apart(None, &model, &exam, &again.by, device, &mut |tally| {
+                watcher.event(&Progress::Eval {
+                    set: name.clone(),
+                    n_examples_done: tally.n_examples,
+                    n_examples,
+                    n_trials: tally.clusters.n_trials(),
+                    n_errors: tally.clusters.n_errors(),
+                });
+                !watcher.stop_requested()
+            })
+        })?;
+        if !measured.complete {
+            return Err(Error::new(
+                ErrorKind::Interrupted,
+                format!("stopped while measuring `{name}`; nothing was written"),
+            ));
+        }
+        let mut result = summarize(&plan, &exam, &measured.tally);
+        result["wall_secs"] = json!(clock.elapsed_secs() - from);
+        for breakdown in &breakdowns {
+            let (confidence, n_resamples) = (plan.eval.confidence, plan.eval.n_resamples);
+            let resampling = exam.stream.derive("breakdown");
+            let table = breakdown.to_json(confidence, n_resamples, &resampling);
+            result["by"][breakdown.by.name()] = table;
+        }
+        let before = &recorded["eval"][name];
+        agrees &= ["n_trials", "n_errors"].iter().all(|count| result[count] == before[count]);
+        results.insert(name.clone(), result);
     }
+    Ok(json!({
+        "run": run.id(),
+        "checkpoint": blake3,
+        "eval_seed": plan.seeds.eval,
+        "eval": results,
+        "agrees": as_recorded.then_some(agrees),
+    }))
 }
 
 /// Refuses what the plan of a run does not have.

@@ -9,6 +9,7 @@ pub mod clock;
 mod error;
 pub mod eval;
 pub mod event;
+mod on_device;
 pub mod pace;
 pub mod plan;
 pub mod probe;

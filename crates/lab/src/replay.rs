@@ -1,7 +1,7 @@
 //! Seeing an error again: the same example, the same logits to the bit, and where attention went.
 
-use mnemoscope_engine::device::{Device, OnDevice};
-use mnemoscope_engine::{AutodiffOps, Ops, burn};
+use mnemoscope_engine::device::Device;
+use mnemoscope_engine::{Ops, burn};
 use mnemoscope_model::hook::Record;
 use mnemoscope_model::{Model, ModelSpec};
 use mnemoscope_store::RunReader;
@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::batch::Batch;
 use crate::eval::{Glitch, answer};
+use crate::on_device::on_device;
 use crate::plan::Plan;
 use crate::train::Checkpoint;
 use crate::{Error, ErrorKind};
@@ -80,27 +81,13 @@ pub fn open_model<B: Ops>(
 /// `Incompatible`, if the run's checkpoint is another one than the model that erred; `Corrupt`, if
 /// the address gives another example than the file holds.
 pub fn replay(run: &RunReader, glitch: Glitch, device: Device) -> Result<Replay, Error> {
-    device.run(Replaying { run, glitch })?
-}
-
-/// A glitch to be seen again on some device.
-struct Replaying<'a> {
-    run: &'a RunReader,
-    glitch: Glitch,
-}
-
-impl OnDevice for Replaying<'_> {
-    type Output = Result<Replay, Error>;
-
-    fn on<A: AutodiffOps>(self, device: &burn::tensor::Device<A>) -> Self::Output {
-        replay_on::<A::InnerBackend>(self.run, self.glitch, device)
-    }
+    on_device!(device, replay_on(run: &'a RunReader, glitch: Glitch) -> Replay)
 }
 
 fn replay_on<B: Ops>(
+    device: &burn::tensor::Device<B>,
     run: &RunReader,
     glitch: Glitch,
-    device: &burn::tensor::Device<B>,
 ) -> Result<Replay, Error> {
     let (plan, model, blake3) = open_model::<B>(run, device)?;
     if blake3 != glitch.checkpoint_blake3 {

@@ -299,7 +299,12 @@ impl<'a> Execution<'a> {
             n_tokens += tokens_per_step;
             let step = trainer.n_steps_taken();
             if step.is_multiple_of(LOSS_EVERY) || step == n_steps {
-                self.writer.append("loss", &json!({"step": step, "loss_nats": loss_nats}))?;
+                let mut told = json!({"step": step, "loss_nats": loss_nats});
+                if let Some(penalty) = trainer.penalty() {
+                    told["penalty"] = json!(penalty.added);
+                    told["penalty_weight"] = json!(penalty.weight);
+                }
+                self.writer.append("loss", &told)?;
             }
             if let Some(probed) = probed {
                 let data = serde_json::to_value(&probed).expect("what is probed is plain data");
@@ -336,9 +341,11 @@ impl<'a> Execution<'a> {
         };
         let attention = trainer.attention(probe);
         let (loss_nats, watched) = trainer.step_watched()?;
-        let params = trainer.model().params();
-        let probed =
-            watched.and_then(|watched| probe::after(plan, step, attention, watched, &params));
+        let model = trainer.model();
+        let probed = match watched {
+            Some(watched) => probe::after(plan, step, attention, watched, &model.params()),
+            None => probe::heads(plan, probe, step, &model)?,
+        };
         Ok((loss_nats, probed))
     }
 

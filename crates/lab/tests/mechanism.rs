@@ -169,6 +169,15 @@ fn what_is_seen_of_a_random_model_is_consistent() {
         assert!(head.largest_weight <= head.bound.unwrap(), "{head:?}");
     }
     for layer in &reads.layers {
+        let heads = || reads.heads.iter().filter(|head| head.layer == layer.layer);
+        let looks = || heads().flat_map(|head| head.right.iter().chain(&head.wrong));
+        let largest = looks().map(|it| it.largest * it.max_on_latest.n as f64).sum::<f64>();
+        let n = 4 * reads.answers.n;
+        assert!((layer.largest - largest / n as f64).abs() < 1e-12 && layer.largest > 1.0 / 24.0);
+        let on_latest = looks().map(|it| it.max_on_latest.n_right).sum::<u64>();
+        let mean = on_latest as f64 / n as f64;
+        assert!((mean..=1.0).contains(&layer.on_latest), "{} {mean}", layer.on_latest);
+        assert!(looks().all(|it| (0.0..3.2).contains(&it.entropy_nats)));
         for (one, row) in layer.head_distances.iter().enumerate() {
             for (other, &apart) in row.iter().enumerate() {
                 assert!((apart - layer.head_distances[other][one]).abs() < 1e-12);

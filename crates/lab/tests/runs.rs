@@ -213,13 +213,82 @@ fn a_probed_run_ends_with_the_bits_of_an_unprobed_one() {
             assert!((loss["loss_nats"].as_f64().unwrap() - mean).abs() < 1e-5);
         }
         // The second output has a gradient from step 6 on.
-        let late = point.norms.grad.contains_key("blocks.1.attn.out.weight");
+        let grad = &point.norms.as_ref().unwrap().grad;
+        let late = grad.contains_key("blocks.1.attn.out.weight");
         assert_eq!(late, point.step > 5, "step {}", point.step);
-        assert!(point.norms.grad.contains_key("blocks.0.attn.k.weight"));
+        assert!(grad.contains_key("blocks.0.attn.k.weight"));
         assert!((0.0..=1.0).contains(&number("attention.mass_previous")));
         assert!((0.0..=1.0).contains(&number("memory.w_o2")));
     }
     assert!(plain.events().of_kind("probe").next().is_none());
+}
+
+/// A transformer on flip-flop or the automaton is probed while it is trained, and no number depends on it.
+#[test]
+fn heads_are_probed_while_a_model_is_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    for task in ["flipflop", "automaton"] {
+        let spec = |more: &str| {
+            let spec = format!(
+                "[task]\nname = '{task}'\nseq_len = 24\np_ignore = 0.5\n[model]\n{TRANSFORMER}\n[train]\n\
+                 n_steps = 12\nbatch_size = 4\ncurve_every = 0\n[eval.val]\np_ignore = 0.5\nn_examples = 9\n\
+                 curve_examples = 0\n{more}"
+            );
+            let mut study = resolve(&spec, None, &[], None).unwrap();
+            study.arms.remove(0).plans.remove(0)
+        };
+        let probed = sealed(&spec("[probe]\nevery = 6\nattention_examples = 3"), folder.path());
+        let plain = sealed(&spec(""), folder.path());
+        let params = |run: &RunReader| {
+            let (_, bytes) = run.last_checkpoint().unwrap().unwrap();
+            Checkpoint::from_bytes(&bytes).unwrap().params
+        };
+        assert_eq!(params(&probed), params(&plain));
+        let events = probed.events().of_kind("probe");
+        let points: Vec<Probed> =
+            events.map(|event| serde_json::from_value(event.data.clone()).unwrap()).collect();
+        assert_eq!(points.iter().map(|point| point.step).collect::<Vec<_>>(), [1, 7, 12]);
+        for point in &points {
+            let number = |path: &str| point.number(path).unwrap();
+            let reads = point.reads.as_ref().unwrap();
+            assert_eq!((reads.n_examples, reads.heads.len(), reads.layers.len()), (3, 4, 2));
+            assert!(task == "flipflop" || reads.answers.n == 3 * 24);
+            assert!(number("reads.layers.0.norms.w_q") > 0.0);
+            assert!(number("reads.layers.max.head_distances.max.max") > 0.0);
+            assert!((0.0..=1.0).contains(&number("reads.answers")));
+            assert!(number("reads.heads.mean.sigma") > 0.0);
+            assert_eq!(point.number("memory.w_o2"), None);
+        }
+        assert_ne!(points[0].reads, points[2].reads);
+    }
+}
+
+/// The penalty of a step is of its batch before it, and the weight that of the ramp.
+#[test]
+fn a_penalty_is_recorded_beside_the_loss_once_it_has_a_weight() {
+    let folder = tempfile::tempdir().unwrap();
+    let sharpen = |from: u64| {
+        format!(
+            "train.sharpen={{ form = 'neg_linf', weight = 0.5, from_step = {from}, anneal = 'linear' }}"
+        )
+    };
+    for (from_step, weights) in [(2, [0.4, 0.5]), (11, [0.0, 0.5])] {
+        let run = sealed(&tiny_with(TRANSFORMER, &[&sharpen(from_step)]), folder.path());
+        let events: Vec<Value> =
+            run.events().of_kind("loss").map(|event| event.data.clone()).collect();
+        let steps: Vec<u64> = events.iter().map(|data| data["step"].as_u64().unwrap()).collect();
+        assert_eq!(steps, [10, 12]);
+        for (data, weight) in events.iter().zip(weights) {
+            if weight == 0.0 {
+                assert!(data.get("penalty").is_none() && data.get("penalty_weight").is_none());
+                continue;
+            }
+            assert!((data["penalty_weight"].as_f64().unwrap() - weight).abs() < 1e-12);
+            // The largest of 1 to 23 weights that add up to 1, on average.
+            let mean = -data["penalty"].as_f64().unwrap() / weight;
+            assert!((1.0 / 23.0..1.0).contains(&mean), "{data}");
+        }
+    }
 }
 
 #[test]

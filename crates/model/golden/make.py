@@ -108,6 +108,20 @@ SPECS = {
     "sharpen_neg_linf": transformer_spec(
         temperature=2.0, relative={"rotary": {"n_rotated": 4}}, mlp="geglu", gelu="tanh"
     ),
+    # The simplified model with memories in two factors, normalised, and with thresholds.
+    "associative_factored": associative_spec(
+        factored=["k1", "k2", "out2", "mlp"], d_inner=5, normalised=["k2", "out2"], norm_length="sqrt_d_model"
+    ),
+    "associative_normalised": associative_spec(
+        d_model=6, first_mlp="relu", mlp="relu", mlp_bias=True, normalised=["k1", "mlp"], factored=["k2"], d_inner=9
+    ),
+    # Values with a matrix of their own, blocks without W_V and without W_O, in the middle and at the end.
+    "own_v": transformer_spec(n_layers=3, attn_bias=True, own_v=True, identity_v=[1], identity_out=[0, 2]),
+    "identity": birth_spec(parallel_mlp=True, identity_v=[0, 1], identity_out=[1]),
+    # The positions of proposition 4, one layer of one head.
+    "linear_positions": transformer_spec(n_layers=1, n_heads=1, positions="linear", pos_scale="unit", n_ctx=6),
+    # A penalty on all rows of the first layer and the asked ones of the last.
+    "sharpen_asked": transformer_spec(relative={"t5": {"n_buckets": 4, "max_distance": 6}}),
 }
 
 # Measure, weight and layers of the penalties.
@@ -115,6 +129,7 @@ SHARPEN = {
     "sharpen_entropy": {"form": "entropy", "weight": 0.3, "layers": [0, 1]},
     "sharpen_neg_l2": {"form": "neg_l2", "weight": 3.0, "layers": [0]},
     "sharpen_neg_linf": {"form": "neg_linf", "weight": 1.0, "layers": [0, 1]},
+    "sharpen_asked": {"form": "entropy", "weight": 0.5, "layers": [0, 1], "asked_rows": True},
 }
 
 # SGD as it is commonly used, and its other switches.
@@ -126,6 +141,12 @@ SGD_OF = {
     "lstm": SGD,
     "associative": SGD,
     "associative_relu": SGD,
+    "associative_factored": SGD,
+    "associative_normalised": SGD,
+    "own_v": SGD,
+    "identity": SGD,
+    "linear_positions": SGD,
+    "sharpen_asked": SGD,
     "birth_full": SGD,
     "birth_post": SGD,
     "birth_bare": SGD,
@@ -213,8 +234,15 @@ class Transformer:
         for i in range(spec["n_layers"]):
             if self.norm != "none":
                 norm(f"blocks.{i}.ln_1")
-            linear(f"blocks.{i}.attn.qkv", d, 3 * d, spec["attn_bias"])
-            linear(f"blocks.{i}.attn.out", d, d, spec["attn_bias"])
+            has_v = i not in spec.get("identity_v", [])
+            if has_v and not spec.get("own_v", False):
+                linear(f"blocks.{i}.attn.qkv", d, 3 * d, spec["attn_bias"])
+            else:
+                linear(f"blocks.{i}.attn.qk", d, 2 * d, spec["attn_bias"])
+                if has_v:
+                    linear(f"blocks.{i}.attn.v", d, d, spec["attn_bias"])
+            if i not in spec.get("identity_out", []):
+                linear(f"blocks.{i}.attn.out", d, d, spec["attn_bias"])
             if i < spec.get("mlp_from_layer", 0):
                 continue
             if self.norm != "none":
@@ -258,7 +286,12 @@ class Transformer:
             return by_distance[:, distance.clamp(min=0)].masked_fill(distance < 0, -math.inf)
 
         def attention(i, x):
-            q, k, v = (heads(part) for part in linear(f"blocks.{i}.attn.qkv", x).split(d, dim=-1))
+            if f"blocks.{i}.attn.qkv.weight" in p:
+                parts = linear(f"blocks.{i}.attn.qkv", x).split(d, dim=-1)
+            else:
+                value = linear(f"blocks.{i}.attn.v", x) if f"blocks.{i}.attn.v.weight" in p else x
+                parts = (*linear(f"blocks.{i}.attn.qk", x).split(d, dim=-1), value)
+            q, k, v = (heads(part) for part in parts)
             if "rotary" in self.relative:
                 q, k = (rotated(part, self.relative["rotary"]["n_rotated"]) for part in (q, k))
             temperature = spec.get("temperature", 1.0)
@@ -266,7 +299,8 @@ class Transformer:
             scale = (d // n_heads) ** -0.5 / temperature
             z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
             self.patterns.append((q @ k.mT * scale + mask).softmax(-1))
-            return linear(f"blocks.{i}.attn.out", z.transpose(1, 2).reshape(n_examples, n_pos, d))
+            z = z.transpose(1, 2).reshape(n_examples, n_pos, d)
+            return linear(f"blocks.{i}.attn.out", z) if f"blocks.{i}.attn.out.weight" in p else z
 
         def mlp(i, x):
             if self.mlp == "linear":
@@ -287,6 +321,10 @@ class Transformer:
             x = x + p["pos.weight"][:n_pos] * factor
         if spec["positions"] == "sinusoidal":
             x = x + sinusoids(n_pos, d) * factor
+        if spec["positions"] == "linear":
+            line = torch.arange(n_pos).double() / spec["n_ctx"]
+            # As the code under test, which rounds it to single precision.
+            x = x + F.pad(line.float().double()[:, None], (d - 1, 0)) * factor
         for i in range(spec["n_layers"]):
             has_mlp = i >= spec.get("mlp_from_layer", 0)
             if self.norm == "post":
@@ -302,12 +340,19 @@ class Transformer:
         weight = p["embed.weight"] if spec["tie_unembed"] else p["unembed.weight"].T
         return F.linear(x, weight, p.get("unembed.bias"))
 
-    def penalty(self, form, layers):
-        """The mean of a measure over rows, heads and layers of the last pass."""
-        rows = torch.stack([self.patterns[layer] for layer in layers])
-        if form == "entropy":
-            return -torch.special.xlogy(rows, rows.clamp(min=1e-300)).sum(-1).mean()
-        return -rows.norm(2 if form == "neg_l2" else math.inf, dim=-1).mean()
+    def penalty(self, form, layers, asked):
+        """The mean of a measure over rows and heads, layer by layer, of the last pass.
+
+        Of the last layer those rows of `[batch * pos]` that are asked, if any are named."""
+
+        def mean(layer):
+            rows = self.patterns[layer].transpose(1, 2).flatten(0, 1)
+            rows = rows[asked] if asked is not None and layer == self.spec["n_layers"] - 1 else rows
+            if form == "entropy":
+                return -torch.special.xlogy(rows, rows.clamp(min=1e-300)).sum(-1).mean()
+            return -rows.norm(2 if form == "neg_l2" else math.inf, dim=-1).mean()
+
+        return torch.stack([mean(layer) for layer in layers]).mean()
 
     def named(self, tensors):
         return tensors
@@ -326,8 +371,21 @@ class Associative:
             shapes = {"attn.k": (d, d), "attn.v": (d, d), "attn.out": (d, d)}
             shapes |= {"linear": {"mlp": (d, d)}, "relu": {"mlp.up": (d, m), "mlp.down": (m, d)}, "none": {}}[mlp]
             for part, shape in shapes.items():
+                if self.memory(i, part) in spec.get("factored", []):
+                    inner = spec["d_inner"]
+                    self.params[f"blocks.{i}.{part}.right.weight"] = draw(generator, d, inner, scale=d**-0.5)
+                    self.params[f"blocks.{i}.{part}.left.weight"] = draw(generator, inner, d, scale=d**-0.5)
+                    continue
                 self.params[f"blocks.{i}.{part}.weight"] = draw(generator, *shape, scale=(3 * shape[0]) ** -0.5)
+                if part == "mlp.up" and spec.get("mlp_bias", False):
+                    self.params[f"blocks.{i}.mlp.up.bias"] = draw(generator, m, scale=0.3)
         self.params["unembed.weight"] = draw(generator, d, v, scale=d**-0.5)
+
+    @staticmethod
+    def memory(block, part):
+        """The word for a memory, if the part is one."""
+        words = {(0, "attn.k"): "k1", (1, "attn.k"): "k2", (1, "attn.out"): "out2", (1, "mlp"): "mlp"}
+        return words.get((block, part))
 
     def leaves(self):
         return self.params
@@ -344,15 +402,26 @@ class Associative:
             places = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float().double()
         x = F.embedding(tokens, p["embed.weight"]) + places[:n_pos]
         for i in range(2):
-            linear = lambda part, x: F.linear(x, p[f"blocks.{i}.{part}.weight"].T)
+            def linear(part, x):
+                if f"blocks.{i}.{part}.weight" in p:
+                    return F.linear(x, p[f"blocks.{i}.{part}.weight"].T, p.get(f"blocks.{i}.{part}.bias"))
+                read = F.linear(x, p[f"blocks.{i}.{part}.right.weight"].T)
+                return F.linear(read, p[f"blocks.{i}.{part}.left.weight"].T) * d / (2 * spec["d_inner"])
+
+            def answered(part, x):
+                if self.memory(i, part) not in spec.get("normalised", []):
+                    return x
+                length = d**0.5 if spec.get("norm_length") == "sqrt_d_model" else 1.0
+                return F.normalize(x, dim=-1) * length
+
             mixed = F.scaled_dot_product_attention(
-                x, linear("attn.k", x), linear("attn.v", x), is_causal=True, scale=scale
+                x, answered("attn.k", linear("attn.k", x)), linear("attn.v", x), is_causal=True, scale=scale
             )
-            x = x + linear("attn.out", mixed)
-            if f"blocks.{i}.mlp.weight" in p:
-                x = x + linear("mlp", x)
-            elif f"blocks.{i}.mlp.up.weight" in p:
-                x = x + linear("mlp.down", F.relu(linear("mlp.up", x)))
+            x = x + answered("attn.out", linear("attn.out", mixed))
+            if f"blocks.{i}.mlp.up.weight" in p:
+                x = x + answered("mlp", linear("mlp.down", F.relu(linear("mlp.up", x))))
+            elif any(name.startswith(f"blocks.{i}.mlp.") for name in p):
+                x = x + answered("mlp", linear("mlp", x))
         return F.linear(x, p["unembed.weight"].T)
 
     def named(self, tensors):
@@ -437,7 +506,8 @@ def make(name, spec, seed):
         loss = F.cross_entropy(logits, targets)
         if name in SHARPEN:
             sharpen = SHARPEN[name]
-            loss = loss + sharpen["weight"] * model.penalty(sharpen["form"], sharpen["layers"])
+            asked = rows if sharpen.get("asked_rows") else None
+            loss = loss + sharpen["weight"] * model.penalty(sharpen["form"], sharpen["layers"], asked)
         return logits, loss
 
     factors = [

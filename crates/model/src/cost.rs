@@ -2,8 +2,8 @@
 //! is allocated and without overflow.
 
 use crate::spec::{
-    AssociativeSpec, FeedForward, LstmSpec, Mlp, ModelSpec, Norm, Places, PosScale, Positions,
-    TransformerSpec,
+    AssociativeSpec, FeedForward, LstmSpec, Memory, Mlp, ModelSpec, Norm, Places, PosScale,
+    Positions, TransformerSpec,
 };
 
 /// Bytes of a single-precision number.
@@ -90,13 +90,23 @@ impl ModelSpec {
                     Mlp::None => 0.0,
                 };
                 let n_mlps = float(spec.n_layers.saturating_sub(spec.mlp_from_layer));
-                n_layers * keys_values
+                // The last block's outputs are only of what is asked.
+                let out_last = spec.identity_out.contains(&spec.n_layers.saturating_sub(1));
+                let n_out = float(spec.identity_out.len())
+                    - if out_last { 1.0 - queries_per_token } else { 0.0 };
+                let removed = 2.0 * d * d * (float(spec.identity_v.len()) + n_out);
+                n_layers * keys_values - removed
                     + (n_layers - 1.0 + queries_per_token) * rest
                     + (n_mlps - 1.0 + queries_per_token) * mlp
                     + queries_per_token * 2.0 * d * float(spec.d_vocab)
             }
             Self::Associative(spec) => {
-                let (d, mixed) = (float(spec.d_model), float(spec.d_model.min(spec.d_vocab)));
+                let d = float(spec.d_model);
+                let normalised = |memory| spec.normalised.contains(&memory);
+                // What is normalised is formed, and so are the vectors that an MLP reads.
+                let apart = spec.mlp == FeedForward::Relu || normalised(Memory::Mlp);
+                let formed = apart || normalised(Memory::Out2);
+                let mixed = if formed { d } else { float(spec.d_model.min(spec.d_vocab)) };
                 let mlp = |kind, asked: f64| match kind {
                     FeedForward::None => 0.0,
                     FeedForward::Linear => asked * 2.0 * d * d,
@@ -104,11 +114,7 @@ impl ModelSpec {
                 };
                 // The keys and values of the first layer are looked up, the second's computed. A
                 // linear feed-forward of the second layer is part of the unembedding.
-                let second_mlp = if spec.mlp == FeedForward::Relu {
-                    mlp(FeedForward::Relu, queries_per_token)
-                } else {
-                    0.0
-                };
+                let second_mlp = if apart { mlp(spec.mlp, queries_per_token) } else { 0.0 };
                 2.0 * d * float(seq_len)
                     + mlp(spec.first_mlp, 1.0)
                     + 2.0 * d * d
@@ -162,11 +168,10 @@ fn transformer_params(spec: &TransformerSpec) -> Option<u64> {
     let TransformerSpec { d_model: d, d_mlp, d_vocab, .. } = *spec;
     let when = |present: bool, count: Option<u64>| if present { count } else { Some(0) };
     let norm = when(spec.norm != Norm::None, product([2, d]))?;
-    let attn = sum([
-        norm,
-        product([4, d, d])?,                    // q, k, v, out
-        when(spec.attn_bias, product([4, d]))?, // and their biases
-    ])?;
+    // Of q, k, v and out with their biases.
+    let map = sum([product([d, d])?, when(spec.attn_bias, product([d]))?])?;
+    let n_maps = spec.n_layers.checked_mul(4)?;
+    let n_maps = n_maps.checked_sub(spec.identity_v.len() + spec.identity_out.len())?;
     // Up and down, or one square map, and its biases; d_mlp is 0 where there is no width.
     let square = when(spec.mlp == Mlp::Linear, product([d, d]))?;
     let n_up = if spec.mlp.gated() { 2 } else { 1 };
@@ -181,7 +186,8 @@ fn transformer_params(spec: &TransformerSpec) -> Option<u64> {
         when(spec.positions == Positions::Learned, product([spec.n_ctx, d]))?,
         u64::from(spec.pos_scale == PosScale::Learned),
         spec.relative.param_shape(spec.n_heads).map_or(Some(0), product)?,
-        attn.checked_mul(spec.n_layers.try_into().ok()?)?,
+        map.checked_mul(n_maps.try_into().ok()?)?,
+        norm.checked_mul(spec.n_layers.try_into().ok()?)?,
         mlp.checked_mul(n_mlps.try_into().ok()?)?,
         when(spec.norm == Norm::Pre, product([2, d]))?,
         when(!spec.tie_unembed, product([d, d_vocab]))?,
@@ -204,14 +210,20 @@ fn associative_params(spec: &AssociativeSpec) -> Option<u64> {
     let mlp = |kind| match kind {
         FeedForward::None => Some(0),
         FeedForward::Linear => product([d, d]),
+        FeedForward::Relu if spec.mlp_bias => product([d_mlp, d.checked_mul(2)?.checked_add(1)?]),
         FeedForward::Relu => product([2, d, d_mlp]),
     };
+    // k, v, out of two blocks, and a linear feed-forward of the second, as matrices or as factors.
+    let n_squares = if spec.mlp == FeedForward::Linear { 7 } else { 6 };
+    let second_mlp = if spec.mlp == FeedForward::Linear { 0 } else { mlp(spec.mlp)? };
+    let n_factored = spec.factored.len();
     sum([
         product([2, d_vocab, d])?, // embed, unembed
         if spec.places == Places::Table { product([spec.n_ctx, d])? } else { 0 },
-        product([6, d, d])?, // k, v, out of two blocks
+        product([n_squares - n_factored.min(n_squares), d, d])?,
+        product([n_factored, 2, d, spec.d_inner])?,
         mlp(spec.first_mlp)?,
-        mlp(spec.mlp)?,
+        second_mlp,
     ])
 }
 
@@ -253,6 +265,18 @@ mod tests {
                 }));
             }
         }
+        for (factored, normalised, mlp) in [
+            (vec![Memory::K2], vec![Memory::Mlp], FeedForward::Relu),
+            (vec![Memory::K1, Memory::Mlp], Vec::new(), FeedForward::Linear),
+            (Memory::ALL.map(|(_, memory)| memory).to_vec(), vec![Memory::K1], FeedForward::Linear),
+            (vec![Memory::K1, Memory::K2, Memory::Out2], Vec::new(), FeedForward::None),
+        ] {
+            let mlp_bias = mlp == FeedForward::Relu;
+            let sizes =
+                AssociativeSpec { d_model: 6, d_mlp: 13, d_inner: 5, ..AssociativeSpec::birth() };
+            let spec = AssociativeSpec { factored, normalised, mlp, mlp_bias, ..sizes };
+            specs.push(ModelSpec::Associative(spec));
+        }
         for switches in 0..16_u32 {
             let on = |bit: u32| switches >> bit & 1 == 1;
             specs.push(ModelSpec::Transformer(TransformerSpec {
@@ -277,6 +301,9 @@ mod tests {
                 parallel_mlp: false,
                 relative: if on(0) { Relative::None } else { Relative::T5 },
                 temperature: 1.0,
+                own_v: on(1),
+                identity_v: if on(2) { vec![0, 2] } else { Vec::new() },
+                identity_out: if on(3) { vec![1] } else { Vec::new() },
             }));
         }
         let base = TransformerSpec { n_layers: 3, ..TransformerSpec::birth_full() };

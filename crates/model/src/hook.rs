@@ -15,7 +15,7 @@
 //! | point | shape | replaceable |
 //! |---|---|---|
 //! | `embed.hook_out` | `[batch, pos, d_model]` | yes |
-//! | `pos_embed.hook_out` (learned and sinusoidal positions, after their scale) | `[pos, d_model]` | |
+//! | `pos_embed.hook_out` (absolute positions, after their scale) | `[pos, d_model]` | |
 //! | `blocks.{i}.hook_in` | `[batch, pos, d_model]` | yes |
 //! | `blocks.{i}.ln1.hook_out` | `[batch, pos, d_model]` | |
 //! | `blocks.{i}.attn.q.hook_out` (before rotary positions) | `[batch, pos, head, d_head]` * | |

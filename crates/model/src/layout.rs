@@ -25,7 +25,9 @@
 //! Not every transformer has all of them. Only learned positions have `pos.weight`; a norm that
 //! stands nowhere, an `ln_2` without its MLP and an `ln_f` after post-norm blocks are not there; a
 //! linear MLP has no `up`, and its `down` is `[d_model, d_model]`; a gated one has values and gates side
-//! by side, and its `up` is `[d_model, 2 d_mlp]`.
+//! by side, and its `up` is `[d_model, 2 d_mlp]`. With values of their own, or without any, there are
+//! `attn.qk.weight`, `[d_model, 2 d_model]`, and `attn.v.weight`, `[d_model, d_model]`, or the first of
+//! them alone, under the law of `attn.qkv`; a block without `W_O` has no `attn.out`.
 //!
 //! | parameter of an LSTM | shape | law |
 //! |---|---|---|
@@ -43,15 +45,20 @@
 //! | `blocks.{i}.attn.out.weight` (W_O, transposed) | `[d_model, d_model]` | U(±d_model^-½) | block 0: N(0, 1/d_model); block 1: 0 |
 //! | `blocks.{i}.mlp.weight` (linear; W_F, transposed) | `[d_model, d_model]` | U(±d_model^-½) | 0 |
 //! | `blocks.{i}.mlp.up.weight` | `[d_model, d_mlp]` | U(±d_model^-½) | N(0, 1/d_model) |
+//! | `blocks.{i}.mlp.up.bias` (with thresholds) | `[d_mlp]` | U(±d_model^-½) | 0 |
 //! | `blocks.{i}.mlp.down.weight` | `[d_mlp, d_model]` | U(±d_mlp^-½) | 0 |
+//! | `.right.weight` (of a factored memory; V, transposed) | `[d_model, d_inner]` | U(±d_model^-½) | N(0, 1/d_model) |
+//! | `.left.weight` (of a factored memory; U, transposed) | `[d_inner, d_model]` | U(±d_inner^-½) | N(0, 1/d_model) |
 //! | `unembed.weight` (W_U, transposed) | `[d_model, d_vocab]` | U(±d_model^-½) | N(0, 1/d_model) |
 //!
 //! Under the law `small-embed` embeddings and places are N(0, 1/d_model) and the rest is as published.
 //! Matrices are transposed against the paper because it writes vectors as columns and we as rows.
+//! A factored memory has the two factors in place of its `.weight`; neither begins at zero, because the
+//! gradient of each is a multiple of the other.
 
 use crate::spec::{
-    AssociativeInit, AssociativeSpec, FeedForward, Init, LstmSpec, Mlp, ModelSpec, Norm, Places,
-    PosScale, Positions, TransformerSpec,
+    AssociativeInit, AssociativeSpec, FeedForward, Init, LstmSpec, Memory, Mlp, ModelSpec, Norm,
+    Places, PosScale, Positions, TransformerSpec,
 };
 
 /// One parameter of a model before it has numbers.
@@ -121,14 +128,7 @@ fn transformer(spec: &TransformerSpec) -> Vec<Slot> {
         if spec.norm != Norm::None {
             norm(&mut slots, &name("ln_1"), d);
         }
-        linear(
-            &mut slots,
-            &name("attn.qkv"),
-            [d, 3 * d],
-            weight_law(spec, d, false),
-            spec.attn_bias,
-        );
-        linear(&mut slots, &name("attn.out"), [d, d], weight_law(spec, d, true), spec.attn_bias);
+        attention(&mut slots, spec, layer);
         if !spec.has_mlp(layer) {
             continue;
         }
@@ -155,6 +155,25 @@ fn transformer(spec: &TransformerSpec) -> Vec<Slot> {
         slots.push(slot("unembed.bias", &[spec.d_vocab], bias_law(unembed)));
     }
     slots
+}
+
+/// Queries, keys and values as one map, unless values have one of their own or none; and the output.
+fn attention(slots: &mut Vec<Slot>, spec: &TransformerSpec, layer: usize) {
+    let (d, law) = (spec.d_model, weight_law(spec, spec.d_model, false));
+    let mut add = |part: &str, n: usize, law| {
+        linear(slots, &format!("blocks.{layer}.attn.{part}"), [d, n * d], law, spec.attn_bias);
+    };
+    match (spec.identity_v.contains(&layer), spec.own_v) {
+        (false, false) => add("qkv", 3, law),
+        (false, true) => {
+            add("qk", 2, law);
+            add("v", 1, law);
+        }
+        (true, _) => add("qk", 2, law),
+    }
+    if !spec.identity_out.contains(&layer) {
+        add("out", 1, weight_law(spec, d, true));
+    }
 }
 
 fn lstm(spec: &LstmSpec) -> Vec<Slot> {
@@ -193,14 +212,29 @@ fn associative(spec: &AssociativeSpec) -> Vec<Slot> {
     }
     for (block, mlp) in [spec.first_mlp, spec.mlp].into_iter().enumerate() {
         let name = |part: &str| format!("blocks.{block}.{part}.weight");
-        slots.push(slot(&name("attn.k"), &[d, d], matrix(true, d)));
+        let add = |slots: &mut Vec<Slot>, memory: Option<Memory>, part: &str| {
+            if memory.is_some_and(|memory| spec.factored.contains(&memory)) {
+                let inner = spec.d_inner;
+                let [right, left] = ["right", "left"].map(|half| name(&format!("{part}.{half}")));
+                slots.push(slot(&right, &[d, inner], matrix(false, d)));
+                slots.push(slot(&left, &[inner, d], matrix(false, inner)));
+            } else {
+                slots.push(slot(&name(part), &[d, d], matrix(memory.is_some(), d)));
+            }
+        };
+        add(&mut slots, Some([Memory::K1, Memory::K2][block]), "attn.k");
         slots.push(slot(&name("attn.v"), &[d, d], matrix(false, d)));
-        slots.push(slot(&name("attn.out"), &[d, d], matrix(block == 1, d)));
+        add(&mut slots, (block == 1).then_some(Memory::Out2), "attn.out");
         match mlp {
             FeedForward::None => {}
+            FeedForward::Linear if block == 1 => add(&mut slots, Some(Memory::Mlp), "mlp"),
             FeedForward::Linear => slots.push(slot(&name("mlp"), &[d, d], matrix(true, d))),
             FeedForward::Relu => {
                 slots.push(slot(&name("mlp.up"), &[d, spec.d_mlp], matrix(false, d)));
+                if spec.mlp_bias {
+                    let bias = format!("blocks.{block}.mlp.up.bias");
+                    slots.push(slot(&bias, &[spec.d_mlp], bias_law(matrix(false, d))));
+                }
                 slots.push(slot(&name("mlp.down"), &[spec.d_mlp, d], matrix(true, spec.d_mlp)));
             }
         }

@@ -59,6 +59,7 @@ pub use layout::{Law, Slot, layout};
 pub use model::Model;
 pub use regular::{Bluntness, DropoutRates, Regularisation};
 pub use spec::{
-    AssociativeInit, AssociativeSpec, Complaint, FeedForward, Gelu, Init, LstmSpec, Mlp, ModelSpec,
-    Norm, Places, PosScale, Positions, Relative, ScoreScale, TransformerSpec,
+    AssociativeInit, AssociativeSpec, Complaint, FeedForward, Gelu, Init, LstmSpec, Memory, Mlp,
+    ModelSpec, Norm, NormLength, Places, PosScale, Positions, Relative, ScoreScale,
+    TransformerSpec,
 };

@@ -216,6 +216,7 @@ impl<B: Ops> Model<B> {
     ///     stream: &Stream::root(0).derive("dropout"),
     ///     step: 1,
     ///     sharpen: Some((Bluntness::Entropy, &[0, 1])),
+    ///     asked_rows: false,
     /// };
     /// let (tokens, queries) = (Tensor::from_data([[0, 4, 1]], &cpu()), QueryRows::all(1, 3));
     /// let (_, penalty) = model.regularised_logits(tokens, &queries, &regularisation);

@@ -251,9 +251,9 @@ mod tests {
 
     use super::*;
     use crate::error::ErrorKind;
-    use crate::spec::{AssociativeSpec, FeedForward, LstmSpec, Places, TransformerSpec};
+    use crate::spec::{AssociativeSpec, FeedForward, LstmSpec, Memory, Places, TransformerSpec};
 
-    fn specs() -> [ModelSpec; 9] {
+    fn specs() -> [ModelSpec; 12] {
         let tiny = TransformerSpec { n_ctx: 9, ..TransformerSpec::x_transformers(3, 8, 2) };
         [
             ModelSpec::Transformer(tiny.clone()),
@@ -280,6 +280,26 @@ mod tests {
                 norm: crate::Norm::None,
                 d_model: 8,
                 ..TransformerSpec::birth_full()
+            }),
+            ModelSpec::Transformer(TransformerSpec {
+                own_v: true,
+                identity_v: vec![0],
+                identity_out: vec![1],
+                d_model: 8,
+                ..TransformerSpec::birth_full()
+            }),
+            ModelSpec::Associative(AssociativeSpec {
+                d_model: 6,
+                factored: vec![Memory::K1, Memory::Out2, Memory::Mlp],
+                d_inner: 3,
+                normalised: vec![Memory::K2],
+                ..AssociativeSpec::birth()
+            }),
+            ModelSpec::Associative(AssociativeSpec {
+                d_model: 6,
+                mlp: FeedForward::Relu,
+                mlp_bias: true,
+                ..AssociativeSpec::birth()
             }),
             ModelSpec::Lstm(LstmSpec { n_layers: 2, d_model: 6, d_vocab: 5 }),
             ModelSpec::Associative(AssociativeSpec {

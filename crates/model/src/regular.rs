@@ -11,7 +11,8 @@
 //!
 //! The penalty is a mean of `R(p)` over the rows `p` of attention patterns, before dropout: over the chosen
 //! layers, all heads, all examples and all places, asked or not. With the last layer among the chosen
-//! ones its attention is therefore computed everywhere.
+//! ones its scores are therefore computed everywhere, and what they mix only where the model is asked;
+//! unless `asked_rows` says that of the last layer the asked places are enough. Each layer counts alike.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -57,7 +58,7 @@ pub enum Bluntness {
 
 impl Bluntness {
     /// The mean over rows and heads, `[1]`.
-    pub(crate) fn mean<B: Backend>(self, rows: RowStats<B, 3>) -> Tensor<B, 1> {
+    pub(crate) fn mean<B: Backend, const D: usize>(self, rows: RowStats<B, D>) -> Tensor<B, 1> {
         match self {
             Self::Entropy => rows.entropy_nats.mean(),
             Self::NegL2 => rows.norm.mean().neg(),
@@ -84,6 +85,9 @@ pub struct Regularisation<'a> {
     pub step: u64,
     /// What the penalty measures, and in which layers, ascending; `None` computes none.
     pub sharpen: Option<(Bluntness, &'a [usize])>,
+    /// Whether the last layer is measured at the asked rows alone, which are all that is computed of it
+    /// otherwise.
+    pub asked_rows: bool,
 }
 
 impl Regularisation<'_> {

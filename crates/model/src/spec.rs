@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 mod associative;
 mod relative;
 
-pub use associative::{AssociativeInit, AssociativeSpec, FeedForward, Places, ScoreScale};
+pub use associative::{
+    AssociativeInit, AssociativeSpec, FeedForward, Memory, NormLength, Places, ScoreScale,
+};
 pub use relative::Relative;
 
 /// Everything that fixes the architecture of a model and its initial law.
@@ -58,7 +60,7 @@ pub struct TransformerSpec {
     pub n_heads: usize,
     /// Width of the MLP; customary is `4 * d_model`. 0 if the MLP is linear or there is none.
     pub d_mlp: usize,
-    /// Longest sequence, in tokens. It binds only learned positions.
+    /// Longest sequence, in tokens. It binds only learned positions; of linear ones it is the unit.
     pub n_ctx: usize,
     /// Number of different tokens.
     pub d_vocab: usize,
@@ -102,6 +104,16 @@ pub struct TransformerSpec {
     /// in evaluation; 1 is the usual.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub temperature: f64,
+    /// Whether values have a parameter of their own, `attn.v`, beside `attn.qk`, so that it can be
+    /// frozen by itself. Of the same numbers it is the same function as `attn.qkv`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub own_v: bool,
+    /// The blocks without `W_V`, ascending: values are what attention reads, the heads side by side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identity_v: Vec<usize>,
+    /// The blocks without `W_O`, ascending: what the heads mixed, side by side, is added to the stream.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identity_out: Vec<usize>,
 }
 
 fn one() -> f64 {
@@ -152,6 +164,9 @@ pub enum Positions {
     /// A fixed vector for each place, however far: sines and cosines of `pos / 10000^(2i/d_model)`
     /// in turns. They are no parameters.
     Sinusoidal,
+    /// `pos / n_ctx` is added to the last number of the embedding, however far: the linear encoding of
+    /// proposition 4 of Liu et al. 2023, whose `C` is `n_ctx`. It is no parameter.
+    Linear,
     /// Not at all: order is felt through the causal mask alone.
     None,
 }
@@ -303,6 +318,9 @@ impl TransformerSpec {
             parallel_mlp: false,
             relative: Relative::None,
             temperature: 1.0,
+            own_v: false,
+            identity_v: Vec::new(),
+            identity_out: Vec::new(),
         }
     }
 
@@ -419,7 +437,33 @@ impl TransformerSpec {
         }
         self.relative.complain(self, &mut found);
         self.complain_about_mlp(&mut found);
+        self.complain_about_identities(&mut found);
         found
+    }
+
+    /// Whether the blocks without a map are blocks of the model, each named once.
+    fn complain_about_identities(&self, found: &mut Vec<Complaint>) {
+        let n_layers = self.n_layers;
+        let mut complain = |field, message| found.push(Complaint { field, message });
+        for (field, layers) in
+            [("identity_v", &self.identity_v), ("identity_out", &self.identity_out)]
+        {
+            if let Some(layer) = layers.iter().find(|&&layer| layer >= n_layers) {
+                let message = format!(
+                    "{field} has {layer}, but the last of n_layers = {n_layers} blocks is {}; use at \
+                     most that",
+                    n_layers.saturating_sub(1)
+                );
+                complain(field, message);
+            } else if !layers.is_sorted_by(|a, b| a < b) {
+                complain(field, format!("{field} is {layers:?}; give each once, ascending"));
+            }
+        }
+        if self.own_v && self.identity_v.len() >= n_layers {
+            let message = "own_v is about W_V, but identity_v leaves it out of every block; leave \
+                           own_v out";
+            complain("own_v", message.to_owned());
+        }
     }
 
     /// What does not go together around the MLP: a field of something that the block does not have

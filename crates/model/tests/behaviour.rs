@@ -15,8 +15,8 @@ use mnemoscope_model::hook::{
 use mnemoscope_model::optim::{AdamW, OptimState, Rule, Sgd, grad_norm, read_grads};
 use mnemoscope_model::params::{Array, Tensors};
 use mnemoscope_model::{
-    AssociativeSpec, Bluntness, DropoutRates, ErrorKind, FeedForward, LstmSpec, Mlp, Model,
-    ModelSpec, Norm, Places, PosScale, Positions, Regularisation, Relative, ScoreScale,
+    AssociativeSpec, Bluntness, DropoutRates, ErrorKind, FeedForward, LstmSpec, Memory, Mlp, Model,
+    ModelSpec, Norm, NormLength, Places, PosScale, Positions, Regularisation, Relative, ScoreScale,
     TransformerSpec,
 };
 use mnemoscope_stats::stream::Stream;
@@ -85,10 +85,41 @@ fn specs() -> Vec<ModelSpec> {
             Places::Sinusoidal,
             [FeedForward::Relu, FeedForward::Relu],
         )),
-        ModelSpec::Transformer(birth),
+        ModelSpec::Transformer(birth.clone()),
         ModelSpec::Transformer(post),
         ModelSpec::Transformer(linear),
         ModelSpec::Transformer(alone),
+        // Factors, answers of one length, thresholds; each where the shortest way is another.
+        ModelSpec::Associative(AssociativeSpec {
+            factored: vec![Memory::K1, Memory::K2, Memory::Out2, Memory::Mlp],
+            d_inner: 5,
+            normalised: vec![Memory::Out2],
+            ..associative(16, Places::Table, [FeedForward::None, FeedForward::Linear])
+        }),
+        ModelSpec::Associative(AssociativeSpec {
+            normalised: vec![Memory::K1, Memory::K2, Memory::Mlp],
+            norm_length: NormLength::SqrtDModel,
+            ..associative(16, Places::Rotary, [FeedForward::None, FeedForward::Linear])
+        }),
+        ModelSpec::Associative(AssociativeSpec {
+            factored: vec![Memory::K2],
+            d_inner: 20,
+            normalised: vec![Memory::K1],
+            mlp_bias: true,
+            ..associative(6, Places::Table, [FeedForward::Relu, FeedForward::None])
+        }),
+        // Values of their own, or none, and outputs too.
+        ModelSpec::Transformer(TransformerSpec {
+            own_v: true,
+            identity_v: vec![0],
+            attn_bias: true,
+            ..birth.clone()
+        }),
+        ModelSpec::Transformer(TransformerSpec {
+            identity_v: vec![0, 1],
+            identity_out: vec![1],
+            ..birth
+        }),
     ]
     .into_iter()
     .chain(interventions().map(ModelSpec::Transformer))
@@ -394,6 +425,50 @@ fn sinusoidal_positions_are_those_of_the_formula_and_know_no_longest_sequence() 
     assert_eq!(logits.dims(), [1, D_VOCAB]);
 }
 
+/// A place is its number in units of the longest sequence, on the last number of the stream.
+#[test]
+fn linear_positions_are_a_line_and_know_no_longest_sequence() {
+    let spec = ModelSpec::Transformer(TransformerSpec {
+        positions: Positions::Linear,
+        pos_scale: PosScale::Unit,
+        n_ctx: 8,
+        d_vocab: D_VOCAB,
+        ..TransformerSpec::x_transformers(1, 12, 1)
+    });
+    let read = value(&spec, "pos_embed.hook_out", &QueryRows::all(3, N_POS));
+    assert_eq!(read.shape, [N_POS, 12]);
+    for (k, &got) in read.data.iter().enumerate() {
+        let expected = if k % 12 == 11 { (k / 12) as f32 / 8.0 } else { 0.0 };
+        assert!((got - expected).abs() < 1e-7, "pos {}, dim {}", k / 12, k % 12);
+    }
+    assert_eq!(spec.n_ctx(), None);
+    assert!(init::<Cpu>(&spec).params().names().all(|name| !name.starts_with("pos")));
+}
+
+/// The rows that nobody asks for are measured beside the others, and change no bit of theirs.
+#[test]
+fn measuring_all_rows_of_the_last_layer_leaves_the_asked_logits_alone() {
+    let stream = Stream::root(3);
+    let queries = QueryRows::new(N_POS, vec![(0, 4), (1, 0), (2, 11)]);
+    for spec in interventions() {
+        let layers = [spec.n_layers - 1];
+        let model = init::<Cpu>(&ModelSpec::Transformer(spec.clone()));
+        let tokens = || tensor::<Cpu>(&examples(0..3), &cpu());
+        let regularisation = Regularisation {
+            dropout: DropoutRates::default(),
+            stream: &stream,
+            step: 1,
+            sharpen: Some((Bluntness::Entropy, &layers)),
+            asked_rows: false,
+        };
+        let (logits, penalty) = model.regularised_logits(tokens(), &queries, &regularisation);
+        let plain = model.logits(tokens(), &queries, &mut NoHooks);
+        let bits = |logits: Tensor<Cpu, 2>| logits.into_data().into_vec::<f32>().unwrap();
+        check_same_bits(&format!("{:?}", spec.relative), &bits(logits), &bits(plain));
+        assert!(penalty.is_some());
+    }
+}
+
 #[test]
 fn the_cell_of_an_lstm_explains_its_state() {
     let spec = &specs()[3];
@@ -644,6 +719,9 @@ fn the_first_point_that_is_not_finite_is_found_in_every_model() {
                 ("blocks.0.mlp.up.bias", "blocks.0.mlp.hook_pre_linear")
             }
             ModelSpec::Transformer(_) => ("blocks.0.mlp.up.bias", "blocks.0.mlp.hook_pre"),
+            ModelSpec::Associative(spec) if spec.factored.contains(&Memory::K2) => {
+                ("blocks.1.attn.k.right.weight", "blocks.1.attn.k.hook_out")
+            }
             ModelSpec::Associative(_) => ("blocks.1.attn.k.weight", "blocks.1.attn.k.hook_out"),
         };
         let mut params = model.params();
@@ -704,7 +782,8 @@ fn training_without_dropout_and_penalty_has_the_bits_of_the_plain_pass() {
         let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 0), (1, 11), (2, 7)]);
         let plain = bits(&model, &examples(0..3), &queries, &mut NoHooks).concat();
         let dropout = DropoutRates::default();
-        let nothing = Regularisation { dropout, stream: &stream, step: 1, sharpen: None };
+        let nothing =
+            Regularisation { dropout, stream: &stream, step: 1, sharpen: None, asked_rows: false };
         assert_eq!(regularised_bits(&spec, &nothing), plain);
         // A penalty looks, and changes no logit.
         let looks = Regularisation { sharpen: Some((Bluntness::NegL2, &[0, 1])), ..nothing };
@@ -724,7 +803,10 @@ fn each_kind_of_dropout_is_felt_and_is_a_function_of_seed_and_step() {
     ];
     let spec = &interventions()[1];
     let run = |dropout, stream, step| {
-        regularised_bits(spec, &Regularisation { dropout, stream, step, sharpen: None })
+        regularised_bits(
+            spec,
+            &Regularisation { dropout, stream, step, sharpen: None, asked_rows: false },
+        )
     };
     let mut seen = vec![run(off, &stream, 1)];
     for dropout in kinds {
@@ -734,6 +816,33 @@ fn each_kind_of_dropout_is_felt_and_is_a_function_of_seed_and_step() {
     }
     for (idx, bits) in seen.iter().enumerate() {
         assert!(!seen[..idx].contains(bits), "the logits of case {idx} came before");
+    }
+}
+
+/// Of the last layer the asked rows may be all that is measured: those that hooks read there.
+#[test]
+fn the_penalty_on_asked_rows_is_the_mean_over_their_patterns() {
+    let stream = Stream::root(3);
+    let queries = QueryRows::new(N_POS, vec![(0, 4), (1, 0), (2, 3), (2, 11)]);
+    for spec in interventions() {
+        let drawn = ModelSpec::Transformer(spec.clone());
+        let layer = spec.n_layers - 1;
+        let pattern = value(&drawn, &format!("blocks.{layer}.attn.hook_pattern"), &queries);
+        assert_eq!(pattern.shape, [4, spec.n_heads, N_POS]);
+        let largest = |row: &[f32]| f64::from(row.iter().copied().fold(0.0, f32::max));
+        let rows = pattern.data.chunks_exact(N_POS);
+        let expected = -rows.map(largest).sum::<f64>() / (4 * spec.n_heads) as f64;
+        let regularisation = Regularisation {
+            dropout: DropoutRates::default(),
+            stream: &stream,
+            step: 1,
+            sharpen: Some((Bluntness::NegLinf, &[layer])),
+            asked_rows: true,
+        };
+        let (model, tokens) = (init::<Cpu>(&drawn), tensor(&examples(0..3), &cpu()));
+        let (_, penalty) = model.regularised_logits(tokens, &queries, &regularisation);
+        let got = f64::from(penalty.unwrap().into_scalar());
+        assert!((got / expected - 1.0).abs() < 1e-5, "{:?}: {got}, not {expected}", spec.relative);
     }
 }
 
@@ -763,6 +872,7 @@ fn the_penalty_is_the_mean_over_the_patterns_that_hooks_read() {
                     stream: &stream,
                     step: 1,
                     sharpen: Some((form, &layers)),
+                    asked_rows: false,
                 };
                 // Asked at one place, the penalty is still over all of them.
                 let one = QueryRows::new(N_POS, vec![(1, 4)]);

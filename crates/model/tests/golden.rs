@@ -72,6 +72,8 @@ struct Sharpen {
     form: Bluntness,
     weight: f64,
     layers: Vec<usize>,
+    #[serde(default)]
+    asked_rows: bool,
 }
 
 impl Golden {
@@ -108,12 +110,13 @@ impl Golden {
             let logits = model.logits(tokens, &queries, &mut NoHooks);
             return (logits.clone(), self.loss(logits));
         };
-        let Sharpen { form, weight, layers } = serde_json::from_str(sharpen).unwrap();
+        let Sharpen { form, weight, layers, asked_rows } = serde_json::from_str(sharpen).unwrap();
         let regularisation = Regularisation {
             dropout: DropoutRates::default(),
             stream: &Stream::root(0),
             step: 1,
             sharpen: Some((form, &layers)),
+            asked_rows,
         };
         let (logits, penalty) = model.regularised_logits(tokens, &queries, &regularisation);
         (logits.clone(), self.loss(logits) + penalty.unwrap().mul_scalar(weight))
@@ -150,8 +153,9 @@ fn check_all(what: &str, got: &Tensors, expected: &Tensors, wander: f32) {
         let expected = expected.get(name).unwrap();
         assert_eq!(array.shape, expected.shape, "{what} {name}");
         let (mut got, mut expected) = (array.data.clone(), expected.data.clone());
-        if name.ends_with("attn.qkv.bias") {
-            let keys = got.len() / 3..2 * got.len() / 3;
+        let parts = [("attn.qkv.bias", 3), ("attn.qk.bias", 2)];
+        if let Some((_, n_parts)) = parts.iter().find(|(ending, _)| name.ends_with(ending)) {
+            let keys = got.len() / n_parts..2 * got.len() / n_parts;
             let got_keys: Vec<f32> = got.drain(keys.clone()).collect();
             for (got, expected) in std::iter::zip(got_keys, expected.drain(keys)) {
                 assert!((got - expected).abs() <= wander, "{what} `{name}`: {got} {expected}");
@@ -328,6 +332,14 @@ fn the_penalty_on_the_largest_entry_agrees_with_pytorch() {
 }
 
 #[test]
+fn a_penalty_on_the_asked_rows_of_the_last_layer_agrees_with_pytorch() {
+    check(
+        include_bytes!("../golden/sharpen_asked.safetensors"),
+        include_bytes!("../golden/sharpen_asked_sgd.safetensors"),
+    );
+}
+
+#[test]
 fn a_stack_of_two_lstm_layers_agrees_with_pytorch() {
     check(
         include_bytes!("../golden/lstm.safetensors"),
@@ -348,6 +360,46 @@ fn the_simplified_model_with_its_other_options_agrees_with_pytorch() {
     check(
         include_bytes!("../golden/associative_relu.safetensors"),
         include_bytes!("../golden/associative_relu_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn memories_in_two_factors_agree_with_pytorch() {
+    check(
+        include_bytes!("../golden/associative_factored.safetensors"),
+        include_bytes!("../golden/associative_factored_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn normalised_memories_and_thresholds_agree_with_pytorch() {
+    check(
+        include_bytes!("../golden/associative_normalised.safetensors"),
+        include_bytes!("../golden/associative_normalised_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn values_of_their_own_or_none_agree_with_pytorch() {
+    check(
+        include_bytes!("../golden/own_v.safetensors"),
+        include_bytes!("../golden/own_v_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn a_block_that_only_moves_what_it_reads_agrees_with_pytorch() {
+    check(
+        include_bytes!("../golden/identity.safetensors"),
+        include_bytes!("../golden/identity_sgd.safetensors"),
+    );
+}
+
+#[test]
+fn linear_positions_agree_with_pytorch() {
+    check(
+        include_bytes!("../golden/linear_positions.safetensors"),
+        include_bytes!("../golden/linear_positions_sgd.safetensors"),
     );
 }
 

@@ -39,6 +39,7 @@
 )]
 
 mod binomial;
+pub mod difference;
 pub mod mean;
 pub mod ranks;
 pub mod rate;

@@ -80,7 +80,7 @@ use serde::{Deserialize, Serialize};
 use crate::binomial::binomial;
 use crate::rate::{Interval, check, clopper_pearson_real};
 use crate::special::{real, student_two_sided};
-use crate::stream::Stream;
+use crate::stream::{Draws, Stream};
 
 /// Clusters that look alike: the same errors, the same trials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -442,25 +442,14 @@ fn resampled_rates(counts: &ClusterCounts, n_resamples: u32, stream: &Stream) ->
     // Large classes first: they use up most of the resample, and then little is left to divide.
     // The sort is stable, so the order, and with it every draw, is a function of the counts.
     classes.sort_by_key(|class| std::cmp::Reverse(class.n_clusters));
-    let n_clusters = counts.n_clusters();
+    let sizes: Vec<u64> = classes.iter().map(|class| class.n_clusters).collect();
     let mut rates: Vec<f64> = (0..u64::from(n_resamples))
-        .map(|resample| {
-            let mut draws = stream.at(resample);
+        .map(|item| {
             let (mut n_errors, mut n_trials) = (0, 0);
-            // The multinomial draw, one class after another: of the clusters not drawn yet, each
-            // belongs to this class with its share in the classes not visited yet.
-            let (mut n_undrawn, mut n_unvisited) = (n_clusters, n_clusters);
-            for class in &classes {
-                if n_undrawn == 0 {
-                    break;
-                }
-                let share = real(class.n_clusters) / real(n_unvisited);
-                let n_drawn = binomial(&mut draws, n_undrawn, share);
-                n_errors += n_drawn * class.n_errors;
-                n_trials += n_drawn * class.n_trials;
-                n_undrawn -= n_drawn;
-                n_unvisited -= class.n_clusters;
-            }
+            resample(&sizes, &mut stream.at(item), |class, n_drawn| {
+                n_errors += n_drawn * classes[class].n_errors;
+                n_trials += n_drawn * classes[class].n_trials;
+            });
             real(n_errors) / real(n_trials)
         })
         .collect();
@@ -468,8 +457,26 @@ fn resampled_rates(counts: &ClusterCounts, n_resamples: u32, stream: &Stream) ->
     rates
 }
 
+/// Draws as many clusters as there are, with replacement, and says how many of each class.
+///
+/// The multinomial draw, one class after another: of the clusters not drawn yet, each belongs to this class
+/// with its share in the classes not visited yet.
+pub(crate) fn resample(sizes: &[u64], draws: &mut Draws, mut drawn: impl FnMut(usize, u64)) {
+    let n_clusters: u64 = sizes.iter().sum();
+    let (mut n_undrawn, mut n_unvisited) = (n_clusters, n_clusters);
+    for (class, &size) in sizes.iter().enumerate() {
+        if n_undrawn == 0 {
+            break;
+        }
+        let n_drawn = binomial(draws, n_undrawn, real(size) / real(n_unvisited));
+        drawn(class, n_drawn);
+        n_undrawn -= n_drawn;
+        n_unvisited -= size;
+    }
+}
+
 /// The interval between two ranks of sorted values that cuts off half of the rest at each end.
-fn percentile_interval(sorted: &[f64], confidence: f64) -> Interval {
+pub(crate) fn percentile_interval(sorted: &[f64], confidence: f64) -> Interval {
     let n = sorted.len();
     // Between n values are n + 1 gaps; the small term undoes the rounding of 1 - 0.95 and such.
     let cut = 0.5 * (1.0 - confidence) * (real(n as u64) + 1.0) + 1e-9;

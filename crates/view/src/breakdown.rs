@@ -31,6 +31,18 @@ pub struct Breakdown {
     pub binning: String,
     /// The bins that hold a read.
     pub bins: Vec<Bin>,
+    /// The rate where the distractor disagrees less that where it agrees.
+    #[serde(default)]
+    pub gap: Option<Gap>,
+}
+
+/// The difference of two rates.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Gap {
+    /// In errors per read.
+    pub difference: f64,
+    /// Its interval over examples.
+    pub interval: [f64; 2],
 }
 
 /// The reads of one bin.
@@ -69,6 +81,11 @@ pub fn page(run: &str, eval: &BTreeMap<String, SetApart>, agrees: Option<bool>) 
             let Breakdown { what, binning, .. } = apart;
             page += &text::wrap(&format!("By {name}: {what} ({binning})"), WIDTH, "");
             page += &table(name, &heading, apart).to_string();
+            if let Some(Gap { difference, interval: [low, high] }) = apart.gap {
+                let [low, high] = [low, high].map(signed);
+                let gap = signed(difference);
+                page += &format!("  disagrees less agrees: {gap}, over examples [{low}, {high}]\n");
+            }
         }
     }
     page += "\n";
@@ -79,6 +96,12 @@ pub fn page(run: &str, eval: &BTreeMap<String, SetApart>, agrees: Option<bool>) 
         None => "\nNot what the record measured, so there is nothing to compare with.\n",
     };
     page
+}
+
+/// A difference of rates; a negative one has its sign.
+fn signed(difference: f64) -> String {
+    let sign = if difference < 0.0 { "-" } else { "" };
+    format!("{sign}{}", number::rate(difference.abs()))
 }
 
 fn table(name: &str, heading: &str, apart: &Breakdown) -> Table {
@@ -129,7 +152,9 @@ mod tests {
                              "bins": [bin("1", 1_203_875, 21), bin("128-255", 150_000, 4_300)]},
                 "distractor": {"what": "the last ignored bit since the write, and the right one",
                                "binning": "none, agrees, disagrees",
-                               "bins": [bin("disagrees", 1_353_875, 4_321)]},
+                               "bins": [bin("disagrees", 1_353_875, 4_321)],
+                               "gap": {"difference": 0.001_25, "interval": [-0.000_3, 0.002_9],
+                                       "confidence": 0.95, "n_clusters": 99_000}},
             },
         }});
         let eval = BTreeMap::deserialize(&stored).unwrap();

@@ -38,12 +38,15 @@ pub struct Cost {
     pub peak_bytes: u64,
 }
 
-/// The page of plans: a table of their cost, then every field once.
+/// The page of plans: what to be warned of, a table of their cost, then every field once.
 #[must_use]
-pub fn page(name: &str, question: Option<&str>, plans: &[PlanCard]) -> String {
+pub fn page(name: &str, question: Option<&str>, warnings: &[String], plans: &[PlanCard]) -> String {
     let mut page = format!("{name}\n");
     if let Some(question) = question {
         page += &text::wrap(question, WIDTH, "  ");
+    }
+    for warning in warnings {
+        page += &text::wrap(&format!("warning: {warning}"), WIDTH, "  ");
     }
     page += "\n";
     page += &cost_table(plans).to_string();
@@ -225,7 +228,7 @@ mod tests {
             card("123456789abcdef0", "lstm", 1, &lstm),
             card("23456789abcdef01", "transformer", 0, &transformer),
         ];
-        let page = page("lstm-vs-transformer", Some("Which one errs?"), &plans);
+        let page = page("lstm-vs-transformer", Some("Which one errs?"), &[], &plans);
         assert_fits(&page);
         insta::assert_snapshot!(page);
     }
@@ -243,12 +246,17 @@ mod tests {
 
     #[test]
     fn a_single_plan_shows_all_of_itself() {
-        let page =
-            page("plan", None, &[card("0123456789abcdef", "-", 7, &json!({"name": "lstm"}))]);
+        let page = page(
+            "plan",
+            None,
+            &["arms differ".to_owned()],
+            &[card("0123456789abcdef", "-", 7, &json!({"name": "lstm"}))],
+        );
         assert_fits(&page);
         for field in ["model.name", "seeds.data", "train.optimizer.clip_norm  none"] {
             assert!(page.contains(field), "{field}: {page}");
         }
         assert!(!page.contains("In arm"), "{page}");
+        assert!(page.starts_with("plan\n  warning: arms differ\n"), "{page}");
     }
 }

@@ -58,6 +58,9 @@ pub struct Head {
     pub largest_weight: f64,
     /// What such a weight cannot exceed.
     pub bound: Option<f64>,
+    /// Of linear positions: what queries and keys make of a place, multiplied.
+    #[serde(default)]
+    pub w_qp_w_kp: Option<f64>,
 }
 
 /// Mean masses over reads.
@@ -108,6 +111,16 @@ pub fn page(run: &str, reads: &Reads) -> String {
     page += &sharpness(reads).to_string();
     page += "\n";
     page += &text::wrap(SHARP, WIDTH, "");
+    let products: Vec<String> = reads
+        .heads
+        .iter()
+        .filter_map(|head| Some((name(head), head.w_qp_w_kp?)))
+        .map(|(name, product)| format!("{name} {product:.3e}"))
+        .collect();
+    if !products.is_empty() {
+        page += "\nW_Qp . W_Kp, which has to be 0 for a hard head that is right at every length\n";
+        page += &text::wrap(&products.join(", "), WIDTH, "  ");
+    }
     page += "\nFrobenius norms\n";
     for layer in &reads.layers {
         let norm =
@@ -219,7 +232,7 @@ mod tests {
         let head = |head: u64, bound: Value| {
             json!({
                 "layer": 0, "head": head, "right": looked(0.8, 264), "wrong": looked(0.0002, 3),
-                "sigma": 1.25, "largest_weight": 0.997, "bound": bound,
+                "sigma": 1.25, "largest_weight": 0.997, "bound": bound, "w_qp_w_kp": -0.25,
             })
         };
         let stored = json!({

@@ -10,8 +10,8 @@ use crate::text;
 pub struct Pair {
     /// The published iteration, from 0.
     pub at: u64,
-    /// What was published.
-    pub published: f64,
+    /// What was published; none if it was not transcribed.
+    pub published: Option<f64>,
     /// What each run measured there; empty if none was probed there.
     pub measured: Vec<f64>,
 }
@@ -57,7 +57,7 @@ impl Pair {
 ///     arm: "keys-frozen".into(),
 ///     source: "Fig. 3".into(),
 ///     probe: "memory.w_o2".into(),
-///     pairs: vec![Pair { at: 50, published: 0.415, measured: vec![0.4, 0.5, 0.45] }],
+///     pairs: vec![Pair { at: 50, published: Some(0.415), measured: vec![0.4, 0.5, 0.45] }],
 /// };
 /// assert!(tables(&[curve]).contains("0.415     0.450  [0.400, 0.500]"));
 /// ```
@@ -83,11 +83,15 @@ pub fn tables(curves: &[Curve]) -> String {
                 Some([low, median, high]) => [
                     number(median),
                     format!("[{low:.3}, {high:.3}]"),
-                    format!("{:+.3}", median - pair.published),
+                    match pair.published {
+                        Some(published) => format!("{:+.3}", median - published),
+                        None => "-".to_owned(),
+                    },
                 ],
                 None => ["-".to_owned(), "not probed".to_owned(), "-".to_owned()],
             };
-            table.row([pair.at.to_string(), number(pair.published), median, range, apart]);
+            let published = pair.published.map_or_else(|| "not transcribed".to_owned(), number);
+            table.row([pair.at.to_string(), published, median, range, apart]);
         }
         page += &table.to_string();
     }
@@ -100,7 +104,8 @@ mod tests {
 
     #[test]
     fn the_spread_of_runs_is_lowest_median_highest() {
-        let pair = |measured: &[f64]| Pair { at: 0, published: 0.0, measured: measured.to_vec() };
+        let pair =
+            |measured: &[f64]| Pair { at: 0, published: Some(0.0), measured: measured.to_vec() };
         assert_eq!(pair(&[]).spread(), None);
         assert_eq!(pair(&[0.5]).spread(), Some([0.5, 0.5, 0.5]));
         assert_eq!(pair(&[3.0, 1.0, 2.0]).spread(), Some([1.0, 2.0, 3.0]));
@@ -109,9 +114,17 @@ mod tests {
 
     #[test]
     fn what_was_not_probed_is_said() {
-        let pairs = vec![Pair { at: 7, published: 0.25, measured: vec![] }];
+        let pairs = vec![Pair { at: 7, published: Some(0.25), measured: vec![] }];
         let curve = Curve { arm: "a".into(), source: "b".into(), probe: "c".into(), pairs };
         let page = tables(&[curve]);
         assert!(page.contains("not probed") && page.contains("0 runs"), "{page}");
+    }
+
+    #[test]
+    fn what_was_not_transcribed_is_said_beside_what_was_measured() {
+        let pairs = vec![Pair { at: 7, published: None, measured: vec![0.5] }];
+        let curve = Curve { arm: "a".into(), source: "b".into(), probe: "c".into(), pairs };
+        let page = tables(&[curve]);
+        assert!(page.contains("7  not transcribed     0.500  [0.500, 0.500]      -"), "{page}");
     }
 }

@@ -45,13 +45,15 @@ struct Plans {
 
 impl Spoken for Plans {
     fn page(&self) -> String {
-        page(&self.study.name, self.study.question.as_deref(), &self.cards)
+        let Study { name, question, .. } = &self.study;
+        page(name, question.as_deref(), &self.study.warnings(), &self.cards)
     }
 
     fn json(&self) -> Value {
         json!({
             "study": self.study.name,
             "question": self.study.question,
+            "warnings": self.study.warnings(),
             "plans": self.cards,
             "claims": self.study.claims,
         })

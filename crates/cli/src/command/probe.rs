@@ -1,6 +1,6 @@
 //! `mnemoscope probe`: what the matrices of a trained model remember, and where its layers look.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mnemoscope_lab::probe::attention::Attention;
@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::voice::Spoken;
 
 /// Rows and columns of a picture that fit a page.
-const PICTURE: usize = 72;
+pub(super) const PICTURE: usize = 72;
 
 /// Flags of `probe`.
 #[derive(Debug, Args)]
@@ -27,18 +27,18 @@ pub(crate) struct Flags {
     run: String,
     /// Examples whose attention is looked at
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
-    examples: u16,
-    /// Draw the scores of the matrices, pair by pair
+    pub(super) examples: u16,
+    /// Draw the scores of the matrices, pair by pair, or with --drift the rows of each head
     #[arg(long)]
-    pictures: bool,
-    /// Show where each head looks in this text
-    #[arg(long, value_name = "TEXT")]
-    text: Option<String>,
+    pub(super) pictures: bool,
+    /// Show where each head looks in this text; on flip-flop such as w1i0r1, of the automaton such as 1--0-
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(super) text: Option<String>,
     /// Write the scores of the matrices, and the patterns of the heads, as CSV files into this folder
     #[arg(short, long, value_name = "DIR")]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
     #[command(flatten)]
-    reads: probe_reads::ReadFlags,
+    pub(super) reads: probe_reads::ReadFlags,
 }
 
 struct Probed {
@@ -76,15 +76,7 @@ impl Spoken for Probed {
 
     fn json(&self) -> Value {
         let Finished { checkpoint_blake3, step, memory, attention, maps, .. } = &self.finished;
-        let head = |map: &HeadMap| {
-            let rows = 0..map.pattern.dims()[0];
-            let rows: Vec<&[f64]> = rows.map(|query| map.pattern.row(query)).collect();
-            json!({"layer": map.layer, "head": map.head, "pattern": rows})
-        };
-        let maps = maps.as_ref().map(|maps| {
-            let heads: Vec<Value> = maps.heads.iter().map(head).collect();
-            json!({"characters": maps.characters, "answers": maps.answers, "heads": heads})
-        });
+        let maps = maps.as_ref().map(stored);
         json!({
             "run": self.run,
             "checkpoint": checkpoint_blake3,
@@ -101,26 +93,31 @@ impl Spoken for Probed {
 pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
     let run = session.store()?.find(&flags.run)?;
     if probe_reads::is_asked(&run) {
-        let draws = flags.pictures || flags.text.is_some() || flags.output.is_some();
-        return probe_reads::run(&run, &flags.reads, flags.examples, draws, session);
+        return probe_reads::run(&run, flags, session);
     }
     flags.reads.check_unused()?;
     let (n_examples, text) = (usize::from(flags.examples), flags.text.as_deref());
     let finished = finished(&run, n_examples, text, session.n_threads, session.device)?;
-    let mut written = Vec::new();
-    if let Some(folder) = &flags.output {
-        let refused = |why: std::io::Error| {
-            Failure::machine(format!("cannot write into {}", folder.display())).because(&why)
-        };
-        std::fs::create_dir_all(folder).map_err(refused)?;
-        for (name, text) in files(&finished) {
-            let path = folder.join(format!("{name}.csv"));
-            std::fs::write(&path, text).map_err(refused)?;
-            written.push(path);
-        }
-    }
+    let written = match &flags.output {
+        Some(folder) => write(folder, files(&finished))?,
+        None => Vec::new(),
+    };
     let run = run.id().to_owned();
     session.say(&Probed { run, finished, draws: flags.pictures, written }, Exit::Done)
+}
+
+/// Writes CSV files into a folder, which is made if it is not there, and says which.
+pub(super) fn write(folder: &Path, files: Vec<(String, String)>) -> Result<Vec<PathBuf>, Failure> {
+    let refused = |why: std::io::Error| {
+        Failure::machine(format!("cannot write into {}", folder.display())).because(&why)
+    };
+    std::fs::create_dir_all(folder).map_err(refused)?;
+    let write = |(name, text): (String, String)| {
+        let path = folder.join(format!("{name}.csv"));
+        std::fs::write(&path, text).map_err(refused)?;
+        Ok(path)
+    };
+    files.into_iter().map(write).collect()
 }
 
 fn memory_table(memory: &Memory) -> Table {
@@ -206,7 +203,7 @@ fn drawn(picture: &Picture) -> String {
 }
 
 /// The patterns of all heads, and what is answered after each character.
-fn mapped(maps: &Maps) -> String {
+pub(super) fn mapped(maps: &Maps) -> String {
     let n = maps.characters.len().min(PICTURE);
     let labels: Vec<char> = maps.characters[..n].iter().map(|shown| label(shown)).collect();
     let answers: String = maps.answers[..n].iter().map(|shown| label(shown)).collect();
@@ -217,6 +214,26 @@ fn mapped(maps: &Maps) -> String {
         page += &labelled(&rows, &labels);
     }
     page
+}
+
+/// The patterns of all heads as they are printed with `--json`.
+pub(super) fn stored(maps: &Maps) -> Value {
+    let head = |map: &HeadMap| {
+        let rows = 0..map.pattern.dims()[0];
+        let rows: Vec<&[f64]> = rows.map(|query| map.pattern.row(query)).collect();
+        json!({"layer": map.layer, "head": map.head, "pattern": rows})
+    };
+    let heads: Vec<Value> = maps.heads.iter().map(head).collect();
+    json!({"characters": maps.characters, "answers": maps.answers, "heads": heads})
+}
+
+/// The patterns of all heads as files, by name.
+pub(super) fn map_files(maps: &Maps) -> Vec<(String, String)> {
+    let map = |map: &HeadMap| {
+        let name = format!("pattern-layer-{}-head-{}", map.layer + 1, map.head + 1);
+        (name, csv("query/key", &map.pattern))
+    };
+    maps.heads.iter().map(map).collect()
 }
 
 /// One character for what may be shown as several.
@@ -235,12 +252,8 @@ fn files(finished: &Finished) -> Vec<(String, String)> {
         let corner = format!("{}/{}", picture.rows, picture.cols).replace(' ', "_");
         (picture.name.to_owned(), csv(&corner, &picture.scores))
     };
-    let map = |map: &HeadMap| {
-        let name = format!("pattern-layer-{}-head-{}", map.layer + 1, map.head + 1);
-        (name, csv("query/key", &map.pattern))
-    };
-    let maps = finished.maps.iter().flat_map(|maps| &maps.heads);
-    finished.pictures.iter().map(picture).chain(maps.map(map)).collect()
+    let maps = finished.maps.iter().flat_map(map_files);
+    finished.pictures.iter().map(picture).chain(maps).collect()
 }
 
 /// A matrix with a header of column numbers and a column of row numbers.

@@ -74,6 +74,12 @@ const FFLM: &[(&str, Source)] = &[
     spec!("fflm", "symbols"),
     spec!("fflm", "generative"),
     spec!("fflm", "seeds"),
+    spec!("fflm", "automaton"),
+    spec!("fflm", "fig14-drift"),
+    spec!("fflm", "fig15-norms"),
+    spec!("fflm", "fig16-maps"),
+    spec!("fflm", "fig17-values"),
+    spec!("fflm", "fig18-20-heads"),
 ];
 
 /// Flags of `reproduce`.
@@ -126,17 +132,24 @@ impl Paper {
             (Self::Birth, Scale::Smoke) => {
                 vec!["sweep.seed.count=1", "train.n_steps=11", "train.batch_size=8"]
             }
-            (Self::Fflm, Scale::Smoke) => vec![
-                "scale=laptop",
-                "sweep.seed.count=1",
-                "train.n_steps=2",
-                "train.batch_size=2",
-                "eval.val_sparse.n_examples=8",
-                "eval.val_sparse.curve_examples=8",
-                "eval.val_dense.n_examples=8",
-            ],
+            (Self::Fflm, Scale::Smoke) => {
+                vec!["scale=laptop", "sweep.seed.count=1", "train.n_steps=2", "train.batch_size=2"]
+            }
         };
         let named = |set: &str| text.contains(&format!("[eval.{set}]"));
+        if self == Self::Fflm && scale == Scale::Smoke {
+            // The automaton has the sets that its spec names and no others.
+            let automaton = text.contains("name = \"automaton\"");
+            if !automaton || named("val_sparse") {
+                sets.extend(["eval.val_sparse.n_examples=8", "eval.val_sparse.curve_examples=8"]);
+            }
+            if !automaton {
+                sets.push("eval.val_dense.n_examples=8");
+            }
+            if named("val_long") {
+                sets.push("eval.val_long.n_examples=8");
+            }
+        }
         if scale == Scale::Smoke && (self == Self::Fflm || named("val")) {
             sets.extend(["eval.val.n_examples=8", "eval.val.curve_examples=8"]);
         }

@@ -107,16 +107,16 @@ impl Executed {
         let mut curves = Vec::new();
         for published in &self.study.published {
             for (probe, numbers) in &published.values {
-                let pair = |(&at, &number): (&u64, &f64)| Pair {
+                let pair = |(idx, &at): (usize, &u64)| Pair {
                     at,
-                    published: number,
+                    published: numbers.get(idx).copied(),
                     measured: self.probed(&published.arm, probe, at),
                 };
                 curves.push(Curve {
                     arm: published.arm.clone(),
                     source: published.source.clone(),
                     probe: probe.clone(),
-                    pairs: published.iterations.iter().zip(numbers).map(pair).collect(),
+                    pairs: published.iterations.iter().enumerate().map(pair).collect(),
                 });
             }
         }
@@ -221,6 +221,9 @@ pub(crate) fn execute(
     session: &mut Session,
 ) -> Result<Executed, Failure> {
     let Resolved { text, study } = resolved;
+    for warning in study.warnings() {
+        session.voice.note(&format!("warning: {warning}"));
+    }
     let store = session.store_for_writing()?;
     let mut watch = session.watch()?;
     let options = RunOptions {

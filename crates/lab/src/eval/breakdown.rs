@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 
 use mnemoscope_engine::Ops;
 use mnemoscope_model::Model;
+use mnemoscope_stats::difference::{PairedCounts, difference_bootstrap};
 use mnemoscope_stats::resample::ClusterCounts;
 use mnemoscope_stats::stream::Stream;
 use mnemoscope_task::token::{IGNORE, READ, WRITE};
@@ -207,13 +208,16 @@ pub struct Breakdown {
     pub by: By,
     /// From the least and the largest value of a bin to errors and trials by example.
     pub bins: BTreeMap<(u32, u32), ClusterCounts>,
+    /// By the distractor: the reads whose distractor disagrees and those where it agrees, example by example.
+    pub gap: Option<PairedCounts>,
 }
 
 impl Breakdown {
     /// Nothing counted yet.
     #[must_use]
     pub fn new(by: By) -> Self {
-        Self { by, bins: BTreeMap::new() }
+        let gap = (by == By::Distractor).then(PairedCounts::default);
+        Self { by, bins: BTreeMap::new(), gap }
     }
 
     /// Counts one example: what lies before each read, and whether it was answered wrong.
@@ -224,17 +228,25 @@ impl Breakdown {
             *n_errors += u64::from(*wrong);
             *n_trials += 1;
         }
+        if let Some(gap) = &mut self.gap {
+            let of = |distractor: Distractor| {
+                let bin = (distractor as u32, distractor as u32);
+                counts.get(&bin).copied().unwrap_or_default()
+            };
+            gap.add([of(Distractor::Disagrees), of(Distractor::Agrees)]);
+        }
         for (bin, (n_errors, n_trials)) in counts {
             self.bins.entry(bin).or_default().add(n_errors, n_trials);
         }
     }
 
-    /// The numbers of each bin, each with its count and intervals, as for a whole set.
+    /// The numbers of each bin, each with its count and intervals, as for a whole set. By the distractor also
+    /// the `gap`, the rate where it disagrees less that where it agrees, if there are reads of both.
     ///
     /// # Randomness
     ///
-    /// The bootstrap over examples of a bin resamples from a stream of its own, derived from
-    /// `stream`.
+    /// The bootstrap over examples of a bin, and that of the gap, resamples from a stream of its own, derived
+    /// from `stream`.
     #[must_use]
     pub fn to_json(&self, confidence: f64, n_resamples: u32, stream: &Stream) -> Value {
         let stream = stream.derive(self.by.name());
@@ -249,11 +261,18 @@ impl Breakdown {
             }
             result
         };
-        json!({
+        let mut result = json!({
             "what": self.by.title(),
             "binning": self.by.binning(),
             "bins": self.bins.iter().map(bin).collect::<Vec<_>>(),
-        })
+        });
+        let gap = self.gap.as_ref().and_then(|counts| {
+            difference_bootstrap(counts, confidence, n_resamples, &stream.derive("gap"))
+        });
+        if let Some(gap) = gap {
+            result["gap"] = json!(gap);
+        }
+        result
     }
 }
 
@@ -393,5 +412,28 @@ mod tests {
             (&json!(2), &json!(2.0 / 3.0))
         );
         assert_eq!(bins[0]["cluster_method"], "worst-case");
+        assert!(said.get("gap").is_none());
+    }
+
+    #[test]
+    fn the_gap_is_the_rate_where_the_distractor_disagrees_less_that_where_it_agrees() {
+        let mut breakdown = Breakdown::new(By::Distractor);
+        let read = |distractor| Context { distractor, ..looking_back(&[0, 3, 1, 3], 2) };
+        let [agrees, disagrees] = [Distractor::Agrees, Distractor::Disagrees].map(read);
+        let none = read(Distractor::None);
+        for example in 0..50 {
+            let bad = example % 5 == 0;
+            let reads = [(agrees, false), (disagrees, bad), (disagrees, false), (none, bad)];
+            breakdown.add_example(8, &reads);
+        }
+        let said = breakdown.to_json(0.95, 400, &Stream::root(0));
+        let gap = &said["gap"];
+        assert_eq!((&gap["difference"], &gap["n_clusters"]), (&json!(0.1), &json!(50)));
+        let [low, high] = [0, 1].map(|end| gap["interval"][end].as_f64().unwrap());
+        assert!(0.0 < low && low < 0.1 && 0.1 < high && high < 0.25, "{gap}");
+        // Without a read of one kind there is nothing to hold against the other.
+        let mut alone = Breakdown::new(By::Distractor);
+        alone.add_example(8, &[(agrees, true), (none, false)]);
+        assert!(alone.to_json(0.95, 400, &Stream::root(0)).get("gap").is_none());
     }
 }

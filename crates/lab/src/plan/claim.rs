@@ -102,7 +102,8 @@ pub struct Published {
     pub source: String,
     /// The published iterations, from 0.
     pub iterations: Vec<u64>,
-    /// By the path of the probe, one number an iteration.
+    /// By the path of the probe, one number an iteration; none at all of a curve that is published and
+    /// could not be read off.
     pub values: BTreeMap<String, Vec<f64>>,
 }
 

@@ -330,18 +330,39 @@ impl<'t, 'n> Section<'t, 'n> {
 
     /// A list of layers; empty for all of them, which is what `"all"` says, and the default.
     pub(crate) fn layers(&mut self, key: &'static str) -> Vec<usize> {
+        let allowed = "\"all\", or a list of layers from 0, such as [0, 1]";
+        self.layer_list(key, &[("all", 0)], allowed)
+    }
+
+    /// A list of layers in full: none of them is the default, and what `"none"` says.
+    pub(crate) fn layers_out(&mut self, key: &'static str, n_layers: usize) -> Vec<usize> {
+        /// More than any machine holds; where there are as many, the model is refused for that.
+        const MOST: usize = 1 << 20;
+        let allowed = "\"none\", \"all\", or a list of layers from 0, such as [0, 1]";
+        self.layer_list(key, &[("none", 0), ("all", n_layers.min(MOST))], allowed)
+    }
+
+    /// A list of layers, or a word for the first so many.
+    fn layer_list(
+        &mut self,
+        key: &'static str,
+        words: &[(&str, usize)],
+        allowed: &str,
+    ) -> Vec<usize> {
         let Some(node) = self.get(key) else { return Vec::new() };
         let layer = |node: &Node| match node.value {
             Value::Whole(layer) => usize::try_from(layer).ok(),
             _ => None,
         };
         let layers = match &node.value {
-            Value::Text(all) if all == "all" => Some(Vec::new()),
+            Value::Text(said) => words
+                .iter()
+                .find(|(word, _)| word == said)
+                .map(|&(_, n_layers)| (0..n_layers).collect()),
             Value::List(nodes) if !nodes.is_empty() => nodes.iter().map(layer).collect(),
             _ => None,
         };
         if layers.is_none() {
-            let allowed = "\"all\", or a list of layers from 0, such as [0, 1]";
             self.refuse(key, &node.value, allowed);
         }
         layers.unwrap_or_default()
@@ -411,14 +432,31 @@ impl<'t, 'n> Section<'t, 'n> {
         if let Some((_, meant)) = all.iter().find(|(name, _)| word.is_some_and(|w| w == name)) {
             return Some(*meant);
         }
-        let names = || all.iter().map(|(name, _)| *name);
-        let quoted: Vec<String> = names().map(|name| format!("{name:?}")).collect();
-        let mut allowed = quoted.join(", ");
-        if let Some(near) = word.and_then(|word| suggest::nearest(word, names())) {
-            allowed.push_str(&format!("; did you mean {near:?}?"));
-        }
+        let allowed = words_allowed(word.map(String::as_str), all);
         self.refuse(key, found, &allowed);
         None
+    }
+
+    /// Several of a closed set of words, in the order in which they are written; none if left out.
+    pub(crate) fn choices<T: Copy>(&mut self, key: &'static str, all: &[(&str, T)]) -> Vec<T> {
+        let Some(node) = self.get(key) else { return Vec::new() };
+        let Value::List(nodes) = &node.value else {
+            let allowed = format!("a list of {}", words_allowed(None, all));
+            self.refuse(key, &node.value, &allowed);
+            return Vec::new();
+        };
+        let mut chosen = Vec::new();
+        for node in nodes {
+            let word = match &node.value {
+                Value::Text(word) => Some(word.as_str()),
+                _ => None,
+            };
+            match all.iter().find(|(name, _)| word == Some(*name)) {
+                Some(&(_, meant)) => chosen.push(meant),
+                None => self.refuse(key, &node.value, &words_allowed(word, all)),
+            }
+        }
+        chosen
     }
 
     /// The table at `key`; what is not a table is complained about and read as an empty one.
@@ -521,6 +559,17 @@ impl<'t, 'n> Section<'t, 'n> {
             }
         }
     }
+}
+
+/// The words of a closed set, and which of them may have been meant.
+fn words_allowed<T>(word: Option<&str>, all: &[(&str, T)]) -> String {
+    let names = || all.iter().map(|(name, _)| *name);
+    let quoted: Vec<String> = names().map(|name| format!("{name:?}")).collect();
+    let mut allowed = quoted.join(", ");
+    if let Some(near) = word.and_then(|word| suggest::nearest(word, names())) {
+        allowed.push_str(&format!("; did you mean {near:?}?"));
+    }
+    allowed
 }
 
 /// The whole number a value stands for; `1e4` is one too.

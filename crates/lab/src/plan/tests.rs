@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use insta::assert_snapshot;
-use mnemoscope_model::{Bluntness, Gelu, ModelSpec, Positions, Relative};
+use mnemoscope_model::{Bluntness, Gelu, Memory, ModelSpec, NormLength, Positions, Relative};
 use mnemoscope_store::canonical;
 use mnemoscope_task::bigram::{Corpus, Occurrences, Outputs};
 use mnemoscope_task::{Automaton, Bigram, Coding, Task};
@@ -96,6 +96,13 @@ fn what_the_default_spec_shows_in_comments_resolves_too() {
     let birth =
         plan(&format!("task.name = 'bigram'\n{}", shown("# [model]\n# preset = \"birth\"")), &[]);
     assert_eq!(birth, plan("task.name = 'bigram'\nmodel.preset = 'birth'", &[]));
+    let memories = shown("# [model]\n# preset = \"birth\"\n# factored");
+    let ModelSpec::Associative(spec) =
+        plan(&format!("task.name = 'bigram'\n{memories}"), &[]).model
+    else {
+        panic!("it is associative")
+    };
+    assert_eq!((spec.factored.len(), spec.d_inner, spec.normalised.len()), (4, 128, 1));
     assert_eq!(plan(&shown("# [train]"), &[]), plan("train.optimizer = 'sgd'", &[]));
     let arms = [shown("# [[arm]]"), shown("# [sweep]"), shown("# [[claim]]")].join("\n");
     let arms = arms.replace("arm = \"lstm\" ", "arm = \"lstm n_layers=1 p_ignore=0.5\" ");

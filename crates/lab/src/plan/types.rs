@@ -123,6 +123,9 @@ pub struct SharpenPlan {
     /// Layers whose patterns are measured, from 0 and ascending; empty for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<usize>,
+    /// Whether the last layer is measured at the places alone where the loss looks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asked_rows: bool,
     /// Steps before the weight is more than 0.
     pub from_step: u64,
     /// What the weight does from there on.
@@ -158,7 +161,7 @@ impl SharpenPlan {
     ///
     /// let anneal = Anneal::Oscillating { n_steps: 4 };
     /// let layers = Vec::new();
-    /// let plan = SharpenPlan { form: Bluntness::Entropy, weight: 2.0, layers, from_step: 10, anneal };
+    /// let plan = SharpenPlan { form: Bluntness::Entropy, weight: 2.0, layers, asked_rows: false, from_step: 10, anneal };
     /// assert_eq!([10, 11, 12, 13, 14, 15].map(|step| plan.weight_at(step)), [0.0, 1.0, 2.0, 1.0, 0.0, 1.0]);
     /// let plan = SharpenPlan { anneal: Anneal::Linear { n_steps: 4 }, ..plan };
     /// assert_eq!([10, 11, 14, 99].map(|step| plan.weight_at(step)), [0.0, 0.5, 2.0, 2.0]);

@@ -1,4 +1,5 @@
-//! Where the heads of a transformer look from the reads of flip-flop strings.
+//! Where the heads of a transformer look from the reads of flip-flop strings, and from the places of the
+//! automaton.
 //!
 //! The tokens up to a read at `q` fall into seven classes, whose masses add up to 1:
 //!
@@ -12,13 +13,19 @@
 //! | `write_ops` | the `w` of every write |
 //! | `itself` | the `r` that is asked |
 //!
+//! Of the automaton, which is asked at every place, `latest` is the write that made the state (also where
+//! it is the token that is asked), `ignores` are ⊥, `itself` is a ⊥ that is asked, and `reads` and
+//! `write_ops` are empty.
+//!
 //! Two more overlap with them: `first_8`, the first eight places, and `previous_read`, both tokens of
 //! the read before. `max_on_latest` counts rows whose largest weight is on the target,
 //! `max_value_on_latest` those where the largest `alpha_j |v_j|` is, `v_j` being the head's value at
 //! `j` (with its bias, if values have one): a plain pattern may mislead where values differ in length.
-//! All of it apart by right and wrong answers.
+//! `largest` is the mean of the largest weight of a row, `entropy_nats` of its entropy. All of it apart by
+//! right and wrong answers.
 //!
-//! Of a layer: `head_distances`, for each pair of heads the root of the mean over reads of
+//! Of a layer: `largest`, the mean over heads of that of a head, right and wrong answers together;
+//! `on_latest`, the largest share that a head of it has in `max_on_latest`; `head_distances`, for each pair of heads the root of the mean over reads of
 //! `sum_j (alpha_j - alpha'_j)^2`, from 0 to the root of 2; and Frobenius norms of its matrices.
 //!
 //! # How sharp a head can be
@@ -30,26 +37,34 @@
 //! the input, which is 1. Beside the bound stands the largest weight from the last read, which sees
 //! `T = seq_len - 1` keys.
 //!
+//! # How linear positions count
+//!
+//! With them, `w_qp_w_kp` is the product of what the heads' queries and keys make of a place, `W_Qp . W_Kp`
+//! with biases and norms ignored: proposition 4 says that it has to be exactly 0 for a head of hard attention
+//! that is right at every length.
+//!
 //! # Source
 //!
-//! Liu et al. 2023, arXiv:2306.00946, section 5.3 and appendices B.5 and C.2.
+//! Liu et al. 2023, arXiv:2306.00946, section 5.3 and appendices B.5, C.2 and C.3.
 
 use std::collections::BTreeMap;
 
-use mnemoscope_engine::device::{Device, OnDevice};
-use mnemoscope_engine::{AutodiffOps, Ops, burn};
+use mnemoscope_engine::device::Device;
+use mnemoscope_engine::{Ops, burn};
 use mnemoscope_model::hook::Record;
 use mnemoscope_model::params::{Array, Tensors};
-use mnemoscope_model::{Model, ModelSpec, Norm, Relative, TransformerSpec};
+use mnemoscope_model::{Model, ModelSpec, Norm, Positions, Relative, TransformerSpec};
 use mnemoscope_stats::stream::Stream;
 use mnemoscope_store::RunReader;
+use mnemoscope_task::automaton::BOTTOM;
 use mnemoscope_task::token::{IGNORE, READ, WRITE};
 use mnemoscope_task::{Scoring, Task, Token, split};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Share;
 use crate::batch::{Batch, Question};
 use crate::eval::{Answered, Glitch, answer, has_reads};
+use crate::on_device::on_device;
 use crate::replay::open_model;
 use crate::{Error, ErrorKind};
 
@@ -66,11 +81,14 @@ pub enum Which {
 }
 
 /// What was probed of a finished run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Reads {
-    /// Hash of the checkpoint that was probed.
+    /// Hash of the checkpoint that was probed; empty where that was a model in training.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub checkpoint: String,
-    /// The evaluation set that the examples are of.
+    /// The evaluation set that the examples are of, or empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub set: String,
     /// Examples looked at.
     pub n_examples: usize,
@@ -83,7 +101,8 @@ pub struct Reads {
 }
 
 /// One head at the reads that were looked at.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HeadReads {
     /// Layer, from 0.
     pub layer: usize,
@@ -99,10 +118,14 @@ pub struct HeadReads {
     pub largest_weight: f64,
     /// What no weight from there can exceed; `None` where scores depend on more than the two inputs.
     pub bound: Option<f64>,
+    /// `W_Qp . W_Kp`, of the first layer with linear positions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub w_qp_w_kp: Option<f64>,
 }
 
 /// Mean masses over reads, and where rows are largest; the table of the [module](self) defines each.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are in the table of the module")]
 pub struct Looked {
     pub latest: f64,
@@ -114,17 +137,24 @@ pub struct Looked {
     pub itself: f64,
     pub first_8: f64,
     pub previous_read: f64,
+    pub largest: f64,
+    pub entropy_nats: f64,
     pub max_on_latest: Share,
     pub max_value_on_latest: Share,
 }
 
 /// One layer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LayerReads {
     /// Layer, from 0.
     pub layer: usize,
     /// The longest input of its attention.
     pub longest_input: f64,
+    /// The mean largest weight of a row.
+    pub largest: f64,
+    /// The share of rows whose largest weight is on the target, of the head where it is largest.
+    pub on_latest: f64,
     /// `[head, head]`.
     pub head_distances: Vec<Vec<f64>>,
     /// Frobenius norms: `w_q`, `w_k`, `w_v`, `w_c` and the MLP's matrices by name.
@@ -148,62 +178,59 @@ pub fn finished(
     n_threads: usize,
     device: Device,
 ) -> Result<Reads, Error> {
-    device.run(Probing { run, set, which, n_threads })?
+    on_device!(
+        device,
+        finished_on(run: &'a RunReader, set: Option<&'a str>, which: Which, n_threads: usize) -> Reads
+    )
 }
 
-/// A finished run to be probed on some device.
-struct Probing<'a> {
-    run: &'a RunReader,
-    set: Option<&'a str>,
+fn finished_on<B: Ops>(
+    device: &burn::tensor::Device<B>,
+    run: &RunReader,
+    set: Option<&str>,
     which: Which,
     n_threads: usize,
-}
-
-impl OnDevice for Probing<'_> {
-    type Output = Result<Reads, Error>;
-
-    fn on<A: AutodiffOps>(self, device: &burn::tensor::Device<A>) -> Self::Output {
-        self.probe::<A::InnerBackend>(device)
+) -> Result<Reads, Error> {
+    let refuse = |why: String| {
+        Error::new(ErrorKind::NotFound, format!("run {} cannot be probed: {why}", run.id()))
+    };
+    let (plan, model, checkpoint) = open_model::<B>(run, device)?;
+    let spec = subject(&plan.task, &plan.model).map_err(refuse)?;
+    let known: Vec<&str> = plan.eval.sets.keys().map(String::as_str).collect();
+    let name = match set {
+        Some(name) if known.contains(&name) => name,
+        Some(name) => return Err(refuse(format!("no set `{name}`; it has {}", known.join(", ")))),
+        None => known.first().copied().ok_or_else(|| refuse("its plan has no set".to_owned()))?,
+    };
+    let examples = match which {
+        Which::First(n) => (0..n.min(plan.eval.sets[name].n_examples)).collect(),
+        Which::WithGlitches(n) => with_glitches(run, name, n)?,
+    };
+    if examples.is_empty() {
+        return Err(refuse(format!("the record keeps no glitch of `{name}`; name another set")));
     }
+    let stream = split::eval_stream(plan.seeds.eval, name);
+    let task = &plan.eval.sets[name].task;
+    let pool = crate::run::pool(n_threads)?;
+    let looked = pool.install(|| look(task, spec, &model, &stream, &examples, device))?;
+    Ok(Reads { checkpoint, set: name.to_owned(), ..looked })
 }
 
-impl Probing<'_> {
-    fn probe<B: Ops>(self, device: &burn::tensor::Device<B>) -> Result<Reads, Error> {
-        let Self { run, set, which, n_threads } = self;
-        let refuse = |why: String| {
-            Error::new(ErrorKind::NotFound, format!("run {} cannot be probed: {why}", run.id()))
-        };
-        let (plan, model, checkpoint) = open_model::<B>(run, device)?;
-        if !has_reads(&plan.task) {
-            return Err(refuse(format!("the task {} has no reads of one token", plan.task.name())));
-        }
-        let ModelSpec::Transformer(spec) = &plan.model else {
-            return Err(refuse(format!("a model `{}` has no heads to look at", plan.model.name())));
-        };
-        let known: Vec<&str> = plan.eval.sets.keys().map(String::as_str).collect();
-        let name = match set {
-            Some(name) if known.contains(&name) => name,
-            Some(name) => {
-                return Err(refuse(format!("no set `{name}`; it has {}", known.join(", "))));
-            }
-            None => {
-                known.first().copied().ok_or_else(|| refuse("its plan has no set".to_owned()))?
-            }
-        };
-        let examples = match which {
-            Which::First(n) => (0..n.min(plan.eval.sets[name].n_examples)).collect(),
-            Which::WithGlitches(n) => with_glitches(run, name, n)?,
-        };
-        if examples.is_empty() {
-            return Err(refuse(format!(
-                "the record keeps no glitch of `{name}`; name another set"
-            )));
-        }
-        let stream = split::eval_stream(plan.seeds.eval, name);
-        let task = &plan.eval.sets[name].task;
-        let pool = crate::run::pool(n_threads)?;
-        let looked = pool.install(|| look(task, spec, &model, &stream, &examples, device))?;
-        Ok(Reads { checkpoint, set: name.to_owned(), ..looked })
+/// The transformer whose heads can be looked at, if the task is asked at places that [`look`] knows.
+///
+/// # Errors
+///
+/// Why they cannot, in words.
+pub(super) fn subject<'p>(
+    task: &Task,
+    model: &'p ModelSpec,
+) -> Result<&'p TransformerSpec, String> {
+    if !has_reads(task) && !matches!(task, Task::Automaton(_)) {
+        return Err(format!("the task {} has no reads of one token", task.name()));
+    }
+    match model {
+        ModelSpec::Transformer(spec) => Ok(spec),
+        _ => Err(format!("a model `{}` has no heads to look at", model.name())),
     }
 }
 
@@ -225,7 +252,7 @@ fn with_glitches(run: &RunReader, set: &str, n: u64) -> Result<Vec<u64>, Error> 
     Ok(found)
 }
 
-/// Looks at the reads of some examples of a stream, one example at a time.
+/// Looks at the questions of some examples of a stream, one example at a time.
 ///
 /// # Errors
 ///
@@ -233,7 +260,7 @@ fn with_glitches(run: &RunReader, set: &str, n: u64) -> Result<Vec<u64>, Error> 
 ///
 /// # Panics
 ///
-/// If the task has no reads, or the model is not the one that `spec` describes.
+/// If the task is neither flip-flop of one token a symbol nor the automaton, or the model is not the one that `spec` describes.
 ///
 /// # Example
 ///
@@ -280,13 +307,12 @@ pub fn look<B: Ops>(
             .collect();
         for (layer, points) in points.iter().enumerate() {
             let [pattern, values, inputs] = points.each_ref().map(|it| &record.values()[it]);
-            sums.add(layer, &batch, &right, [pattern, values, inputs]);
+            sums.add(layer, task, &batch, &right, [pattern, values, inputs]);
         }
         right.iter().for_each(|&right| sums.answers.add(right));
     }
-    // The last read of an example sees all of its places but the last.
-    let n_keys = task.seq_len() - 1;
-    Ok(sums.finish(spec, &model.params(), examples.len(), n_keys))
+    // The last question of an example sees all that the model is fed.
+    Ok(sums.finish(spec, &model.params(), examples.len(), task.n_fed()))
 }
 
 /// What a token is to a read.
@@ -301,15 +327,27 @@ enum Class {
     Itself,
 }
 
-/// The class of every token up to a read.
-fn classes(tokens: &[Token], ask: &Question) -> Vec<Class> {
-    (0..=ask.query_pos as usize)
+/// The class of every token up to a question.
+fn classes(task: &Task, tokens: &[Token], ask: &Question) -> Vec<Class> {
+    let (query_pos, write_pos) = (ask.query_pos as usize, ask.write_pos as usize);
+    if matches!(task, Task::Automaton(_)) {
+        // A write may be asked itself; before the first, a ⊥ stands where the write would.
+        let class = |pos: usize| match tokens[pos] {
+            BOTTOM if pos == query_pos => Class::Itself,
+            BOTTOM => Class::Ignore,
+            _ if pos == write_pos => Class::Latest,
+            token if token == ask.answer => Class::SameWrite,
+            _ => Class::WrongWrite,
+        };
+        return (0..=query_pos).map(class).collect();
+    }
+    (0..=query_pos)
         .map(|pos| match (tokens[pos & !1], pos % 2) {
-            _ if pos == ask.query_pos as usize => Class::Itself,
+            _ if pos == query_pos => Class::Itself,
             (IGNORE, _) => Class::Ignore,
             (READ, _) => Class::Read,
             (WRITE, 0) => Class::WriteOp,
-            _ if pos == ask.write_pos as usize + 1 => Class::Latest,
+            _ if pos == write_pos + 1 => Class::Latest,
             _ if tokens[pos] == ask.answer => Class::SameWrite,
             _ => Class::WrongWrite,
         })
@@ -342,6 +380,9 @@ impl Looked {
         let weights: Vec<f64> = row.iter().map(|&weight| f64::from(weight)).collect();
         let by_value: Vec<f64> =
             weights.iter().zip(lengths).map(|(w, length)| w * length).collect();
+        self.largest += weights[largest(&weights)];
+        let entropy = |p: &f64| if *p > 0.0 { -p * libm::log(*p) } else { 0.0 };
+        self.entropy_nats += weights.iter().map(entropy).sum::<f64>();
         self.max_on_latest.add(classes[largest(&weights)] == Class::Latest);
         self.max_value_on_latest.add(classes[largest(&by_value)] == Class::Latest);
     }
@@ -359,6 +400,8 @@ impl Looked {
             &mut self.itself,
             &mut self.first_8,
             &mut self.previous_read,
+            &mut self.largest,
+            &mut self.entropy_nats,
         ] {
             *sum /= n as f64;
         }
@@ -401,16 +444,16 @@ impl Sums {
     }
 
     /// Adds what one layer did in an example.
-    fn add(&mut self, layer: usize, batch: &Batch, right: &[bool], seen: [&Array; 3]) {
+    fn add(&mut self, layer: usize, task: &Task, batch: &Batch, right: &[bool], seen: [&Array; 3]) {
         let [pattern, values, inputs] = seen;
-        let (n_heads, n_keys) = (self.n_heads, batch.seq_len - 1);
+        let (n_heads, n_keys) = (self.n_heads, batch.n_fed);
         let longest = lengths(inputs).into_iter().fold(self.longest_input[layer], f64::max);
         self.longest_input[layer] = longest;
         // [1, pos, head, d_head]
         let lengths = lengths(values);
         for (idx, (ask, &right)) in batch.questions.iter().zip(right).enumerate() {
             let query_pos = ask.query_pos as usize;
-            let classes = classes(batch.example(0), ask);
+            let classes = classes(task, batch.example(0), ask);
             let row = |head: usize| {
                 // The last layer is computed at the questions only: [n_queries, head, key].
                 let row = match pattern.shape.len() {
@@ -456,13 +499,26 @@ impl Sums {
                 let bound = by_inputs_alone(spec)
                     .then(|| (1.0 + (n_keys as f64 - 1.0) * libm::exp(-2.0 * exponent)).recip());
                 let largest_weight = largest_weight[layer * n_heads + head];
-                heads.push(HeadReads { layer, head, right, wrong, sigma, largest_weight, bound });
+                let w_qp_w_kp =
+                    (layer == 0).then(|| position_product(spec, params, head)).flatten();
+                heads.push(HeadReads {
+                    layer,
+                    head,
+                    right,
+                    wrong,
+                    sigma,
+                    largest_weight,
+                    bound,
+                    w_qp_w_kp,
+                });
             }
         }
-        let distance = |square: &f64| (square / answers.n as f64).sqrt();
+        let distance = |square: &f64| (square / answers.n.max(1) as f64).sqrt();
         let layer = |layer: usize| LayerReads {
             layer,
             longest_input: longest_input[layer],
+            largest: mean_largest(&heads[layer * n_heads..][..n_heads]),
+            on_latest: most_on_latest(&heads[layer * n_heads..][..n_heads]),
             head_distances: squares[layer * n_heads * n_heads..][..n_heads * n_heads]
                 .chunks_exact(n_heads)
                 .map(|row| row.iter().map(distance).collect())
@@ -472,6 +528,29 @@ impl Sums {
         let layers = (0..n_layers).map(layer).collect();
         Reads { checkpoint: String::new(), set: String::new(), n_examples, answers, heads, layers }
     }
+}
+
+/// The mean largest weight of a row over heads and answers.
+fn mean_largest(heads: &[HeadReads]) -> f64 {
+    let looked = heads.iter().flat_map(|head| head.right.iter().chain(&head.wrong));
+    let (sum, n) = looked.fold((0.0, 0), |(sum, n), looked| {
+        let here = looked.max_on_latest.n;
+        (sum + looked.largest * here as f64, n + here)
+    });
+    sum / n.max(1) as f64
+}
+
+/// The largest share of rows whose largest weight is on the target.
+fn most_on_latest(heads: &[HeadReads]) -> f64 {
+    let share = |head: &HeadReads| {
+        let mut all = Share::default();
+        for looked in head.right.iter().chain(&head.wrong) {
+            all.n_right += looked.max_on_latest.n_right;
+            all.n += looked.max_on_latest.n;
+        }
+        all.share().unwrap_or(0.0)
+    };
+    heads.iter().map(share).fold(0.0, f64::max)
 }
 
 /// Euclidean lengths along the last axis.
@@ -489,21 +568,23 @@ fn by_inputs_alone(spec: &TransformerSpec) -> bool {
     spec.relative == Relative::None
 }
 
-/// Some columns of a layer's queries, keys and values in double precision, row by row, with the bias
+/// Some columns of a layer's queries and keys in double precision, row by row, with the bias
 /// as a last row if there is one.
 fn columns(
     params: &Tensors,
     layer: usize,
     columns: std::ops::Range<usize>,
 ) -> (Vec<Vec<f64>>, bool) {
-    let name = |part: &str| format!("blocks.{layer}.attn.qkv.{part}");
+    // Values of their own, or none, leave queries and keys together.
+    let of = |map: &str, part: &str| params.get(&format!("blocks.{layer}.attn.{map}.{part}"));
+    let map = if of("qkv", "weight").is_some() { "qkv" } else { "qk" };
     let rows_of = |array: &Array| -> Vec<Vec<f64>> {
         let width = array.shape.last().copied().unwrap_or(1);
         let rows = array.data.chunks_exact(width);
         rows.map(|row| row[columns.clone()].iter().copied().map(f64::from).collect()).collect()
     };
-    let mut rows = params.get(&name("weight")).map(rows_of).unwrap_or_default();
-    let bias = params.get(&name("bias")).map(rows_of);
+    let mut rows = of(map, "weight").map(rows_of).unwrap_or_default();
+    let bias = of(map, "bias").map(rows_of);
     let biased = bias.is_some();
     rows.extend(bias.into_iter().flatten());
     (rows, biased)
@@ -517,6 +598,21 @@ fn sigma(spec: &TransformerSpec, params: &Tensors, layer: usize, head: usize) ->
     let (keys, _) = columns(params, layer, spec.d_model + first..spec.d_model + first + d_head);
     let divisor = (d_head as f64).sqrt() * spec.temperature;
     (largest_singular(&queries, &keys) / divisor, biased)
+}
+
+/// What a head's queries and keys of the first layer make of a place, multiplied; of linear positions.
+fn position_product(spec: &TransformerSpec, params: &Tensors, head: usize) -> Option<f64> {
+    if spec.positions != Positions::Linear {
+        return None;
+    }
+    let d_head = spec.d_model / spec.n_heads;
+    // The place is the last number of the stream.
+    let of_place = |first: usize| {
+        let (mut rows, _) = columns(params, 0, first..first + d_head);
+        rows.swap_remove(spec.d_model - 1)
+    };
+    let (query, key) = (of_place(head * d_head), of_place(spec.d_model + head * d_head));
+    Some(query.iter().zip(&key).map(|(q, k)| q * k).sum())
 }
 
 /// The largest singular value of `a b^T`, by power iteration.
@@ -568,16 +664,20 @@ fn norms(params: &Tensors, layer: usize) -> BTreeMap<String, f64> {
             continue;
         };
         match part {
-            "attn.qkv" => {
-                let d = array.shape[1] / 3;
-                for (third, name) in ["w_q", "w_k", "w_v"].into_iter().enumerate() {
-                    let rows = array.data.chunks_exact(3 * d);
-                    let of = rows.flat_map(|row| &row[third * d..][..d]).copied().map(f64::from);
+            "attn.qkv" | "attn.qk" => {
+                let (d, width) = (array.shape[0], array.shape[1]);
+                for (which, name) in ["w_q", "w_k", "w_v"].into_iter().take(width / d).enumerate() {
+                    let rows = array.data.chunks_exact(width);
+                    let of = rows.flat_map(|row| &row[which * d..][..d]).copied().map(f64::from);
                     norms.insert(name.to_owned(), norm(of));
                 }
             }
             _ => {
-                let name = if part == "attn.out" { "w_c" } else { part };
+                let name = match part {
+                    "attn.out" => "w_c",
+                    "attn.v" => "w_v",
+                    other => other,
+                };
                 let of = array.data.iter().copied().map(f64::from);
                 norms.insert(name.to_owned(), norm(of));
             }
@@ -606,13 +706,30 @@ mod tests {
     }
 
     #[test]
+    fn every_token_of_the_automaton_has_one_class() {
+        // - 1 - 0 1 - 1 -, asked at its first, third, sixth and seventh token.
+        let tokens = [0, 2, 0, 1, 2, 0, 2, 0];
+        let task = Task::Automaton(mnemoscope_task::Automaton::paper());
+        let of = |query_pos, answer, write_pos| {
+            classes(&task, &tokens, &Question { example: 0, query_pos, answer, write_pos })
+        };
+        use Class::{Ignore, Itself, Latest, SameWrite, WrongWrite};
+        assert!(of(0, 1, 0) == [Itself]);
+        assert!(of(2, 2, 1) == [Ignore, Latest, Itself]);
+        assert!(of(5, 2, 4) == [Ignore, SameWrite, Ignore, WrongWrite, Latest, Itself]);
+        let write = [Ignore, SameWrite, Ignore, WrongWrite, SameWrite, Ignore, Latest];
+        assert!(of(6, 2, 6) == write);
+    }
+
+    #[test]
     fn every_token_up_to_a_read_has_one_class() {
         // w1 w0 i1 r0 w1 w0 r: the read at 12 finds the write at 10.
         let tokens = [0, 4, 0, 3, 2, 4, 1, 3, 0, 4, 0, 3, 1, 3];
         let ask = Question { example: 0, query_pos: 12, answer: 3, write_pos: 10 };
         let row = [0.0, 0.01, 0.0, 0.02, 0.03, 0.04, 0.05, 0.06, 0.0, 0.07, 0.08, 0.5, 0.14];
         let mut looked = Looked::default();
-        looked.add(&row, &[1.0; 13], &classes(&tokens, &ask));
+        let task = Task::FlipFlop(mnemoscope_task::FlipFlop::paper(0.8).unwrap());
+        looked.add(&row, &[1.0; 13], &classes(&task, &tokens, &ask));
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} is not {b}");
         near(looked.latest, 0.5);
         near(looked.same_writes, 0.02);
@@ -624,10 +741,11 @@ mod tests {
         near(looked.previous_read, 0.11);
         near(looked.first_8, 0.21);
         assert_eq!(looked.max_on_latest, Share { n_right: 1, n: 1 });
+        near(looked.largest, 0.5);
         // A long value elsewhere outweighs the largest weight.
         let mut lengths = [1.0; 13];
         lengths[1] = 100.0;
-        looked.add(&row, &lengths, &classes(&tokens, &ask));
+        looked.add(&row, &lengths, &classes(&task, &tokens, &ask));
         assert_eq!(looked.max_value_on_latest, Share { n_right: 1, n: 2 });
     }
 }

@@ -1,16 +1,21 @@
-//! Where every head looks in a text of one's own, as the paper's figures 2 and 11 show it.
+//! Where every head looks in a text of one's own, as figures 2 and 11 of "Birth of a Transformer" show it, and
+//! in a string of one's own, as figures 5, 16 and 19 of "Exposing Attention Glitches" do.
 
-use mnemoscope_engine::Ops;
 use mnemoscope_engine::QueryRows;
-use mnemoscope_engine::burn::tensor::Device;
 use mnemoscope_engine::burn::tensor::{Tensor, TensorData};
+use mnemoscope_engine::device::Device;
+use mnemoscope_engine::{Ops, burn};
 use mnemoscope_model::Model;
 use mnemoscope_model::hook::{Record, points};
 use mnemoscope_model::params::Array;
-use mnemoscope_task::{Bigram, Token};
+use mnemoscope_store::RunReader;
+use mnemoscope_task::{Task, Token};
 
 use super::attention::{answers, patterns_of_heads};
 use super::memory::Matrix;
+use crate::eval::has_reads;
+use crate::on_device::on_device;
+use crate::replay::open_model;
 use crate::{Error, ErrorKind};
 
 /// A text, what the model answers after each of its tokens, and where each head looks.
@@ -35,17 +40,75 @@ pub struct HeadMap {
     pub pattern: Matrix,
 }
 
+/// Looks at all patterns of the last checkpoint of a run in a text; the record is not touched.
+///
+/// A text on flip-flop is spelt as `w0i1r0`, one of the automaton as `1--0-`.
+///
+/// # Errors
+///
+/// `NotFound`, if the run has no checkpoint or its language is not spelt in single characters; `Spec`, if the
+/// text is empty, has characters that the language does not know, or more than the model has places;
+/// `Corrupt` and `Incompatible` from reading the run.
+pub fn finished(
+    run: &RunReader,
+    text: &str,
+    n_threads: usize,
+    device: Device,
+) -> Result<Maps, Error> {
+    on_device!(device, finished_on(run: &'a RunReader, text: &'a str, n_threads: usize) -> Maps)
+}
+
+fn finished_on<B: Ops>(
+    device: &burn::tensor::Device<B>,
+    run: &RunReader,
+    text: &str,
+    n_threads: usize,
+) -> Result<Maps, Error> {
+    let (plan, model, _) = open_model::<B>(run, device)?;
+    crate::run::pool(n_threads)?.install(|| of_text(&plan.task, &model, text, device))
+}
+
+/// Looks at a text in a task's characters.
+pub(super) fn of_text<B: Ops>(
+    task: &Task,
+    model: &Model<B>,
+    text: &str,
+    device: &burn::tensor::Device<B>,
+) -> Result<Maps, Error> {
+    if let Task::Bigram(language) = task {
+        let tokens = tokens_of(language.corpus.characters(), text)?;
+        return look(model, &tokens, &|token| language.corpus.shown(token), device);
+    }
+    let known = letters(task).ok_or_else(|| {
+        let why = "its strings are not spelt in single characters, so none can be given".to_owned();
+        Error::new(ErrorKind::NotFound, why)
+    })?;
+    let shown = |token: Token| known.get(usize::from(token)).map_or('?', |&it| it).to_string();
+    look(model, &tokens_of(&known, text)?, &shown, device)
+}
+
+/// The characters of flip-flop strings and of the automaton, at the places of their tokens.
+fn letters(task: &Task) -> Option<Vec<char>> {
+    let digits = |n: u32| (0..n).filter_map(|digit| char::from_digit(digit, 10));
+    match task {
+        Task::Automaton(_) => Some(std::iter::once('-').chain(digits(2)).collect()),
+        _ if has_reads(task) && task.n_symbols() <= 10 => {
+            Some("wri".chars().chain(digits(task.n_symbols())).collect())
+        }
+        _ => None,
+    }
+}
+
 /// The tokens of a text.
 ///
 /// # Errors
 ///
 /// `Spec`, if the text is empty or has a character that the language does not know.
-pub(super) fn tokens_of(language: &Bigram, text: &str) -> Result<Vec<Token>, Error> {
+fn tokens_of(known: &[char], text: &str) -> Result<Vec<Token>, Error> {
     let refused = |why: String| Error::new(ErrorKind::Spec, why);
     if text.is_empty() {
         return Err(refused("the text is empty: there is nothing to look at".to_owned()));
     }
-    let known = language.corpus.characters();
     let token = |character: char| {
         let place = known.iter().position(|&known| known == character);
         place.map(|place| Token::try_from(place).expect("a place in the vocabulary is a token"))
@@ -65,11 +128,11 @@ pub(super) fn tokens_of(language: &Bigram, text: &str) -> Result<Vec<Token>, Err
 /// # Errors
 ///
 /// `Spec`, if the sequence has more tokens than the model has places.
-pub(super) fn look<B: Ops>(
-    language: &Bigram,
+fn look<B: Ops>(
     model: &Model<B>,
     tokens: &[Token],
-    device: &Device<B>,
+    shown: &dyn Fn(Token) -> String,
+    device: &burn::tensor::Device<B>,
 ) -> Result<Maps, Error> {
     let (spec, n_pos) = (model.spec(), tokens.len());
     if let Some(n_ctx) = spec.n_ctx().filter(|&n_ctx| n_pos > n_ctx) {
@@ -98,9 +161,7 @@ pub(super) fn look<B: Ops>(
             HeadMap { layer, head, pattern }
         })
     });
-    let shown = |tokens: &[Token]| {
-        tokens.iter().map(|&token| language.corpus.shown(token)).collect::<Vec<String>>()
-    };
+    let shown = |tokens: &[Token]| tokens.iter().map(|&token| shown(token)).collect();
     Ok(Maps {
         characters: shown(tokens),
         answers: shown(&answers(&logits, d_vocab)),
@@ -113,6 +174,7 @@ mod tests {
     use mnemoscope_engine::device::{Cpu, cpu};
     use mnemoscope_model::{AssociativeSpec, ModelSpec, TransformerSpec};
     use mnemoscope_stats::stream::Stream;
+    use mnemoscope_task::Bigram;
 
     use super::*;
 
@@ -123,11 +185,10 @@ mod tests {
             (ModelSpec::Transformer(heads), 12),
             (ModelSpec::Associative(AssociativeSpec::birth()), 2),
         ];
-        let language = Bigram::paper(5);
-        let tokens = tokens_of(&language, "thbntL&CL&C bth").unwrap();
+        let task = Task::Bigram(Bigram::paper(5));
         for (spec, n_maps) in specs {
             let model = Model::<Cpu>::init(&spec, &Stream::root(3), &cpu());
-            let maps = look(&language, &model, &tokens, &cpu()).unwrap();
+            let maps = of_text(&task, &model, "thbntL&CL&C bth", &cpu()).unwrap();
             assert_eq!((maps.heads.len(), maps.answers.len()), (n_maps, 15));
             assert_eq!(maps.characters.concat(), "thbntL&CL&C␣bth");
             for HeadMap { pattern, .. } in &maps.heads {
@@ -145,13 +206,29 @@ mod tests {
 
     #[test]
     fn what_cannot_be_looked_at_is_refused_in_words() {
-        let language = Bigram::paper(5);
-        let why = |text: &str| tokens_of(&language, text).unwrap_err().to_string();
-        assert!(why("").starts_with("the text is empty"));
-        assert!(why("to bé").starts_with("the language does not know 'é'"), "{}", why("to bé"));
+        let task = Task::Bigram(Bigram::paper(5));
         let spec = AssociativeSpec { n_ctx: 4, ..AssociativeSpec::birth() };
         let model = Model::<Cpu>::init(&ModelSpec::Associative(spec), &Stream::root(3), &cpu());
-        let why = look(&language, &model, &[1; 5], &cpu()).unwrap_err().to_string();
-        assert_eq!(why, "the text has 5 characters, and the model knows 4 places");
+        let why = |text: &str| of_text(&task, &model, text, &cpu()).unwrap_err().to_string();
+        assert!(why("").starts_with("the text is empty"));
+        assert!(why("to bé").starts_with("the language does not know 'é'"), "{}", why("to bé"));
+        assert_eq!(why("to be"), "the text has 5 characters, and the model knows 4 places");
+    }
+
+    #[test]
+    fn strings_of_both_forms_of_flip_flop_are_spelt_in_their_letters() {
+        let spec = TransformerSpec::x_transformers(2, 8, 2);
+        let model = Model::<Cpu>::init(&ModelSpec::Transformer(spec), &Stream::root(3), &cpu());
+        for (task, text) in [
+            (Task::Automaton(mnemoscope_task::Automaton::paper()), "1-0--01-"),
+            (Task::FlipFlop(mnemoscope_task::FlipFlop::paper(0.8).unwrap()), "w1i0r1"),
+        ] {
+            let maps = of_text(&task, &model, text, &cpu()).unwrap();
+            assert_eq!((maps.characters.concat(), maps.heads.len()), (text.to_owned(), 4));
+            assert_eq!(maps.answers.len(), text.len());
+            let why = of_text(&task, &model, "x", &cpu()).unwrap_err().to_string();
+            assert!(why.starts_with("the language does not know 'x'; it knows "), "{why}");
+        }
+        assert_eq!(tokens_of(&['-', '0', '1'], "1-0").unwrap(), [2, 0, 1]);
     }
 }

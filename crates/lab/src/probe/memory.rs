@@ -22,6 +22,9 @@
 //! plots (the printed order is infinite, because most bigrams never occur); with fixed triggers over
 //! the other tokens. Uniform logits have 2.2655 nats on tiny Shakespeare.
 //!
+//! A factored memory is read as the product of its factors, and of a normalised one each answer is scaled
+//! before it is compared: the keys of `w_k1` and `w_k2`, the rows of `w_o2`, what W_F adds.
+//!
 //! In a transformer `W_Q` stands on the queries' side, all heads are added up, and norms are ignored, as
 //! in the code. Everything is computed in double precision from the stored params; a recall is level 1 of
 //! statistics, a count without an interval.
@@ -32,7 +35,9 @@
 //! authors' code.
 
 use mnemoscope_model::params::{Array, Tensors};
-use mnemoscope_model::{FeedForward, Gelu, Mlp, ModelSpec, TransformerSpec};
+use mnemoscope_model::{
+    AssociativeSpec, FeedForward, Gelu, Memory as Stored, Mlp, ModelSpec, TransformerSpec,
+};
 use mnemoscope_task::bigram::Triggers;
 use mnemoscope_task::{Bigram, Token};
 use serde::{Deserialize, Serialize};
@@ -121,6 +126,22 @@ impl Matrix {
         self
     }
 
+    /// Each row scaled to a length; a row of zeros stays.
+    fn scaled_to(mut self, length: f64) -> Self {
+        for row in self.data.chunks_exact_mut(self.n_cols.max(1)) {
+            let own = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+            if own > 0.0 {
+                row.iter_mut().for_each(|x| *x *= length / own);
+            }
+        }
+        self
+    }
+
+    fn identity(n: usize) -> Self {
+        let data = (0..n * n).map(|at| f64::from(u8::from(at / n == at % n))).collect();
+        Self { n_rows: n, n_cols: n, data }
+    }
+
     fn transposed(&self) -> Self {
         let data =
             (0..self.n_cols).flat_map(|col| (0..self.n_rows).map(move |row| self.row(row)[col]));
@@ -160,6 +181,16 @@ pub struct Matrices {
     /// Values and outputs as one.
     outputs: [Matrix; 2],
     feed: Feed,
+    /// The length that the answers of normalised memories have, if they are.
+    lengths: Lengths,
+}
+
+/// See [`AssociativeSpec::normalised`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Lengths {
+    keys: [Option<f64>; 2],
+    output: Option<f64>,
+    feed: Option<f64>,
 }
 
 /// The feed-forward of the second layer.
@@ -207,6 +238,25 @@ impl Feed {
     }
 }
 
+impl Lengths {
+    fn of(spec: &AssociativeSpec) -> Self {
+        let of = |memory| spec.normalised.contains(&memory).then(|| spec.length());
+        Self {
+            keys: [of(Stored::K1), of(Stored::K2)],
+            output: of(Stored::Out2),
+            feed: of(Stored::Mlp),
+        }
+    }
+}
+
+/// The answers of a memory, one a row, as the model goes on with them.
+fn answered(answers: Matrix, length: Option<f64>) -> Matrix {
+    match length {
+        Some(length) => answers.scaled_to(length),
+        None => answers,
+    }
+}
+
 impl Matrices {
     /// Takes the matrices out of the params of a model that [`subject`](super::subject) accepts.
     ///
@@ -220,35 +270,47 @@ impl Matrices {
             None => panic!("the model has no param `{name}`"),
         };
         let places = params.get("pos.weight").map(Matrix::of);
-        match spec {
-            ModelSpec::Associative(spec) => {
-                let part =
-                    |block: usize, part: &str| matrix(&format!("blocks.{block}.{part}.weight"));
-                let output = |block| part(block, "attn.v").times(&part(block, "attn.out"));
-                Self {
-                    embed: matrix("embed.weight"),
-                    places,
-                    unembed: matrix("unembed.weight"),
-                    queries: [None, None],
-                    keys: [0, 1].map(|block| part(block, "attn.k")),
-                    outputs: [0, 1].map(output),
-                    feed: match spec.mlp {
-                        FeedForward::None => Feed::None,
-                        FeedForward::Linear => {
-                            Feed::Linear { weight: part(1, "mlp"), bias: vec![0.0; spec.d_model] }
-                        }
-                        FeedForward::Relu => Feed::Mlp {
-                            up: part(1, "mlp.up"),
-                            up_bias: vec![0.0; spec.d_mlp],
-                            down: part(1, "mlp.down"),
-                            down_bias: vec![0.0; spec.d_model],
-                            act: |x| x.max(0.0),
-                        },
-                    },
-                }
-            }
-            ModelSpec::Transformer(spec) => Self::of_transformer(spec, params),
+        let spec = match spec {
+            ModelSpec::Associative(spec) => spec,
+            ModelSpec::Transformer(spec) => return Self::of_transformer(spec, params),
             ModelSpec::Lstm(_) => panic!("an lstm has no matrices that probes read"),
+        };
+        // A matrix as it is stored, or as the product of its factors.
+        let part = |block: usize, part: &str| {
+            let name = |half: &str| format!("blocks.{block}.{part}{half}.weight");
+            if params.get(&name("")).is_some() {
+                return matrix(&name(""));
+            }
+            let mut product = matrix(&name(".right")).times(&matrix(&name(".left")));
+            product.data.iter_mut().for_each(|x| *x *= spec.factor_scale());
+            product
+        };
+        let bias = |block: usize| match params.get(&format!("blocks.{block}.mlp.up.bias")) {
+            Some(array) => array.data.iter().map(|&x| f64::from(x)).collect(),
+            None => vec![0.0; spec.d_mlp],
+        };
+        let output = |block| part(block, "attn.v").times(&part(block, "attn.out"));
+        Self {
+            embed: matrix("embed.weight"),
+            places,
+            unembed: matrix("unembed.weight"),
+            queries: [None, None],
+            keys: [0, 1].map(|block| part(block, "attn.k")),
+            outputs: [0, 1].map(output),
+            feed: match spec.mlp {
+                FeedForward::None => Feed::None,
+                FeedForward::Linear => {
+                    Feed::Linear { weight: part(1, "mlp"), bias: vec![0.0; spec.d_model] }
+                }
+                FeedForward::Relu => Feed::Mlp {
+                    up: part(1, "mlp.up"),
+                    up_bias: bias(1),
+                    down: part(1, "mlp.down"),
+                    down_bias: vec![0.0; spec.d_model],
+                    act: |x| x.max(0.0),
+                },
+            },
+            lengths: Lengths::of(spec),
         }
     }
 
@@ -259,11 +321,19 @@ impl Matrices {
             None => panic!("the model has no param `{name}`"),
         };
         let d = spec.d_model;
-        let of_qkv = |block: usize, part: usize| {
-            matrix(&format!("blocks.{block}.attn.qkv.weight")).columns(part * d, d)
+        let attn = |block: usize, part: &str| format!("blocks.{block}.attn.{part}.weight");
+        // Queries and keys stand together, with the values or without.
+        let of_qk = |block: usize, part: usize| {
+            let all = params.get(&attn(block, "qkv")).or_else(|| params.get(&attn(block, "qk")));
+            Matrix::of(all.expect("a block has queries and keys")).columns(part * d, d)
         };
-        let output = |block: usize| {
-            of_qkv(block, 2).times(&matrix(&format!("blocks.{block}.attn.out.weight")))
+        let values = |block: usize| match params.get(&attn(block, "qkv")) {
+            Some(all) => Matrix::of(all).columns(2 * d, d),
+            None => params.get(&attn(block, "v")).map_or_else(|| Matrix::identity(d), Matrix::of),
+        };
+        let output = |block: usize| match params.get(&attn(block, "out")) {
+            Some(out) => values(block).times(&Matrix::of(out)),
+            None => values(block),
         };
         let embed = matrix("embed.weight");
         let mut places = params.get("pos.weight").map(Matrix::of);
@@ -274,23 +344,25 @@ impl Matrices {
             unembed: if spec.tie_unembed { embed.transposed() } else { matrix("unembed.weight") },
             embed,
             places,
-            queries: [0, 1].map(|block| Some(of_qkv(block, 0))),
-            keys: [0, 1].map(|block| of_qkv(block, 1)),
+            queries: [0, 1].map(|block| Some(of_qk(block, 0))),
+            keys: [0, 1].map(|block| of_qk(block, 1)),
             outputs: [0, 1].map(output),
             feed: Feed::of_transformer(spec, params),
+            lengths: Lengths::default(),
         }
     }
 
     /// `[token, token]`: `w_U(j)ᵀ W_O2 W_V2 w_E(i)` in row `i`.
     #[must_use]
     pub fn w_o2(&self) -> Matrix {
-        self.embed.times(&self.outputs[1]).times(&self.unembed)
+        answered(self.embed.times(&self.outputs[1]), self.lengths.output).times(&self.unembed)
     }
 
     /// `[query, key]` over tokens.
     #[must_use]
     pub fn w_k2(&self) -> Matrix {
         let keys = self.embed.times(&self.outputs[0]).times(&self.keys[1]);
+        let keys = answered(keys, self.lengths.keys[1]);
         self.asked(1, &self.embed).times(&keys.transposed())
     }
 
@@ -298,7 +370,8 @@ impl Matrices {
     #[must_use]
     pub fn w_k1(&self) -> Option<Matrix> {
         let places = self.places.as_ref()?;
-        Some(self.asked(0, places).times(&places.times(&self.keys[0]).transposed()))
+        let keys = answered(places.times(&self.keys[0]), self.lengths.keys[0]);
+        Some(self.asked(0, places).times(&keys.transposed()))
     }
 
     /// `[token, token]`: the logits that the feed-forward alone gives after each token.
@@ -313,7 +386,7 @@ impl Matrices {
                 hidden.times(down).plus_each(down_bias)
             }
         };
-        Some(out.times(&self.unembed))
+        Some(answered(out, self.lengths.feed).times(&self.unembed))
     }
 
     fn asked(&self, layer: usize, rows: &Matrix) -> Matrix {
@@ -544,6 +617,81 @@ mod tests {
         let after = recall(&Matrices::of(&spec, &params), &Bigram::paper(5));
         assert!(after.w_k1.unwrap().n_right >= 94, "{after:?}");
         assert!((2.0..3.5).contains(&after.kl_nats.unwrap()), "{after:?}");
+    }
+
+    /// Factors are read as their product, and values of their own as a third of the one param.
+    #[test]
+    fn the_same_matrices_are_read_however_they_are_stored() {
+        let plain = ModelSpec::Associative(spec(64));
+        let all = Stored::ALL.map(|(_, memory)| memory).to_vec();
+        let factored = AssociativeSpec { factored: all, d_inner: 48, ..spec(64) };
+        let scale = factored.factor_scale();
+        let factored = ModelSpec::Associative(factored);
+        let stream = Stream::root(2).derive("model");
+        let params = Model::<Cpu>::init(&factored, &stream, &cpu()).params();
+        let mut multiplied = Model::<Cpu>::init(&plain, &stream, &cpu()).params();
+        let half = |name: &str| Matrix::of(params.get(name).unwrap());
+        for part in ["blocks.0.attn.k", "blocks.1.attn.k", "blocks.1.attn.out", "blocks.1.mlp"] {
+            let [right, left] = ["right", "left"].map(|it| half(&format!("{part}.{it}.weight")));
+            let data = right.times(&left).data.iter().map(|x| (x * scale) as f32).collect();
+            multiplied.insert(format!("{part}.weight"), Array { shape: vec![64, 64], data });
+        }
+        let [one, two] = [(&factored, &params), (&plain, &multiplied)]
+            .map(|(spec, params)| Matrices::of(spec, params));
+        let apart = |a: &Matrix, b: &Matrix| {
+            a.data.iter().zip(&b.data).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+        };
+        assert!(apart(&one.w_o2(), &two.w_o2()) < 1e-4);
+        assert!(apart(&one.w_k2(), &two.w_k2()) < 1e-4);
+        assert!(apart(&one.w_k1().unwrap(), &two.w_k1().unwrap()) < 1e-4);
+        assert!(apart(&one.w_f().unwrap(), &two.w_f().unwrap()) < 1e-4);
+    }
+
+    /// What is normalised has one length, so no answer is larger than that of the unembedding times it.
+    #[test]
+    fn normalised_memories_answer_with_one_length() {
+        let spec = AssociativeSpec {
+            normalised: vec![Stored::K1, Stored::Mlp],
+            norm_length: mnemoscope_model::NormLength::SqrtDModel,
+            ..spec(64)
+        };
+        let model = ModelSpec::Associative(spec);
+        let mut params =
+            Model::<Cpu>::init(&model, &Stream::root(2).derive("model"), &cpu()).params();
+        let before = Matrices::of(&model, &params);
+        for name in ["blocks.0.attn.k.weight", "blocks.1.mlp.weight", "blocks.1.attn.k.weight"] {
+            let mut array = params.remove(name).unwrap();
+            array.data.iter_mut().for_each(|x| *x *= 7.0);
+            params.insert(name, array);
+        }
+        let after = Matrices::of(&model, &params);
+        let same = |a: &Matrix, b: &Matrix, factor: f64| {
+            let near = |(a, b): (&f64, &f64)| (a * factor - b).abs() < 1e-4 * (1.0 + b.abs());
+            assert!(a.data.iter().zip(&b.data).all(near));
+        };
+        same(&before.w_k1().unwrap(), &after.w_k1().unwrap(), 1.0);
+        same(&before.w_f().unwrap(), &after.w_f().unwrap(), 1.0);
+        same(&before.w_k2(), &after.w_k2(), 7.0);
+    }
+
+    #[test]
+    fn a_transformer_without_a_map_moves_what_it_reads() {
+        let base = TransformerSpec { n_ctx: 96, d_model: 32, ..TransformerSpec::birth_full() };
+        let bare = TransformerSpec { identity_v: vec![1], identity_out: vec![1], ..base.clone() };
+        let own = TransformerSpec { own_v: true, ..base };
+        let stream = Stream::root(2).derive("model");
+        let of = |spec: TransformerSpec| {
+            let spec = ModelSpec::Transformer(spec);
+            let params = Model::<Cpu>::init(&spec, &stream, &cpu()).params();
+            (Matrices::of(&spec, &params), params)
+        };
+        let (bare, _) = of(bare);
+        assert_eq!(bare.w_o2(), bare.embed.times(&bare.unembed));
+        let (own, params) = of(own);
+        let part =
+            |part: &str| Matrix::of(params.get(&format!("blocks.1.attn.{part}.weight")).unwrap());
+        let expected = own.embed.times(&part("v").times(&part("out"))).times(&own.unembed);
+        assert_eq!(own.w_o2(), expected);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Probes: what is measured of mechanism, while it forms on the bigram language and afterwards.
 //!
-//! A probe never changes a number of the run that it looks at. Of a finished run on flip-flop,
-//! [`flipflop`] reads where the heads look from its reads; of one on bigrams, [`map`] where they look in a text.
+//! A probe never changes a number of the run that it looks at. Of a run on flip-flop or its automaton,
+//! [`flipflop`] reads where the heads look, while a transformer is trained and afterwards, and [`drift`] how far
+//! they keep looking; of any finished run [`map`] shows where they look in a text.
 //! Four families are read of bigrams while a model is trained, each a file:
 //!
 //! | family | reads | of a step |
@@ -10,6 +11,9 @@
 //! | [`attention`] | the patterns of the first examples of the batch | before it |
 //! | [`memory`] | the params, as associative memories | after it |
 //! | [`norms`] | gradients before the step, params after it | both |
+//!
+//! On flip-flop and the automaton [`flipflop::Reads`] are read after a step, of examples that training never
+//! draws.
 //!
 //! Point `i` of a published curve ("iteration `i`", from 0) is step `i + 1` here: what is measured
 //! before a step is measured before the update of that iteration, what is measured after it after
@@ -21,6 +25,7 @@
 //! its authors published, which is followed where the two differ.
 
 pub mod attention;
+pub mod drift;
 pub mod flipflop;
 pub mod map;
 pub mod memory;
@@ -29,15 +34,17 @@ pub mod occurrence;
 
 use std::collections::BTreeMap;
 
-use mnemoscope_engine::device::{Device, OnDevice};
-use mnemoscope_engine::{AutodiffOps, Ops, burn};
+use mnemoscope_engine::burn::module::Module;
+use mnemoscope_engine::device::Device;
+use mnemoscope_engine::{Ops, burn};
 use mnemoscope_model::params::Tensors;
-use mnemoscope_model::{Model, ModelSpec};
+use mnemoscope_model::{Model, ModelSpec, TransformerSpec};
 use mnemoscope_stats::stream::Stream;
 use mnemoscope_store::RunReader;
 use mnemoscope_task::{Bigram, Task, split};
 use serde::{Deserialize, Serialize};
 
+use crate::on_device::on_device;
 use crate::plan::Plan;
 use crate::replay::open_model;
 use crate::{Error, ErrorKind};
@@ -66,43 +73,55 @@ impl ProbePlan {
 pub struct Probed {
     /// The step, from 1; the published iteration is one less.
     pub step: u64,
-    /// Answers to the training batch, before the step.
-    pub occurrence: occurrence::Answers,
+    /// Answers to the training batch, before the step; of bigrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub occurrence: Option<occurrence::Answers>,
     /// Attention patterns, before the step; `None` if the plan looks at none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attention: Option<attention::Attention>,
-    /// What the matrices remember, after the step.
-    pub memory: memory::Memory,
-    /// Sizes of gradients and params.
-    pub norms: norms::Norms,
+    /// What the matrices remember, after the step; of bigrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<memory::Memory>,
+    /// Sizes of gradients and params; of bigrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norms: Option<norms::Norms>,
+    /// Where the heads look, and sizes of matrices, after the step; of flip-flop and the automaton.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<flipflop::Reads>,
 }
 
 impl Probed {
     /// One number by its path in the stored form, such as `memory.w_o2` or `occurrence.in_context.loss_nats`;
-    /// a recall or a count of right answers gives its share, and of a list (`attention.heads_previous`) there
-    /// are `max` and `min`.
+    /// a recall or a count of right answers gives its share. Of a list (`attention.heads_previous`,
+    /// `reads.layers`) there are the items by number, from 0, and `max`, `min` and `mean` of what the rest of
+    /// the path finds in each: `reads.heads.max.right.latest`.
     #[must_use]
     pub fn number(&self, path: &str) -> Option<f64> {
         let stored = serde_json::to_value(self).ok()?;
-        let value = path.split('.').try_fold(stored, |value, key| part(&value, key))?;
-        let share = |value: &serde_json::Value| {
-            let (n_right, n) = (value.get("n_right")?.as_f64()?, value.get("n")?.as_f64()?);
-            (n > 0.0).then(|| n_right / n)
-        };
-        value.as_f64().or_else(|| share(&value))
+        let keys: Vec<&str> = path.split('.').collect();
+        number_at(&stored, &keys)
     }
 }
 
-/// What stands in a value under a key, or the largest or smallest number of a list.
-fn part(value: &serde_json::Value, key: &str) -> Option<serde_json::Value> {
-    let Some(list) = value.as_array() else { return value.get(key).cloned() };
-    let numbers = list.iter().filter_map(serde_json::Value::as_f64);
-    let chosen = match key {
+fn number_at(value: &serde_json::Value, keys: &[&str]) -> Option<f64> {
+    let Some((key, rest)) = keys.split_first() else {
+        let share = || {
+            let (n_right, n) = (value.get("n_right")?.as_f64()?, value.get("n")?.as_f64()?);
+            (n > 0.0).then(|| n_right / n)
+        };
+        return value.as_f64().or_else(share);
+    };
+    let Some(list) = value.as_array() else { return number_at(value.get(key)?, rest) };
+    let numbers = list.iter().filter_map(|item| number_at(item, rest));
+    match *key {
         "max" => numbers.reduce(f64::max),
         "min" => numbers.reduce(f64::min),
-        _ => return None,
-    };
-    chosen.map(Into::into)
+        "mean" => {
+            let numbers: Vec<f64> = numbers.collect();
+            (!numbers.is_empty()).then(|| numbers.iter().sum::<f64>() / numbers.len() as f64)
+        }
+        idx => number_at(list.get(idx.parse::<usize>().ok()?)?, rest),
+    }
 }
 
 /// How many of a number of things are as they should be.
@@ -129,15 +148,29 @@ impl Share {
     }
 }
 
-/// The language that a plan's probes know, if they can be read of this task and this model.
+/// What the probes of a plan are about.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'p> {
+    /// Memories, and the attention of two layers.
+    Bigrams(&'p Bigram),
+    /// The heads of a transformer on flip-flop or the automaton.
+    Heads(&'p TransformerSpec),
+}
+
+/// What a plan's probes are about, if they can be read of this task and this model.
 ///
 /// # Errors
 ///
 /// Why they cannot, in words.
-pub fn subject<'p>(task: &'p Task, model: &ModelSpec) -> Result<&'p Bigram, String> {
+pub fn subject<'p>(task: &'p Task, model: &'p ModelSpec) -> Result<Subject<'p>, String> {
     let Task::Bigram(language) = task else {
-        return Err(format!("probes read the bigram language, and the task is {}", task.name()));
+        return flipflop::subject(task, model).map(Subject::Heads);
     };
+    bigrams(language, model).map(Subject::Bigrams)
+}
+
+/// The language, if the model's memories can be read of it.
+fn bigrams<'p>(language: &'p Bigram, model: &ModelSpec) -> Result<&'p Bigram, String> {
     match model {
         ModelSpec::Associative(_) => Ok(language),
         ModelSpec::Transformer(spec) if spec.mlp.gated() => Err(format!(
@@ -189,52 +222,44 @@ pub fn finished(
     n_threads: usize,
     device: Device,
 ) -> Result<Finished, Error> {
-    device.run(Probing { run, n_examples, text, n_threads })?
+    on_device!(
+        device,
+        finished_on(run: &'a RunReader, n_examples: usize, text: Option<&'a str>, n_threads: usize) -> Finished
+    )
 }
 
-/// A finished run to be probed on some device.
-struct Probing<'a> {
-    run: &'a RunReader,
+fn finished_on<B: Ops>(
+    device: &burn::tensor::Device<B>,
+    run: &RunReader,
     n_examples: usize,
-    text: Option<&'a str>,
+    text: Option<&str>,
     n_threads: usize,
-}
-
-impl OnDevice for Probing<'_> {
-    type Output = Result<Finished, Error>;
-
-    fn on<A: AutodiffOps>(self, device: &burn::tensor::Device<A>) -> Self::Output {
-        self.probe::<A::InnerBackend>(device)
-    }
-}
-
-impl Probing<'_> {
-    fn probe<B: Ops>(self, device: &burn::tensor::Device<B>) -> Result<Finished, Error> {
-        let Self { run, n_examples, text, n_threads } = self;
-        let (plan, model, checkpoint_blake3) = open_model::<B>(run, device)?;
-        let language = subject(&plan.task, &plan.model).map_err(|why| {
-            Error::new(ErrorKind::NotFound, format!("run {} cannot be probed: {why}", run.id()))
-        })?;
-        let maps = match text {
-            Some(text) => {
-                Some(map::look(language, &model, &map::tokens_of(language, text)?, device)?)
-            }
-            None => None,
-        };
-        let stream = split::eval_stream(plan.seeds.eval, "probe");
-        let matrices = memory::Matrices::of(&plan.model, &model.params());
-        let pool = crate::run::pool(n_threads)?;
-        let attention =
-            pool.install(|| attention::look(language, &model, &stream, 0, n_examples, device));
-        Ok(Finished {
-            checkpoint_blake3,
-            step: run.checkpoints().last().map_or(0, |kept| kept.step),
-            memory: memory::recall(&matrices, language),
-            attention,
-            pictures: memory::pictures(&matrices),
-            maps,
-        })
-    }
+) -> Result<Finished, Error> {
+    let (plan, model, checkpoint_blake3) = open_model::<B>(run, device)?;
+    let refuse = |why: String| {
+        Error::new(ErrorKind::NotFound, format!("run {} cannot be probed: {why}", run.id()))
+    };
+    let Task::Bigram(language) = &plan.task else {
+        return Err(refuse(format!("its task is {}, not bigrams", plan.task.name())));
+    };
+    let language = bigrams(language, &plan.model).map_err(refuse)?;
+    let maps = match text {
+        Some(text) => Some(map::of_text(&plan.task, &model, text, device)?),
+        None => None,
+    };
+    let stream = split::eval_stream(plan.seeds.eval, "probe");
+    let matrices = memory::Matrices::of(&plan.model, &model.params());
+    let pool = crate::run::pool(n_threads)?;
+    let attention =
+        pool.install(|| attention::look(language, &model, &stream, 0, n_examples, device));
+    Ok(Finished {
+        checkpoint_blake3,
+        step: run.checkpoints().last().map_or(0, |kept| kept.step),
+        memory: memory::recall(&matrices, language),
+        attention,
+        pictures: memory::pictures(&matrices),
+        maps,
+    })
 }
 
 /// What can be seen of a model before a step.
@@ -269,7 +294,31 @@ pub(crate) fn after(
     let Task::Bigram(language) = &plan.task else { return None };
     let memory = memory::recall(&memory::Matrices::of(&plan.model, params), language);
     let norms = norms::Norms::of(watched.grad_norms, params);
-    Some(Probed { step, occurrence: watched.answers, attention, memory, norms })
+    Some(Probed {
+        step,
+        occurrence: Some(watched.answers),
+        attention,
+        memory: Some(memory),
+        norms: Some(norms),
+        reads: None,
+    })
+}
+
+/// Where the heads of a model look after a step, on examples that training never draws; nothing of a plan
+/// whose probes are about bigrams.
+pub(crate) fn heads<B: Ops>(
+    plan: &Plan,
+    probe: &ProbePlan,
+    step: u64,
+    model: &Model<B>,
+) -> Result<Option<Probed>, Error> {
+    let Ok(Subject::Heads(spec)) = subject(&plan.task, &plan.model) else { return Ok(None) };
+    let device = model.devices().into_iter().next().unwrap_or_default();
+    let stream = split::eval_stream(plan.seeds.eval, "probe");
+    let examples: Vec<u64> = (0..u64::from(probe.attention_examples)).collect();
+    let reads = flipflop::look(&plan.task, spec, model, &stream, &examples, &device)?;
+    let (occurrence, attention, memory, norms) = (None, None, None, None);
+    Ok(Some(Probed { step, occurrence, attention, memory, norms, reads: Some(reads) }))
 }
 
 #[cfg(test)]
@@ -281,5 +330,21 @@ mod tests {
         let probe = ProbePlan { every: 5, attention_examples: 0 };
         let due: Vec<u64> = (1..=13).filter(|&step| probe.is_due(step, 13)).collect();
         assert_eq!(due, [1, 6, 11, 13]);
+    }
+
+    #[test]
+    fn a_number_is_found_in_lists_by_its_place_and_over_all_of_them() {
+        let stored = serde_json::json!({
+            "heads": [{"at": 0.5, "n": {"n_right": 1, "n": 4}}, {"at": null}, {"at": 2.5}],
+            "square": [[1.0, 2.0], [3.0, -4.0]], "none": [],
+        });
+        let number = |path: &str| number_at(&stored, &path.split('.').collect::<Vec<_>>());
+        assert_eq!(number("heads.2.at"), Some(2.5));
+        assert_eq!((number("heads.1.at"), number("heads.3.at")), (None, None));
+        let over = ["max", "min", "mean"].map(|over| number(&format!("heads.{over}.at")));
+        assert_eq!(over, [Some(2.5), Some(0.5), Some(1.5)]);
+        assert_eq!(number("heads.0.n"), Some(0.25));
+        assert_eq!((number("square.min.min"), number("square.1.max")), (Some(-4.0), Some(3.0)));
+        assert_eq!((number("none.mean"), number("heads.all.at")), (None, None));
     }
 }

@@ -42,6 +42,17 @@ pub struct Trainer<'a, B: AutodiffBackend + Ops> {
     n_steps_taken: u64,
     /// The params that do not learn at the moment.
     frozen: BTreeSet<&'a str>,
+    /// Of the last step, if it had one.
+    penalty: Option<Penalty>,
+}
+
+/// What a step added to its loss for attention that is not sharp.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Penalty {
+    /// What was added: the weight times the mean measure of the rows.
+    pub added: f64,
+    /// The weight at this step.
+    pub weight: f64,
 }
 
 impl<'a, B> Trainer<'a, B>
@@ -62,6 +73,7 @@ where
             state: OptimState::new(&plan.train.optimizer.rule(1.0)),
             n_steps_taken: 0,
             frozen: BTreeSet::new(),
+            penalty: None,
         }
     }
 
@@ -91,6 +103,12 @@ where
         self.n_steps_taken
     }
 
+    /// The penalty of the last step, of its batch before it; `None` where the plan asks for none then.
+    #[must_use]
+    pub fn penalty(&self) -> Option<Penalty> {
+        self.penalty
+    }
+
     /// The model without its gradients' book-keeping, for measuring.
     #[must_use]
     pub fn model(&self) -> Model<B::InnerBackend> {
@@ -110,7 +128,7 @@ where
     }
 
     /// Takes one step and returns the loss of its batch before the step, in nats per target: the
-    /// task's loss, without the penalty of a plan that sharpens attention.
+    /// task's loss, without the [`penalty`](Self::penalty) of a plan that sharpens attention.
     ///
     /// # Randomness
     ///
@@ -187,6 +205,9 @@ where
             Decay::None => warmup_factor(step, train.warmup_steps),
         };
         let (rule, clip_norm) = (train.optimizer.rule(factor), train.optimizer.clip_norm());
+        let added = penalty.as_ref().map(scalar);
+        let weight = train.sharpen.as_ref().map(|sharpen| sharpen.weight_at(step));
+        self.penalty = added.zip(weight).map(|(added, weight)| Penalty { added, weight });
         let minimised = match penalty {
             Some(penalty) => loss + penalty,
             None => loss,
@@ -219,6 +240,7 @@ where
                 let chosen = if sharpen.layers.is_empty() { &all } else { &sharpen.layers };
                 (sharpen.form, chosen.as_slice())
             }),
+            asked_rows: sharpen.is_some_and(|sharpen| sharpen.asked_rows),
         };
         let (logits, penalty) = self.model.regularised_logits(inputs, &rows, &regularisation);
         let weighted = sharpen.zip(penalty);

@@ -20,6 +20,9 @@
 //!   the stream is wide, the second layer mixes logits, not vectors: the output matrix and the unembedding
 //!   are multiplied into its values.
 //!
+//! A factored memory is multiplied out first and then is a matrix like any other. A normalised one is no linear
+//! map, so what it answers is formed and scaled: its keys, what its attention adds, or its feed-forward.
+//!
 //! A hook that replaces something inside has the values it stands between computed one by one.
 
 use burn::module::{Module, Param};
@@ -33,7 +36,7 @@ use crate::layer::{
     select_rows, sinusoids, to_rows,
 };
 use crate::params::Source;
-use crate::spec::{AssociativeSpec, Places, ScoreScale};
+use crate::spec::{AssociativeSpec, Memory, Places, ScoreScale};
 
 /// Two layers of attention without norms; [`AssociativeSpec`] says what fixes it.
 #[derive(Module, Debug)]
@@ -59,15 +62,29 @@ struct Block<B: Backend> {
 /// `k`, `v`, `out`: `[d_model, d_model]`; a query is the residual stream itself.
 #[derive(Module, Debug)]
 struct Attention<B: Backend> {
-    k: Linear<B>,
+    k: Stored<B>,
     v: Linear<B>,
-    out: Linear<B>,
+    out: Stored<B>,
+}
+
+/// A matrix as it is, or as two factors.
+#[derive(Module, Debug)]
+struct Stored<B: Backend> {
+    weight: Option<Param<Tensor<B, 2>>>,
+    right: Option<Linear<B>>,
+    left: Option<Linear<B>>,
+    #[module(skip)]
+    scale: f64,
 }
 
 /// A feed-forward: one matrix, or two with a rectifier between them, or nothing.
 #[derive(Module, Debug)]
 struct Mlp<B: Backend> {
     weight: Option<Param<Tensor<B, 2>>>,
+    right: Option<Linear<B>>,
+    left: Option<Linear<B>>,
+    #[module(skip)]
+    scale: f64,
     up: Option<Linear<B>>,
     down: Option<Linear<B>>,
 }
@@ -89,7 +106,7 @@ impl<B: Backend> Associative<B> {
         Self {
             embed: Table::from_source(source, "embed"),
             pos: source.has("pos.weight").then(|| Table::from_source(source, "pos")),
-            blocks: (0..2).map(|block| Block::from_source(source, block)).collect(),
+            blocks: (0..2).map(|block| Block::from_source(source, block, spec)).collect(),
             unembed: Linear::from_source(source, "unembed"),
             sinusoids,
             rotary,
@@ -99,6 +116,10 @@ impl<B: Backend> Associative<B> {
 
     pub(crate) fn spec(&self) -> &AssociativeSpec {
         &self.spec
+    }
+
+    fn normalised(&self, memory: Memory) -> bool {
+        self.spec.normalised.contains(&memory)
     }
 
     /// What is added to the embedding at each place: `[n_ctx, d_model]`
@@ -124,6 +145,29 @@ impl<B: Backend> Associative<B> {
 }
 
 impl<B: Ops> Associative<B> {
+    /// What a memory answers, scaled if it is a normalised one: `[rows, d_model]`, and the same.
+    fn answered(&self, memory: Memory, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        /// Below any mean square that is one: an answer of zeros stays what it is.
+        const TINY: f64 = 1e-24;
+        if !self.normalised(memory) {
+            return rows;
+        }
+        let d_model = self.spec.d_model;
+        let gain = self.spec.length() / (d_model as f64).sqrt();
+        let gain = Tensor::full([d_model], gain, &rows.device());
+        <B as Ops>::rms_norm(rows, gain, TINY)
+    }
+
+    /// The keys of a block: `[batch, pos, d_model]` times `attn.k`, and scaled.
+    fn keys(&self, block: usize, products: Tensor<B, 3>) -> Tensor<B, 3> {
+        let memory = [Memory::K1, Memory::K2][block];
+        let n_pos = products.dims()[1];
+        if !self.normalised(memory) {
+            return products;
+        }
+        from_rows(self.answered(memory, to_rows(products)), n_pos)
+    }
+
     pub(crate) fn logits(
         &self,
         tokens: Tensor<B, 2, Int>,
@@ -181,7 +225,9 @@ impl<B: Ops> Associative<B> {
             }
             None => x,
         };
-        let keys = || turned(read.through(attn.k.weight.val()));
+        let keys = || turned(self.keys(0, read.through(attn.k.matrix())));
+        // Scores are sums over token and place as long as keys are linear in them.
+        let by_table = self.rotary.is_none() && !self.normalised(Memory::K1);
         let values = read.through(attn.value_out());
         site.read("attn.k.hook_out", || heads(keys()));
         let scores = || {
@@ -195,14 +241,14 @@ impl<B: Ops> Associative<B> {
         let mixed = match pattern_if_watched(&mut site.within("attn."), scores) {
             // [batch, 1, query, key] x [batch, 1, key, d_model]
             Some(pattern) => pattern.matmul(values.unsqueeze_dim::<4>(1)).reshape(resid.dims()),
-            None => match (read.score_table(attn.k.weight.val()), &self.rotary) {
-                (Some((tokens, table)), None) => {
+            None => match by_table.then(|| read.score_table(&attn.k.matrix())).flatten() {
+                Some((tokens, table)) => {
                     let attend =
                         Attend { temperature: self.score_factor().recip(), ..Attend::plain(1) };
                     let d_vocab = self.spec.d_vocab;
                     <B as Ops>::causal_attention_looked_up(tokens, table, d_vocab, values, &attend)
                 }
-                _ => {
+                None => {
                     let queries = turned(resid.clone());
                     <B as Ops>::causal_attention_of(queries, keys(), values, &self.attend())
                 }
@@ -237,15 +283,22 @@ impl<B: Ops> Associative<B> {
         let resid = site.pass("hook_in", resid);
         let Block { attn, .. } = &self.blocks[1];
         let n_pos = resid.dims()[1];
-        site.read("attn.k.hook_out", || {
-            heads(from_rows(attn.k.apply(to_rows(resid.clone())), n_pos))
-        });
+        let k = attn.k.matrix();
+        let formed = || {
+            let products = <B as Ops>::linear(to_rows(resid.clone()), k.clone(), None);
+            self.keys(1, from_rows(products, n_pos))
+        };
+        site.read("attn.k.hook_out", || heads(formed()));
         let asked = select_rows(resid.clone(), queries);
         let everywhere = asked.dims()[0] == resid.dims()[0] * n_pos;
-        let through_keys = <B as Ops>::linear(asked.clone(), attn.k.weight.val().transpose(), None);
+        let (query, keys) = if self.normalised(Memory::K2) {
+            (asked.clone(), formed())
+        } else {
+            (<B as Ops>::linear(asked.clone(), k.clone().transpose(), None), resid.clone())
+        };
         let scores = || {
-            let query = through_keys.clone().unsqueeze_dim(1);
-            scores_at(query, heads(resid.clone()), None, queries, self.score_factor())
+            let query = query.clone().unsqueeze_dim(1);
+            scores_at(query, heads(keys.clone()), None, queries, self.score_factor())
         };
         let pattern = pattern_if_watched(&mut site.within("attn."), scores);
         let mix = |weight: Tensor<B, 2>| {
@@ -253,7 +306,7 @@ impl<B: Ops> Associative<B> {
             if let Some(pattern) = &pattern {
                 return mix_at(pattern.clone(), heads(values), queries);
             }
-            let (asked, keys, attend) = (through_keys.clone(), resid.clone(), self.attend());
+            let (asked, keys, attend) = (query.clone(), keys.clone(), self.attend());
             if everywhere {
                 let asked = from_rows(asked, n_pos);
                 return to_rows(<B as Ops>::causal_attention_of(asked, keys, values, &attend));
@@ -262,7 +315,8 @@ impl<B: Ops> Associative<B> {
         };
         let replaced = INSIDE.iter().any(|point| site.replaces(point));
         if replaced || INSIDE.iter().any(|point| site.wants(point)) {
-            let out = self.leave(asked.clone(), mix(attn.value_out()), site);
+            let mixed = self.answered(Memory::Out2, mix(attn.value_out()));
+            let out = self.leave(asked.clone(), mixed, site);
             if replaced {
                 return self.unembed.apply(out);
             }
@@ -283,20 +337,27 @@ impl<B: Ops> Associative<B> {
         let Block { attn, mlp } = &self.blocks[1];
         let unembed = self.unembed.weight.val();
         let product = |x, weight| <B as Ops>::linear(x, weight, None);
-        if mlp.up.is_some() {
-            let mid = B::add(asked, mix(attn.value_out()));
-            let out = mlp.apply(mid.clone()).expect("there is an MLP");
+        let mid = |asked| B::add(asked, self.answered(Memory::Out2, mix(attn.value_out())));
+        if mlp.up.is_some() || self.normalised(Memory::Mlp) {
+            let mid = mid(asked);
+            let out = self.fed(mid.clone()).expect("there is a feed-forward");
             return product(B::add(mid, out), unembed);
         }
         let output = match mlp.linear() {
             Some(weight) => unembed.clone() + product(weight, unembed),
             None => unembed,
         };
-        if self.spec.d_vocab >= self.spec.d_model {
-            return product(B::add(asked, mix(attn.value_out())), output);
+        if self.normalised(Memory::Out2) || self.spec.d_vocab >= self.spec.d_model {
+            return product(mid(asked), output);
         }
         let mixed = mix(product(attn.value_out(), output.clone()));
         B::add(product(asked, output), mixed)
+    }
+
+    /// What the second feed-forward adds: `[rows, d_model]`, and the same.
+    fn fed(&self, rows: Tensor<B, 2>) -> Option<Tensor<B, 2>> {
+        let out = self.blocks[1].mlp.apply(rows)?;
+        Some(self.answered(Memory::Mlp, out))
     }
 
     /// What follows the second attention, one by one for the hooks: `[n_queries, d_model]`
@@ -310,7 +371,7 @@ impl<B: Ops> Associative<B> {
         let mid = site.pass("hook_resid_mid", B::add(asked, mixed));
         let mlp = &self.blocks[1].mlp;
         mlp.look(&mid, site, |rows| rows);
-        let out = match mlp.apply(mid.clone()) {
+        let out = match self.fed(mid.clone()) {
             Some(out) => B::add(mid, site.pass("mlp.hook_out", out)),
             None => mid,
         };
@@ -334,7 +395,7 @@ impl<B: Ops> Stream<B> {
 
     /// Unscaled scores of all tokens and places with each other, through keys, and the token ids:
     /// `[d_vocab + pos, d_vocab + pos]`. None where there are vectors, or no places, or too many tokens.
-    fn score_table(&self, keys: Tensor<B, 2>) -> Option<(Tensor<B, 2, Int>, Tensor<B, 2>)> {
+    fn score_table(&self, keys: &Tensor<B, 2>) -> Option<(Tensor<B, 2, Int>, Tensor<B, 2>)> {
         /// A table of more tokens and places than this would outgrow the cache, and then memory.
         const MOST: usize = 1024;
         let Self::LookedUp { tokens, embed, places: Some(places) } = self else { return None };
@@ -342,7 +403,7 @@ impl<B: Ops> Stream<B> {
             return None;
         }
         let both = Tensor::cat(vec![embed.clone(), places.clone()], 0);
-        let keys = <B as Ops>::linear(both.clone(), keys, None);
+        let keys = <B as Ops>::linear(both.clone(), keys.clone(), None);
         Some((tokens.clone(), <B as Ops>::linear(both, keys.transpose(), None)))
     }
 
@@ -363,41 +424,77 @@ impl<B: Ops> Stream<B> {
 }
 
 impl<B: Backend> Block<B> {
-    fn from_source(source: &mut Source<'_, B>, block: usize) -> Self {
+    fn from_source(source: &mut Source<'_, B>, block: usize, spec: &AssociativeSpec) -> Self {
         let name = |part: &str| format!("blocks.{block}.{part}");
         Self {
             attn: Attention {
-                k: Linear::from_source(source, &name("attn.k")),
+                k: Stored::from_source(source, &name("attn.k"), spec),
                 v: Linear::from_source(source, &name("attn.v")),
-                out: Linear::from_source(source, &name("attn.out")),
+                out: Stored::from_source(source, &name("attn.out"), spec),
             },
-            mlp: Mlp::from_source(source, &name("mlp")),
+            mlp: Mlp::from_source(source, &name("mlp"), spec),
         }
     }
+}
+
+impl<B: Backend> Stored<B> {
+    fn from_source(source: &mut Source<'_, B>, name: &str, spec: &AssociativeSpec) -> Self {
+        let has_factors = source.has(&format!("{name}.right.weight"));
+        let mut half = |half: &str| {
+            has_factors.then(|| Linear::from_source(source, &format!("{name}.{half}")))
+        };
+        let (right, left) = (half("right"), half("left"));
+        let weight = source.optional(&format!("{name}.weight"));
+        Self { weight, right, left, scale: spec.factor_scale() }
+    }
+}
+
+impl<B: Ops> Stored<B> {
+    /// `[d_model, d_model]`
+    fn matrix(&self) -> Tensor<B, 2> {
+        stored(self.weight.as_ref(), self.right.as_ref().zip(self.left.as_ref()), self.scale)
+            .expect("the layout lists a matrix or its factors")
+    }
+}
+
+/// A matrix as it is stored, or the product of its factors: `[d_model, d_model]`
+fn stored<B: Ops>(
+    weight: Option<&Param<Tensor<B, 2>>>,
+    factors: Option<(&Linear<B>, &Linear<B>)>,
+    scale: f64,
+) -> Option<Tensor<B, 2>> {
+    if let Some(weight) = weight {
+        return Some(weight.val());
+    }
+    let (right, left) = factors?;
+    let product = <B as Ops>::linear(right.weight.val(), left.weight.val(), None);
+    Some(product.mul_scalar(scale))
 }
 
 impl<B: Ops> Attention<B> {
     /// Values and outputs as one matrix: `[d_model, d_model]`
     fn value_out(&self) -> Tensor<B, 2> {
-        <B as Ops>::linear(self.v.weight.val(), self.out.weight.val(), None)
+        <B as Ops>::linear(self.v.weight.val(), self.out.matrix(), None)
     }
 }
 
 impl<B: Backend> Mlp<B> {
-    fn from_source(source: &mut Source<'_, B>, name: &str) -> Self {
+    fn from_source(source: &mut Source<'_, B>, name: &str, spec: &AssociativeSpec) -> Self {
         let has_up = source.has(&format!("{name}.up.weight"));
+        let Stored { weight, right, left, scale } = Stored::from_source(source, name, spec);
         let mut half =
             |half: &str| has_up.then(|| Linear::from_source(source, &format!("{name}.{half}")));
         let (up, down) = (half("up"), half("down"));
-        Self { weight: source.optional(&format!("{name}.weight")), up, down }
-    }
-
-    fn linear(&self) -> Option<Tensor<B, 2>> {
-        self.weight.as_ref().map(Param::val)
+        Self { weight, right, left, scale, up, down }
     }
 }
 
 impl<B: Ops> Mlp<B> {
+    /// The one matrix of a feed-forward that is linear: `[d_model, d_model]`
+    fn linear(&self) -> Option<Tensor<B, 2>> {
+        stored(self.weight.as_ref(), self.right.as_ref().zip(self.left.as_ref()), self.scale)
+    }
+
     /// `[rows, d_model]` -> `[rows, d_model]`, or nothing if there is no feed-forward.
     fn apply(&self, rows: Tensor<B, 2>) -> Option<Tensor<B, 2>> {
         if let Some(weight) = self.linear() {

@@ -26,8 +26,8 @@ use mnemoscope_engine::{Attend, Ops, QueryRows};
 
 use crate::hook::{Hooks, Site};
 use crate::layer::{
-    Attention, Distances, Heads, LayerNorm, Mlp, Table, Unembed, from_rows, select_rows, sinusoids,
-    to_rows,
+    Attention, Distances, Heads, LayerNorm, Mlp, Table, Unembed, from_rows, line, select_rows,
+    sinusoids, to_rows,
 };
 use crate::params::Source;
 use crate::regular::{Bluntness, DropoutRates, Regularisation};
@@ -201,8 +201,12 @@ impl<B: Ops> Transformer<B> {
                 );
                 pos.weight.val()
             }
-            None if self.spec.positions == Positions::Sinusoidal => {
-                let pos = sinusoids(n_pos, self.spec.d_model);
+            None if self.spec.positions != Positions::None => {
+                let (d, n_ctx) = (self.spec.d_model, self.spec.n_ctx);
+                let pos = match self.spec.positions {
+                    Positions::Linear => line(n_pos, d, n_ctx),
+                    _ => sinusoids(n_pos, d),
+                };
                 let pos = Tensor::<B, 2>::from_data(pos, &table.device());
                 match &self.pos_scale {
                     Some(scale) => pos * scale.val().unsqueeze::<2>(),
@@ -258,13 +262,24 @@ impl<B: Ops> Block<B> {
     ) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
         let n_pos = resid.dims()[1];
         let (resid, seen) = self.enter(resid, here.pass.spec, site);
-        let (attn_out, penalty) = if here.measured().is_some() {
-            // The penalty looks at every row, so all of them are computed.
-            let (all, penalty) = self.attend(seen, here, site);
-            (select_rows(from_rows(all, n_pos), here.rows), penalty)
-        } else {
-            let mut site = site.within("attn.");
-            (self.attn.forward_at(seen, here.rows, &here.heads(), &mut site), None)
+        let [batch, ..] = resid.dims();
+        let measured = here.measured();
+        let elsewhere = here.pass.regularisation.is_some_and(|it| !it.asked_rows);
+        let (attn_out, penalty) = match measured {
+            // The penalty looks at every row. Where few are asked, the others are measured alone.
+            Some(form) if elsewhere && 2 * here.rows.len() < batch * n_pos => {
+                let (out, rows) = self.attn.measured_at(seen, here.rows, &here.heads());
+                (out, rows.map(|rows| form.mean(rows)))
+            }
+            Some(_) if elsewhere => {
+                let (all, penalty) = self.attend(seen, here, site);
+                (select_rows(from_rows(all, n_pos), here.rows), penalty)
+            }
+            _ => {
+                let mut site = site.within("attn.");
+                let (out, rows) = self.attn.forward_at(seen, here.rows, &here.heads(), &mut site);
+                (out, measured.zip(rows).map(|(form, rows)| form.mean(rows)))
+            }
         };
         let resid = select_rows(resid, here.rows);
         (self.leave(resid, attn_out, here, site, |rows| rows), penalty)

@@ -15,15 +15,57 @@ use crate::params::Source;
 
 #[derive(Module, Debug)]
 pub(crate) struct Attention<B: Backend> {
-    qkv: Linear<B>,
-    out: Linear<B>,
+    qkv: Option<Linear<B>>,
+    /// Of a block whose values have a map of their own, or none.
+    qk: Option<Linear<B>>,
+    v: Option<Linear<B>>,
+    out: Option<Linear<B>>,
 }
 
 impl<B: Backend> Attention<B> {
     pub(crate) fn from_source(source: &mut Source<'_, B>, name: &str) -> Self {
-        Self {
-            qkv: Linear::from_source(source, &format!("{name}.qkv")),
-            out: Linear::from_source(source, &format!("{name}.out")),
+        let mut map = |part: &str| Linear::optional(source, &format!("{name}.{part}"));
+        Self { qkv: map("qkv"), qk: map("qk"), v: map("v"), out: map("out") }
+    }
+}
+
+impl<B: Ops> Attention<B> {
+    /// Queries, keys and values of rows, from the part of them that begins at column `from`:
+    /// `x: [rows, d]` -> `[rows, 3 d - from]`, `from` at most `d`
+    fn project(&self, x: Tensor<B, 2>, from: usize) -> Tensor<B, 2> {
+        let d = x.dims()[1];
+        if let Some(qkv) = &self.qkv {
+            if from == 0 {
+                return qkv.apply(x);
+            }
+            let (weight, bias) = qkv.columns(from..3 * d);
+            return <B as Ops>::linear(x, weight, bias);
+        }
+        let qk = self.qk.as_ref().expect("the layout lists qkv or qk");
+        let (weight, bias) = qk.columns(from..2 * d);
+        match &self.v {
+            Some(v) => {
+                let (v_weight, v_bias) = v.columns(0..d);
+                let bias = bias.zip(v_bias).map(|(qk, v)| Tensor::cat(vec![qk, v], 0));
+                <B as Ops>::linear(x, Tensor::cat(vec![weight, v_weight], 1), bias)
+            }
+            None => Tensor::cat(vec![<B as Ops>::linear(x.clone(), weight, bias), x], 1),
+        }
+    }
+
+    /// Queries of rows: `[rows, d]`, and the same.
+    fn queries(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let d = x.dims()[1];
+        let map = self.qkv.as_ref().or(self.qk.as_ref()).expect("the layout lists qkv or qk");
+        let (weight, bias) = map.columns(0..d);
+        <B as Ops>::linear(x, weight, bias)
+    }
+
+    /// What the heads mixed, through the output map if there is one: `[rows, d]`, and the same.
+    fn output(&self, z: Tensor<B, 2>) -> Tensor<B, 2> {
+        match &self.out {
+            Some(out) => out.apply(z),
+            None => z,
         }
     }
 }
@@ -57,7 +99,7 @@ impl<B: Ops> Attention<B> {
             let part = from_rows(qkv.clone(), n_pos).narrow(2, which * d, d);
             split_heads(part, n_heads)
         };
-        let qkv = self.qkv.apply(to_rows(x));
+        let qkv = self.project(to_rows(x), 0);
         site.read("q.hook_out", || split(&qkv, 0));
         site.read("k.hook_out", || split(&qkv, 1));
         site.read("v.hook_out", || split(&qkv, 2));
@@ -79,27 +121,24 @@ impl<B: Ops> Attention<B> {
             }
         };
         site.read("hook_z", || split_heads(z.clone(), n_heads));
-        (self.out.apply(to_rows(z)), stats)
+        (self.output(to_rows(z)), stats)
     }
 
-    /// Only the queries attend: `x: [batch, pos, d_model]` -> `[n_queries, d_model]`
-    ///
-    /// The heads are asked for no statistics: those of the queries alone would be others.
+    /// Only the queries attend: `x: [batch, pos, d_model]` -> `[n_queries, d_model]`, and the statistics of
+    /// their rows if the heads are asked for them.
     pub(crate) fn forward_at(
         &self,
         x: Tensor<B, 3>,
         queries: &QueryRows,
         heads: &Heads<'_, B>,
         site: &mut Site<'_, B>,
-    ) -> Tensor<B, 2> {
+    ) -> (Tensor<B, 2>, Option<RowStats<B, 2>>) {
         let [batch, n_pos, d] = x.dims();
         let n_heads = heads.attend.n_heads;
         let d_head = d / n_heads;
         let n_queries = queries.len();
-        let (w_q, b_q) = self.qkv.columns(0..d);
-        let (w_kv, b_kv) = self.qkv.columns(d..3 * d);
-        let q = <B as Ops>::linear(select_rows(x.clone(), queries), w_q, b_q);
-        let kv = <B as Ops>::linear(to_rows(x), w_kv, b_kv);
+        let q = self.queries(select_rows(x.clone(), queries));
+        let kv = self.project(to_rows(x), d);
         let split = |rows: &Tensor<B, 2>| rows.clone().reshape([n_queries, n_heads, d_head]);
         let part = |kv: &Tensor<B, 2>, which: usize| {
             split_heads(from_rows(kv.clone(), n_pos).narrow(2, which * d, d), n_heads)
@@ -113,15 +152,54 @@ impl<B: Ops> Attention<B> {
         let replaced = pattern_if_watched(site, || {
             scores_at(split(&q), part(&kv, 0), bias.clone(), queries, heads.factor(d_head))
         });
-        let z = match replaced {
-            Some(pattern) => mix_at(pattern, part(&kv, 1), queries),
+        let (z, stats) = match replaced {
+            Some(pattern) => (mix_at(pattern, part(&kv, 1), queries), None),
             None => {
                 let kv = from_rows(kv, n_pos);
-                <B as Ops>::causal_attention_at(q, kv, bias, queries, &heads.attend)
+                let mixed = <B as Ops>::causal_attention_at(q, kv, bias, queries, &heads.attend);
+                heads.attend.split(mixed)
             }
         };
         site.read("hook_z", || split(&z));
-        self.out.apply(z)
+        (self.output(z), stats)
+    }
+}
+
+impl<B: Ops> Attention<B> {
+    /// [`forward_at`](Self::forward_at) in training, which no hook watches, and the statistics of every
+    /// row, asked or not.
+    ///
+    /// A row is measured without what it mixes. Of a row that is not asked only the scores are computed,
+    /// forward and backward: its values and its output are not.
+    pub(crate) fn measured_at(
+        &self,
+        x: Tensor<B, 3>,
+        queries: &QueryRows,
+        heads: &Heads<'_, B>,
+    ) -> (Tensor<B, 2>, Option<RowStats<B, 3>>) {
+        let [batch, n_pos, d] = x.dims();
+        let (n_heads, device) = (heads.attend.n_heads, x.device());
+        let everywhere = || QueryRows::all(batch, n_pos);
+        if let Some(bias) = heads.distances.bias() {
+            // The operation on operands of their own knows no bias: the rows are mixed, and dropped.
+            let qkv = from_rows(self.project(to_rows(x), 0), n_pos);
+            let mixed = <B as Ops>::causal_attention(qkv, Some(bias), &heads.attend);
+            let (z, stats) = heads.attend.split(mixed);
+            return (self.output(select_rows(z, queries)), stats);
+        }
+        let rows = to_rows(x);
+        let q = heads.distances.place(self.queries(rows.clone()), n_heads, everywhere);
+        let kv = heads.distances.place(self.project(rows, d), n_heads, everywhere);
+        let (q, kv) = (from_rows(q, n_pos), from_rows(kv, n_pos));
+        let measured = Attend { dropout: None, ..heads.attend };
+        let nothing = Tensor::zeros([batch, n_pos, n_heads], &device);
+        let keys = kv.clone().narrow(2, 0, d);
+        let rows = <B as Ops>::causal_attention_of(q.clone(), keys, nothing, &measured);
+        let (_, stats) = measured.split(rows);
+        let asked = Attend { stats: false, ..heads.attend };
+        let q = select_rows(q, queries);
+        let z = <B as Ops>::causal_attention_at(q, kv, None, queries, &asked);
+        (self.output(z), stats)
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) use attention::{
 };
 pub(crate) use mlp::Mlp;
 pub(crate) use relative::Distances;
-pub(crate) use sinusoid::{BASE, sinusoids};
+pub(crate) use sinusoid::{BASE, line, sinusoids};
 
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
@@ -32,6 +32,11 @@ impl<B: Backend> Linear<B> {
             weight: source.param(&format!("{name}.weight")),
             bias: source.optional(&format!("{name}.bias")),
         }
+    }
+
+    /// The map of that name, if the model has one.
+    pub(crate) fn optional(source: &mut Source<'_, B>, name: &str) -> Option<Self> {
+        source.has(&format!("{name}.weight")).then(|| Self::from_source(source, name))
     }
 
     /// The columns `columns` of the map alone.

@@ -1,4 +1,4 @@
-//! Sines and cosines of places, for the models that add them.
+//! Vectors of places that are no parameters, for the models that add them: sines and cosines, or a line.
 
 use burn::tensor::TensorData;
 
@@ -21,6 +21,15 @@ pub(crate) fn sinusoids(n_pos: usize, d: usize) -> TensorData {
             let wave = if i.is_multiple_of(2) { libm::sin(angle) } else { libm::cos(angle) };
             table.push(wave as f32);
         }
+    }
+    TensorData::new(table, [n_pos, d])
+}
+
+/// `[n_pos, d]`: place `p` is `p / n_ctx` at the last number and zeros before.
+pub(crate) fn line(n_pos: usize, d: usize, n_ctx: usize) -> TensorData {
+    let mut table = vec![0.0; n_pos * d];
+    for (pos, row) in table.chunks_exact_mut(d).enumerate() {
+        row[d - 1] = (pos as f64 / n_ctx as f64) as f32;
     }
     TensorData::new(table, [n_pos, d])
 }

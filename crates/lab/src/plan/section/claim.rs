@@ -3,6 +3,7 @@
 use crate::plan::claim::{About, Claim, Comparison, Expected, Measure, Published, Runs};
 use crate::plan::complaint::{Fault, Place};
 use crate::plan::reader::{Allowed, Section};
+use crate::plan::tree::Value;
 
 /// A claim, with the places where its names stand.
 pub(crate) struct ClaimRead {
@@ -140,6 +141,9 @@ fn refuse_beside(section: &mut Section<'_, '_>, with: &str, keys: &[&'static str
 }
 
 /// Reads one table of published numbers.
+/// What a curve is whose values are in a picture and nowhere else: only what is measured is shown of it.
+const NOT_TRANSCRIBED: &str = "not transcribed";
+
 pub(crate) fn read_published(
     mut section: Section<'_, '_>,
     only_arm: Option<&str>,
@@ -154,7 +158,12 @@ pub(crate) fn read_published(
     }
     let mut table = section.table("values");
     let mut values = std::collections::BTreeMap::new();
-    for probe in table.values().keys() {
+    for (probe, entry) in table.values() {
+        if matches!(&entry.node.value, Value::Text(said) if said == NOT_TRANSCRIBED) {
+            table.accept(probe);
+            values.insert(probe.clone(), Vec::new());
+            continue;
+        }
         let numbers = table.reals_of_any_name(probe).unwrap_or_default();
         if numbers.len() != iterations.len() {
             let message = format!(

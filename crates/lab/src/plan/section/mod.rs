@@ -92,7 +92,7 @@ fn note_problems(problems: Vec<Problem>, table: &Table, notes: &Notes<'_>) {
 
 /// The paths whose values a problem at `path` may be about.
 fn related(path: &str) -> Vec<String> {
-    const GROUPS: [&[&str]; 8] = [
+    const GROUPS: [&[&str]; 10] = [
         &["d_model", "n_heads", "preset", "name"],
         &["p_ignore", "p_write", "p_read"],
         &["seq_len", "n_ops"],
@@ -101,6 +101,8 @@ fn related(path: &str) -> Vec<String> {
         &["curve_examples", "n_examples"],
         &["corpus", "n_triggers", "offset", "outputs"],
         &["mlp", "d_mlp", "gelu", "mlp_bias", "mlp_from_layer", "n_layers", "parallel_mlp", "norm"],
+        &["factored", "d_inner", "normalised", "norm_length", "init", "first_mlp", "mlp"],
+        &["own_v", "identity_v", "identity_out", "n_layers"],
     ];
     let (section, field) = path.rsplit_once('.').unwrap_or(("", path));
     let group = GROUPS.iter().find(|group| group.contains(&field));

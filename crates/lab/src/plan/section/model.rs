@@ -1,8 +1,8 @@
 //! `[model]`: a preset, and what is changed of it.
 
 use mnemoscope_model::{
-    AssociativeInit, AssociativeSpec, FeedForward, Gelu, Init, LstmSpec, Mlp, ModelSpec, Norm,
-    Places, PosScale, Positions, Relative, ScoreScale, TransformerSpec,
+    AssociativeInit, AssociativeSpec, FeedForward, Gelu, Init, LstmSpec, Memory, Mlp, ModelSpec,
+    Norm, NormLength, Places, PosScale, Positions, Relative, ScoreScale, TransformerSpec,
 };
 use mnemoscope_task::Task;
 
@@ -122,14 +122,14 @@ fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> Tra
         Relative::None | Relative::Alibi => base.positions,
     };
     let (positions, pos_scale) = read_positions(section, usual_positions, base.pos_scale);
+    let n_layers = section.size("n_layers", base.n_layers);
+    let base = read_identities(section, TransformerSpec { n_layers, ..base });
     TransformerSpec {
-        n_layers: section.size("n_layers", base.n_layers),
         d_model,
         n_heads,
         // All presets have an MLP four times as wide as the residual stream.
         d_mlp: section.size("d_mlp", usual_d_mlp),
         n_ctx: section.size("n_ctx", base.n_ctx),
-        d_vocab: base.d_vocab,
         positions,
         pos_scale,
         tie_unembed: section.flag("tie_unembed", base.tie_unembed),
@@ -157,6 +157,17 @@ fn read_transformer(section: &mut Section<'_, '_>, base: TransformerSpec) -> Tra
         parallel_mlp: section.flag("parallel_mlp", parallel),
         relative,
         temperature: section.real("temperature", base.temperature, Allowed::POSITIVE),
+        ..base
+    }
+}
+
+/// Values of their own, and the blocks that leave a map out.
+fn read_identities(section: &mut Section<'_, '_>, base: TransformerSpec) -> TransformerSpec {
+    TransformerSpec {
+        own_v: section.flag("own_v", false),
+        identity_v: section.layers_out("identity_v", base.n_layers),
+        identity_out: section.layers_out("identity_out", base.n_layers),
+        ..base
     }
 }
 
@@ -171,10 +182,13 @@ fn read_positions(
         &[
             ("learned", Positions::Learned),
             ("sinusoidal", Positions::Sinusoidal),
+            ("linear", Positions::Linear),
             ("none", Positions::None),
         ],
         usual,
     );
+    // A line is scaled by n_ctx already.
+    let usual_scale = if positions == Positions::Linear { PosScale::Unit } else { usual_scale };
     let pos_scale = section.choice(
         "pos_scale",
         &[
@@ -214,6 +228,8 @@ fn read_associative(section: &mut Section<'_, '_>, base: AssociativeSpec) -> Ass
         ("relu", FeedForward::Relu),
     ];
     let d_model = section.size("d_model", base.d_model);
+    let factored = section.choices("factored", &Memory::ALL);
+    let d_inner = section.size("d_inner", if factored.is_empty() { 0 } else { d_model });
     AssociativeSpec {
         d_model,
         d_mlp: section.size("d_mlp", d_model.saturating_mul(4)),
@@ -244,5 +260,14 @@ fn read_associative(section: &mut Section<'_, '_>, base: AssociativeSpec) -> Ass
             ],
             base.init,
         ),
+        factored,
+        d_inner,
+        normalised: section.choices("normalised", &Memory::ALL),
+        norm_length: section.choice(
+            "norm_length",
+            &[("unit", NormLength::Unit), ("sqrt_d_model", NormLength::SqrtDModel)],
+            NormLength::Unit,
+        ),
+        mlp_bias: section.flag("mlp_bias", false),
     }
 }

@@ -109,6 +109,7 @@ fn read_sharpen(train: &mut Section<'_, '_>, n_steps: u64) -> Option<SharpenPlan
         form: section.choice("form", FORMS, Bluntness::Entropy),
         weight: section.real("weight", 0.01, Allowed::NOT_NEGATIVE),
         layers: section.layers("layers"),
+        asked_rows: section.choice("rows", &[("all", false), ("asked", true)], false),
         from_step,
         anneal: match section.choice("anneal", RAMPS, Ramp::Constant) {
             Ramp::Constant => Anneal::Constant,

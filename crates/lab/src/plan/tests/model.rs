@@ -37,10 +37,14 @@ fn a_penalty_and_dropout_that_do_nothing_are_no_part_of_a_plan() {
         form: Bluntness::Entropy,
         weight: 0.01,
         layers: Vec::new(),
+        asked_rows: false,
         from_step: 2_000,
         anneal: Anneal::Linear { n_steps: 8_000 },
     };
     assert_eq!(sharp.train.sharpen, Some(expected));
+    let rows = |rows: &str| plan(&format!("train.sharpen.rows = '{rows}'"), &[]);
+    assert_eq!(rows("all").id(), plan("train.sharpen = {}", &[]).id());
+    assert!(rows("asked").train.sharpen.unwrap().asked_rows);
     let of_layer = plan("train.sharpen = { layers = [0, 5] }", &[]);
     assert_eq!(of_layer.train.sharpen.unwrap().layers, [0, 5]);
 }
@@ -73,7 +77,7 @@ fn what_a_model_cannot_drop_or_sharpen_is_refused_at_its_field() {
       study.toml:4:15: train.dropout.mlp: mlp is the dropout behind an activation, but mlp = "linear" has none; leave it out
       study.toml:5:22: train.sharpen.layers: layers has 6, but the last of n_layers = 6 is 5; use at most that
       study.toml:5:42: train.sharpen.from_step: from_step is 50, but training ends after n_steps = 50; use less
-      study.toml:5:46: train.sharpen.anneal_steps: `anneal_steps` does not go with this kind of train.sharpen; known here: `from_step`, `form`, `weight`, `layers`, `anneal`
+      study.toml:5:46: train.sharpen.anneal_steps: `anneal_steps` does not go with this kind of train.sharpen; known here: `from_step`, `form`, `weight`, `layers`, `rows`, `anneal`
     "#);
     let sizes = "model = { d_model = 24, n_heads = 8, relative = 'rotary', n_rotated = 3, \
                  pos_scale = 'learned', temperature = 0 }";
@@ -89,7 +93,7 @@ fn what_a_model_cannot_drop_or_sharpen_is_refused_at_its_field() {
     3 things are wrong with study.toml:
       study.toml:1:71: model.n_rotated: n_rotated = 3 is not an even number from 2 to d_head = 3, which is d_model / n_heads; use at most 2
       study.toml:1:86: model.pos_scale: pos_scale = "learned" is of sinusoids; use positions = "sinusoidal", or pos_scale = "unit" or "rsqrt_d_model"
-      study.toml:1:97: model.n_buckets: `n_buckets` does not go with this kind of model; known here: `preset`, `name`, `d_vocab`, `d_model`, `mlp`, `norm`, `n_heads`, `relative`, `n_rotated`, `positions`, `pos_scale`, `n_layers`, `d_mlp`, `n_ctx`, `tie_unembed`, `attn_bias`, `unembed_bias`, `gelu`, `layer_norm_epsilon`, `init`, `mlp_bias`, `mlp_from_layer`, `parallel_mlp`, `temperature`
+      study.toml:1:97: model.n_buckets: `n_buckets` does not go with this kind of model; known here: `preset`, `name`, `d_vocab`, `d_model`, `mlp`, `norm`, `n_heads`, `relative`, `n_rotated`, `positions`, `pos_scale`, `n_layers`, `own_v`, `identity_v`, `identity_out`, `d_mlp`, `n_ctx`, `tie_unembed`, `attn_bias`, `unembed_bias`, `gelu`, `layer_norm_epsilon`, `init`, `mlp_bias`, `mlp_from_layer`, `parallel_mlp`, `temperature`
     "#);
     let buckets = "model = { relative = 't5', n_buckets = 32, max_distance = 16 }";
     assert_snapshot!(refusal(buckets, &[]), @r#"
@@ -139,5 +143,100 @@ fn what_does_not_go_with_an_mlp_is_refused_at_its_field() {
     2 things are wrong with study.toml:
       study.toml:1:17: model.mlp: found "reglu"; allowed: "gelu", "relu", "geglu", "swiglu", "linear", "none"; did you mean "relu"?
       study.toml:1:26: model.activation: unknown key; did you mean `mlp`?
+    "#);
+}
+
+#[test]
+fn memories_in_factors_normalised_or_with_thresholds_are_options_of_the_simplified_model() {
+    let of = |spec: &str| match plan(&format!("task.name = 'bigram'\n{spec}"), &[]).model {
+        ModelSpec::Associative(spec) => spec,
+        ModelSpec::Lstm(_) | ModelSpec::Transformer(_) => panic!("{spec} is associative"),
+    };
+    let usual = "model = { preset = 'birth', factored = [], normalised = [], mlp_bias = false }";
+    assert_eq!(of(usual), of("model.preset = 'birth'"));
+    let factored = of("model = { preset = 'birth', d_model = 64, factored = ['k2', 'mlp'] }");
+    assert_eq!((factored.d_inner, factored.factored), (64, vec![Memory::K2, Memory::Mlp]));
+    let narrow = of("model = { preset = 'birth', factored = ['out2'], d_inner = 16, \
+                     normalised = ['k1', 'out2'], norm_length = 'sqrt_d_model' }");
+    assert_eq!((narrow.d_inner, narrow.norm_length), (16, NormLength::SqrtDModel));
+    assert!(of("model = { preset = 'birth', mlp = 'relu', mlp_bias = true }").mlp_bias);
+    // Both factors of a memory learn by themselves, as the memory does.
+    let plan = plan("task.name = 'bigram'\nmodel = { preset = 'birth', factored = ['k1'] }", &[]);
+    assert!(plan.train.learns("blocks.0.attn.k.left.weight", 1));
+    assert!(!plan.train.learns("blocks.0.attn.v.weight", 1));
+}
+
+#[test]
+fn memories_that_cannot_be_so_are_refused_at_their_field() {
+    let birth =
+        |rest: &str| format!("task.name = 'bigram'\nmodel = {{ preset = 'birth', {rest} }}");
+    assert_snapshot!(refusal(&birth("factored = ['w_k2', 'k1', 7]"), &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:2:40: model.factored: found "w_k2"; allowed: "k1", "k2", "out2", "mlp"
+      study.toml:2:40: model.factored: found 7; allowed: "k1", "k2", "out2", "mlp"
+    "#);
+    assert_snapshot!(refusal(&birth("factored = 'k1'"), &[]), @r#"
+    one thing is wrong with study.toml:
+      study.toml:2:40: model.factored: found "k1"; allowed: a list of "k1", "k2", "out2", "mlp"
+    "#);
+    let order = "factored = ['out2', 'k1'], mlp = 'none', normalised = ['mlp', 'mlp']";
+    assert_snapshot!(refusal(&birth(order), &[]), @r#"
+    3 things are wrong with study.toml:
+      study.toml:2:40: model.factored: factored is ["out2", "k1"]; give each once, in the order k1, k2, out2, mlp
+      study.toml:2:83: model.normalised: normalised is ["mlp", "mlp"]; give each once, in the order k1, k2, out2, mlp
+      study.toml:2:83: model.normalised: normalised has "mlp", but mlp = "none"; leave it out
+    "#);
+    let rest = "mlp = 'relu', factored = ['mlp'], init = 'theory', normalised = ['k1']";
+    assert_snapshot!(refusal(&birth(rest), &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:2:54: model.factored: factored has "mlp", but mlp = "relu" is not one matrix; leave it out, or use mlp = "linear"
+      study.toml:2:93: model.normalised: normalised has "k1", which begins at zero under init = "theory" and has no direction then; factor it as well, or use another init
+    "#);
+    let nothing = "d_inner = 8, norm_length = 'sqrt_d_model', mlp_bias = true";
+    assert_snapshot!(refusal(&birth(nothing), &[]), @r#"
+    3 things are wrong with study.toml:
+      study.toml:2:39: model.d_inner: d_inner = 8 is the inner width of factored memories, and factored names none; leave d_inner out
+      study.toml:2:56: model.norm_length: norm_length is of normalised memories, and normalised names none; leave norm_length out
+      study.toml:2:83: model.mlp_bias: mlp_bias is the thresholds of neurons, and neither first_mlp nor mlp is "relu"; leave mlp_bias out
+    "#);
+    assert_snapshot!(refusal("model.factored = ['k1']", &[]), @r#"
+    one thing is wrong with study.toml:
+      study.toml:1:7: model.factored: `factored` does not go with this kind of model; known here: `preset`, `name`, `d_vocab`, `d_model`, `mlp`, `norm`, `n_heads`, `relative`, `positions`, `pos_scale`, `n_layers`, `own_v`, `identity_v`, `identity_out`, `d_mlp`, `n_ctx`, `tie_unembed`, `attn_bias`, `unembed_bias`, `gelu`, `layer_norm_epsilon`, `init`, `mlp_bias`, `mlp_from_layer`, `parallel_mlp`, `temperature`
+    "#);
+}
+
+#[test]
+fn value_and_output_maps_are_left_out_of_all_or_chosen_blocks() {
+    let of = |spec: &str| match plan(spec, &[]).model {
+        ModelSpec::Transformer(spec) => (spec.own_v, spec.identity_v, spec.identity_out),
+        ModelSpec::Lstm(_) | ModelSpec::Associative(_) => panic!("{spec} is a transformer"),
+    };
+    let usual = "model = { own_v = false, identity_v = 'none', identity_out = 'none' }";
+    assert_eq!(plan(usual, &[]).id(), plan("", &[]).id());
+    let all = of("model = { preset = 'birth-full', identity_v = 'all', identity_out = [1] }");
+    assert_eq!(all, (false, vec![0, 1], vec![1]));
+    assert_eq!(of("model.own_v = true"), (true, Vec::new(), Vec::new()));
+    // Values of their own can be frozen where they first were.
+    let frozen = "model = { preset = 'birth-full', own_v = true }\n\
+                  train.freeze = ['blocks.*.attn.v.weight']";
+    let frozen = plan(&format!("task.name = 'bigram'\n{frozen}"), &[]);
+    assert!(!frozen.train.learns("blocks.1.attn.v.weight", 1));
+    assert!(frozen.train.learns("blocks.1.attn.qk.weight", 1));
+    assert_snapshot!(refusal("model = { identity_v = [0, 6], identity_out = [1, 1] }", &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:1:24: model.identity_v: identity_v has 6, but the last of n_layers = 6 blocks is 5; use at most that
+      study.toml:1:47: model.identity_out: identity_out is [1, 1]; give each once, ascending
+    "#);
+    assert_snapshot!(refusal("model = { identity_v = 'all', own_v = true }", &[]), @r#"
+    one thing is wrong with study.toml:
+      study.toml:1:39: model.own_v: own_v is about W_V, but identity_v leaves it out of every block; leave own_v out
+    "#);
+    assert_snapshot!(refusal("model = { preset = 'lstm', own_v = true }", &[]), @r#"
+    one thing is wrong with study.toml:
+      study.toml:1:28: model.own_v: `own_v` does not go with this kind of model; known here: `preset`, `name`, `d_vocab`, `n_layers`, `d_model`
+    "#);
+    assert_snapshot!(refusal("model.identity_out = 'first'", &[]), @r#"
+    one thing is wrong with study.toml:
+      study.toml:1:22: model.identity_out: found "first"; allowed: "none", "all", or a list of layers from 0, such as [0, 1]
     "#);
 }

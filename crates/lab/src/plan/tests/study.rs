@@ -323,6 +323,25 @@ fn the_committed_studies_resolve() {
     }
 }
 
+/// A curve whose numbers stand in a picture alone has none, and only these words say so.
+#[test]
+fn a_published_curve_may_be_one_that_was_not_transcribed() {
+    let spec = |said: &str| {
+        format!(
+            "task.name = 'automaton'\nmodel = {{ n_layers = 1 }}\nprobe.every = 5\n[[arm]]\nname = 'a'\n[[published]]\narm = 'a'\n\
+             source = 'Fig. 15'\niterations = [0, 5]\nvalues = {{ 'reads.answers' = {said} }}"
+        )
+    };
+    let values = |said: &str| study(&spec(said), &[]).published[0].values["reads.answers"].clone();
+    assert!(values("'not transcribed'").is_empty());
+    assert_eq!(values("[1, 2.5]"), [1.0, 2.5]);
+    assert_snapshot!(refusal(&spec("'unknown'"), &[]), @r#"
+    2 things are wrong with study.toml:
+      study.toml:10:30: published[0].values.reads.answers: found "unknown"; allowed: a list of numbers
+      study.toml:10:30: published[0].values.reads.answers: there are 0 numbers for 2 iterations; write one each
+    "#);
+}
+
 /// What a line of a spec may be replaced by.
 const SCRAPS: [&str; 12] = [
     "",
