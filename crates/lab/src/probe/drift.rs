@@ -280,6 +280,7 @@ impl DriftRow {
 
 #[cfg(test)]
 mod tests {
+    use mnemoscope_engine::device::{Cpu, cpu};
     use mnemoscope_model::{Mlp, ModelSpec, Norm, PosScale, Positions, TransformerSpec};
     use mnemoscope_stats::stream::Stream;
 
@@ -328,7 +329,7 @@ mod tests {
 
     #[test]
     fn without_the_product_of_places_a_hard_head_never_turns_away() {
-        let [one, two] = look(&head(40.0, 0.0), 200).unwrap();
+        let [one, two] = look(&head(40.0, 0.0), 200, &cpu()).unwrap();
         assert_eq!((one.n_tokens, one.heads[0].first_lost, one.first_wrong), (201, None, None));
         // Two writes have one score: the second string is told by half.
         let last = two.heads[0].rows.last().unwrap();
@@ -339,7 +340,7 @@ mod tests {
     #[test]
     fn a_positive_product_drifts_to_the_present_where_the_formula_says() {
         let slope = 10.0;
-        let [one, _] = look(&head(40.0, slope), 400).unwrap();
+        let [one, _] = look(&head(40.0, slope), 400, &cpu()).unwrap();
         let lost = (40.0_f32 / slope).sqrt() * 100.0;
         assert_eq!(one.heads[0].first_lost, Some(lost as usize + 1));
         let rows = &one.heads[0].rows;
@@ -357,8 +358,8 @@ mod tests {
     fn a_string_longer_than_learned_places_is_refused() {
         let mut spec = TransformerSpec::x_transformers(1, 8, 1);
         (spec.d_vocab, spec.n_ctx) = (3, 50);
-        let model = Model::init(&ModelSpec::Transformer(spec), &Stream::root(0), &cpu());
-        let why = look(&model, 50).unwrap_err().to_string();
+        let model = Model::<Cpu>::init(&ModelSpec::Transformer(spec), &Stream::root(0), &cpu());
+        let why = look(&model, 50, &cpu()).unwrap_err().to_string();
         assert_eq!(why, "the string has 51 tokens, and the model knows 50 places; use fewer -");
     }
 }
