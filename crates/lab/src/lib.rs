@@ -9,11 +9,13 @@ pub mod clock;
 mod error;
 pub mod eval;
 pub mod event;
+pub mod launch;
 pub mod pace;
 pub mod plan;
 pub mod probe;
 pub mod replay;
 pub mod run;
+pub mod sweep;
 pub mod train;
 
 pub use error::{Error, ErrorKind};

@@ -20,7 +20,7 @@ use crate::{Error, ErrorKind};
 /// Steps between two losses in the record.
 const LOSS_EVERY: u64 = 10;
 /// Checkpoints that stay: if the newest is damaged on the disk, a resume has another.
-const CHECKPOINTS_KEPT: usize = 2;
+pub(crate) const CHECKPOINTS_KEPT: usize = 2;
 /// Kind of the event that holds what was probed of a step.
 pub const PROBE: &str = "probe";
 /// Kind of the event that says how long training has taken so far.

@@ -9,7 +9,7 @@ use crate::checkpoint::{CheckpointRef, Kept, kept};
 use crate::error::{Cause, Error, ErrorKind};
 use crate::event::{EventLog, Events, kind, parse};
 use crate::files;
-use crate::format::{CHECKPOINTS, EVENTS, LOCK, PLAN, RECORD, RESULT, TEMP, encode_json};
+use crate::format::{CHECKPOINTS, EVENTS, LOCK, PLAN, PRUNED, RECORD, RESULT, TEMP, encode_json};
 use crate::lock::RunLock;
 use crate::read::{RunReader, check_name, walk};
 
@@ -226,7 +226,7 @@ impl RunWriter {
     #[track_caller]
     fn place(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         check_name(name);
-        let own = [RECORD, PLAN, EVENTS, RESULT, LOCK];
+        let own = [RECORD, PLAN, EVENTS, RESULT, LOCK, PRUNED];
         assert!(
             !own.contains(&name) && !name.starts_with(CHECKPOINTS),
             "`{name}` is the store's own"

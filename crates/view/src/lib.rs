@@ -13,10 +13,12 @@
 //! assert_eq!(number::count(353_875), "353\u{2009}875");
 //! ```
 
+pub mod board;
 pub mod breakdown;
 pub mod complaint;
 pub mod gallery;
 pub mod glitch;
+pub mod groups;
 pub mod number;
 pub mod picture;
 pub mod plan;
