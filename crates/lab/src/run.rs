@@ -23,6 +23,8 @@ const LOSS_EVERY: u64 = 10;
 pub(crate) const CHECKPOINTS_KEPT: usize = 2;
 /// Kind of the event that holds what was probed of a step.
 pub const PROBE: &str = "probe";
+/// The file that holds the spec.
+const SPEC: &str = "spec.toml";
 /// Kind of the event that says how long training has taken so far.
 const TIMING: &str = "timing";
 
@@ -92,12 +94,13 @@ pub fn run_plan(
     });
     let (writer, resumed) = match store.begin(&plan.id(), &plan.to_value(), &meta)? {
         Begun::New(mut writer) => {
-            if let Some(text) = &labels.spec_text {
-                writer.write_file("spec.toml", text.as_bytes())?;
-            }
+            keep_spec(&mut writer, labels)?;
             (writer, false)
         }
-        Begun::Resumed(writer) => (writer, true),
+        Begun::Resumed(mut writer) => {
+            keep_spec(&mut writer, labels)?;
+            (writer, true)
+        }
         Begun::Sealed(reader) => {
             let (run, arm) = (reader.id().to_owned(), labels.arm.clone());
             watcher.event(&Progress::AlreadySealed { run, arm });
@@ -131,6 +134,18 @@ pub fn run_plan(
             writer.crash(&message)?;
             Err(Error::new(ErrorKind::Crashed, format!("run {} crashed: {message}", plan.id())))
         }
+    }
+}
+
+/// Keeps the spec as it was written, unless the record has a whole one: a process that was killed as soon as it had begun
+/// left none, and one that was damaged since is no loss while the text is at hand.
+fn keep_spec(writer: &mut RunWriter, labels: &Labels) -> Result<(), Error> {
+    let Some(text) = &labels.spec_text else { return Ok(()) };
+    match writer.reader()?.file(SPEC) {
+        Err(none) if matches!(none.kind(), StoreErrorKind::NotFound | StoreErrorKind::Corrupt) => {
+            Ok(writer.write_file(SPEC, text.as_bytes())?)
+        }
+        _ => Ok(()),
     }
 }
 

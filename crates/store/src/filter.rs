@@ -353,7 +353,9 @@ impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bare = |text: &str| {
             let plain = |c: char| c.is_alphanumeric() || "-_./=:,".contains(c);
+            // Behind `<` a text that begins with `=` would be read as `<=`.
             !text.is_empty()
+                && !text.starts_with('=')
                 && text.chars().all(plain)
                 && serde_json::from_str::<Value>(text).is_err()
         };
@@ -407,6 +409,8 @@ mod tests {
         assert!(fits("meta.host=\"this and that\" and id=12"));
         assert!(!fits("meta.host=this"));
         assert!(fits("meta.host!=android or status=failed"));
+        let odd = Filter(Node::Is(Comparison { path: "id".into(), op: "<", value: "=a".into() }));
+        assert_eq!(odd.to_string(), "id<\"=a\"");
     }
 
     #[test]
