@@ -39,6 +39,10 @@ slurm:
 crashes:
     cargo test --test checks -- kills damage
 
+# What is written for TensorBoard, Trackio and Weights & Biases, read by themselves; needs Python and a network.
+trackers:
+    cargo test --test checks -- trackers
+
 # A thousand short runs: what each costs beside its work; and an index of a hundred thousand.
 scale:
     cargo test --release --test checks -- thousand

@@ -110,6 +110,19 @@ fn everything_goes_into_a_file_that_other_programs_read() {
 }
 
 #[test]
+fn tensorboard_gets_a_folder_for_each_run() {
+    let door = six();
+    let said = door.run(&["runs", "--tensorboard", "board", "--json"]).code(0).json();
+    assert_eq!(said["n_runs"], 6);
+    // Of each: the loss of the last step, two points of three curves, and a rate with its interval of three sets.
+    assert_eq!(said["n_numbers"], 6 * (1 + 4 + 9));
+    let arms = fs::read_dir(door.path("board/tiny")).unwrap();
+    let folders: Vec<String> =
+        arms.map(|arm| arm.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(folders.iter().filter(|name| name.starts_with("d_model=16-")).count(), 3);
+}
+
+#[test]
 fn what_a_policy_removes_is_shown_first_and_never_a_record() {
     let door = six();
     let checkpoints = || {

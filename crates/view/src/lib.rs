@@ -30,6 +30,7 @@ pub mod runs;
 pub mod sparkline;
 pub mod study;
 pub mod table;
+pub mod tensorboard;
 pub mod text;
 
 /// Columns of a terminal that every page fits into.

@@ -8,6 +8,7 @@ use mnemoscope_store::{Filter, Listed, Selection, Store};
 use mnemoscope_view::groups::{self, Group, group};
 use mnemoscope_view::number;
 use mnemoscope_view::runs::{page, table_page, to_json};
+use mnemoscope_view::tensorboard::{event_file, scalars};
 use serde_json::{Value, json};
 
 use crate::exit::Exit;
@@ -43,6 +44,10 @@ pub(crate) struct Flags {
     /// Write the fields that are shown, or all there are, as .csv, .parquet or .jsonl
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write each run as a TensorBoard event file into a folder of its own in DIR; Trackio imports
+    /// them too
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "by", "show"])]
+    tensorboard: Option<PathBuf>,
     /// Make the index anew from the directories first
     #[arg(long)]
     rebuild: bool,
@@ -54,6 +59,7 @@ enum Answer {
     Table { fields: Vec<String>, n_fit: usize, rows: Vec<Vec<Value>> },
     Groups { by: Vec<String>, fields: Vec<String>, groups: Vec<Group> },
     Written { path: PathBuf, n_runs: usize, n_fields: usize },
+    Tracked { path: PathBuf, n_runs: usize, n_numbers: usize },
 }
 
 struct Runs {
@@ -71,6 +77,13 @@ impl Spoken for Runs {
                 "{} with {} in {}\n",
                 number::counted(*n_runs as u64, "run", "runs"),
                 number::counted(*n_fields as u64, "field", "fields"),
+                path.display()
+            ),
+            Answer::Tracked { path, n_runs, n_numbers } => format!(
+                "{} with {} in {}; `tensorboard --logdir {}` shows them\n",
+                number::counted(*n_runs as u64, "run", "runs"),
+                number::counted(*n_numbers as u64, "number", "numbers"),
+                path.display(),
                 path.display()
             ),
         }
@@ -96,6 +109,9 @@ impl Spoken for Runs {
             Answer::Written { path, n_runs, n_fields } => {
                 json!({"store": self.store, "path": path, "n_runs": n_runs, "n_fields": n_fields})
             }
+            Answer::Tracked { path, n_runs, n_numbers } => {
+                json!({"store": self.store, "path": path, "n_runs": n_runs, "n_numbers": n_numbers})
+            }
         }
     }
 
@@ -116,7 +132,9 @@ impl Spoken for Runs {
                 };
                 groups.iter().map(line).collect()
             }
-            Answer::Written { path, .. } => format!("{}\n", path.display()),
+            Answer::Written { path, .. } | Answer::Tracked { path, .. } => {
+                format!("{}\n", path.display())
+            }
         }
     }
 }
@@ -128,7 +146,11 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
         store.rebuild_index()?;
     }
     let filters = conditions(&flags.conditions)?;
-    let usual = if session.voice.is_json() || !flags.by.is_empty() || flags.output.is_some() {
+    let usual = if session.voice.is_json()
+        || !flags.by.is_empty()
+        || flags.output.is_some()
+        || flags.tensorboard.is_some()
+    {
         0
     } else {
         USUAL_PAGE
@@ -148,7 +170,9 @@ fn answer(flags: &Flags, store: &Store, selection: &Selection) -> Result<Answer,
     let by: Vec<String> = flags.by.iter().map(|field| full_path(field)).collect();
     let asked = [&show[..], &by[..], selection.sort.as_slice()].concat();
     check_fields(store, &asked)?;
-    let answer = if let Some(path) = &flags.output {
+    let answer = if let Some(folder) = &flags.tensorboard {
+        track(folder, store, selection)?
+    } else if let Some(path) = &flags.output {
         write(path, store, selection, show)?
     } else if !by.is_empty() {
         let fields = if show.is_empty() { rates(store)? } else { show };
@@ -171,7 +195,7 @@ fn answer(flags: &Flags, store: &Store, selection: &Selection) -> Result<Answer,
     let nothing = match &answer {
         Answer::Runs { n_fit, .. } | Answer::Table { n_fit, .. } => *n_fit == 0,
         Answer::Groups { groups, .. } => groups.is_empty(),
-        Answer::Written { n_runs, .. } => *n_runs == 0,
+        Answer::Written { n_runs, .. } | Answer::Tracked { n_runs, .. } => *n_runs == 0,
     };
     if nothing {
         // Perhaps because a name is wrong.
@@ -195,6 +219,32 @@ fn write(
     let (n_runs, n_fields) = (rows.len(), names.len());
     write_columns(path, &Columns { names, rows })?;
     Ok(Answer::Written { path: path.to_owned(), n_runs, n_fields })
+}
+
+/// Writes an event file for each run, each in a folder that TensorBoard takes for a run of its own.
+fn track(folder: &Path, store: &Store, selection: &Selection) -> Result<Answer, Failure> {
+    let (mut n_runs, mut n_numbers) = (0, 0);
+    for row in store.values(selection, &["id", "meta.study", "meta.arm"].map(str::to_owned))? {
+        let run = store.find(row[0].as_str().unwrap_or_default())?;
+        let numbers = scalars(&run);
+        let secs = run.created_secs().unwrap_or(0.0);
+        let name = format!("{}-{}", plain(&groups::word(&row[2])), run.id());
+        let place = folder.join(plain(&groups::word(&row[1]))).join(name);
+        let refused =
+            |why| Failure::machine(format!("cannot write {}", place.display())).because(&why);
+        std::fs::create_dir_all(&place).map_err(refused)?;
+        let path = place.join(format!("events.out.tfevents.{secs:.0}.mnemoscope"));
+        std::fs::write(path, event_file(&numbers, secs)).map_err(refused)?;
+        n_runs += 1;
+        n_numbers += numbers.len();
+    }
+    Ok(Answer::Tracked { path: folder.to_owned(), n_runs, n_numbers })
+}
+
+/// A label as the name of a folder.
+fn plain(label: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || "-_.=,".contains(c) { c } else { '_' };
+    label.chars().map(plain).collect()
 }
 
 /// The error rate of every set.

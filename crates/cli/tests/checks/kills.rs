@@ -4,7 +4,8 @@
 //! time that was drawn, then started again, until it comes to its end. Beside it somebody lists the runs, which writes
 //! the index, and is killed too. Moments are drawn over the time that an undisturbed run takes, so that training,
 //! checkpoints, evaluation and sealing are met in the measure of the time they take; every third kill waits for the
-//! last evaluation file and comes a drawn moment after it, when the record is being sealed.
+//! last evaluation file and comes a drawn moment after it, when the record is being sealed, and the first of every second
+//! round as soon as there is a directory, when the record is being begun.
 
 use std::fs;
 use std::path::Path;
@@ -42,6 +43,12 @@ fn run(door: &Door, store: &str) -> Child {
 fn is_measured(store: &Path) -> bool {
     let runs = fs::read_dir(store).into_iter().flatten().flatten();
     runs.map(|run| run.path().join("eval/val_sparse.json")).any(|path| path.exists())
+}
+
+/// Whether a run has a directory.
+fn is_begun(store: &Path) -> bool {
+    let mut names = fs::read_dir(store).into_iter().flatten().flatten();
+    names.any(|name| !name.file_name().to_string_lossy().starts_with('.'))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the moment of a kill is a time")]
@@ -93,7 +100,7 @@ pub(crate) fn check() -> Outcome {
     let mut n_rounds = 0;
     while met.n_kills < N_KILLS {
         let store = format!("round-{n_rounds}");
-        round(&door, &store, whole_secs, &mut met);
+        round(&door, &store, whole_secs, n_rounds % 2 == 0, &mut met);
         record::assert_same(&record::all(&door.path(&store)), &expected, &store);
         let listed = door.run(&["runs", "--store", &store, "--json"]).code(0).json();
         assert_eq!(listed["runs"][0]["status"], "sealed", "{store}");
@@ -118,19 +125,21 @@ pub(crate) fn check() -> Outcome {
 }
 
 /// Kills a run again and again, then lets it come to its end.
-fn round(door: &Door, store: &str, whole_secs: f64, met: &mut Met) {
+fn round(door: &Door, store: &str, whole_secs: f64, first_at_once: bool, met: &mut Met) {
     let root = door.path(store);
-    for _ in 0..KILLS_A_ROUND {
+    for idx in 0..KILLS_A_ROUND {
+        let at_once = first_at_once && idx == 0;
         let share = drawn(met.n_kills);
         let mut child = run(door, store);
         let from = now();
-        let late = met.n_kills.is_multiple_of(3);
+        let late = !at_once && met.n_kills.is_multiple_of(3);
         let mut listing = None;
         loop {
             let secs = from.elapsed().as_secs_f64();
-            let due = match late {
-                true => is_measured(&root),
-                false => secs >= share * whole_secs,
+            let due = match (at_once, late) {
+                (true, _) => is_begun(&root),
+                (_, true) => is_measured(&root),
+                _ => secs >= share * whole_secs,
             };
             if due || child.try_wait().unwrap().is_some() {
                 break;

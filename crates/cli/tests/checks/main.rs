@@ -6,6 +6,7 @@
 //! | `kills` | a run killed at 200 random moments ends as one that was left alone |
 //! | `thousand` | a thousand short runs cost little beside their work, and memory stays flat |
 //! | `damage` | flipped bits, cut files and a full disk are named and never used |
+//! | `trackers` | the real TensorBoard, Trackio and `wandb sync` read what is written for them |
 //!
 //! They take minutes, wait for other programs and depend on what is installed, so `cargo test` leaves them out. A
 //! check that cannot be made here says so in a line that begins with `left out`, and is no failure.
@@ -20,6 +21,7 @@ mod kills;
 mod record;
 mod slurm;
 mod thousand;
+mod trackers;
 
 /// What a check came to.
 enum Outcome {
@@ -30,16 +32,17 @@ enum Outcome {
 }
 
 fn main() {
-    let checks: [(&str, fn() -> Outcome); 4] = [
+    let checks: [(&str, fn() -> Outcome); 5] = [
         ("slurm", slurm::check),
         ("kills", kills::check),
         ("damage", damage::check),
         ("thousand", thousand::check),
+        ("trackers", trackers::check),
     ];
     let asked: Vec<String> = std::env::args().skip(1).collect();
     let known = |name: &String| checks.iter().any(|(check, _)| check == name);
     if asked.is_empty() || !asked.iter().all(known) {
-        println!("which of the checks? slurm, kills, damage, thousand");
+        println!("which of the checks? slurm, kills, damage, thousand, trackers");
         return;
     }
     for (name, check) in checks.iter().filter(|(name, _)| asked.iter().any(|it| it == name)) {

@@ -81,7 +81,8 @@ pub(crate) fn assert_same(
     assert_eq!(ids(found), ids(expected), "{what}");
     for (id, run) in found {
         if let Some((path, a, b)) = difference(run, &expected[id], id.clone()) {
-            panic!("{what}: {path} is {a}, not {b}");
+            let cut = |value: Value| value.to_string().chars().take(300).collect::<String>();
+            panic!("{what}: {path} is {}, not {}", cut(a), cut(b));
         }
     }
 }
@@ -94,11 +95,15 @@ fn difference(a: &Value, b: &Value, path: String) -> Option<(String, Value, Valu
                 difference(member, others.get(key).unwrap_or(&Value::Null), format!("{path}.{key}"))
             })
         }
-        (Value::Array(items), Value::Array(others)) if items.len() == others.len() => {
+        (Value::Array(items), Value::Array(others)) if !items.is_empty() && !others.is_empty() => {
             let pairs = items.iter().zip(others).enumerate();
             let mut pairs =
                 pairs.map(|(idx, (item, other))| difference(item, other, format!("{path}.{idx}")));
-            pairs.find_map(|it| it)
+            let lengths = || {
+                let (a, b) = (items.len(), others.len());
+                (a != b).then(|| (format!("{path}.length"), json!(a), json!(b)))
+            };
+            pairs.find_map(|it| it).or_else(lengths)
         }
         _ => (a != b).then(|| (path, a.clone(), b.clone())),
     }
