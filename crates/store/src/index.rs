@@ -11,6 +11,7 @@
 mod fields;
 mod select;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, Metadata};
@@ -27,6 +28,7 @@ use crate::format::{EVENTS, LOCK, PLAN, RECORD, RESULT};
 use crate::place::index_path;
 use crate::read::{RunReader, Status};
 use crate::write::has_history;
+use fields::Pack;
 pub use select::{Selected, Selection};
 
 /// The layout of the index; another one is thrown away and made anew.
@@ -61,7 +63,7 @@ pub struct Listed {
 
 /// Lists the runs in `root` that `selection` asks for.
 pub(crate) fn select(root: &Path, selection: &Selection) -> Result<Selected, Error> {
-    ask(root, &|index| select::select(index, root, selection))
+    ask(root, &|index, packs| select::select(index, packs, root, selection))
 }
 
 /// The values of `paths` in each run that `selection` asks for, run by run.
@@ -70,22 +72,22 @@ pub(crate) fn values(
     selection: &Selection,
     paths: &[String],
 ) -> Result<Vec<Vec<Value>>, Error> {
-    ask(root, &|index| select::values(index, root, selection, paths))
+    ask(root, &|index, packs| select::values(index, packs, root, selection, paths))
 }
 
 /// Every field that some run has and that holds a value, sorted.
 pub(crate) fn fields(root: &Path) -> Result<Vec<String>, Error> {
-    ask(root, &|index| select::names(index))
+    ask(root, &|index, _| select::names(index))
 }
 
 /// Throws the index away and makes it anew from the directories.
 pub(crate) fn rebuild(root: &Path) -> Result<(), Error> {
     files::remove(&index_path(root))?;
-    ask(root, &|_| Ok(()))
+    ask(root, &|_, _| Ok(()))
 }
 
-/// A question to the index.
-type Question<'q, T> = &'q dyn Fn(&Transaction<'_>) -> rusqlite::Result<T>;
+/// A question to the index and its packs.
+type Question<'q, T> = &'q dyn Fn(&Transaction<'_>, &[Pack]) -> rusqlite::Result<T>;
 
 /// Brings the index up to the directories, then asks it: the file, or one in memory if the file cannot be used.
 fn ask<T>(root: &Path, question: Question<'_, T>) -> Result<T, Error> {
@@ -131,7 +133,8 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     if layout != LAYOUT {
         index.execute_batch(
             "BEGIN IMMEDIATE;
-             DROP TABLE IF EXISTS run; DROP TABLE IF EXISTS pack; DROP TABLE IF EXISTS field;",
+             DROP TABLE IF EXISTS run; DROP TABLE IF EXISTS entry;
+             DROP TABLE IF EXISTS pack; DROP TABLE IF EXISTS field;",
         )?;
         lay_out(&index)?;
         index.execute_batch("COMMIT")?;
@@ -139,13 +142,14 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     Ok(index)
 }
 
-/// A row for each run; sealed ones belong to a pack, whose columns are in `field`.
+/// A row for each run; sealed ones belong to a pack, whose columns are in `field`. What is long stands apart, so that
+/// going through all names reads little.
 fn lay_out(index: &Connection) -> rusqlite::Result<()> {
     index.execute_batch(&format!(
         "CREATE TABLE run (
-             id TEXT PRIMARY KEY, files TEXT NOT NULL, sealed INTEGER NOT NULL, pack INTEGER,
-             entry TEXT NOT NULL
+             id TEXT PRIMARY KEY, files TEXT NOT NULL, sealed INTEGER NOT NULL, pack INTEGER
          ) WITHOUT ROWID;
+         CREATE TABLE entry (id TEXT PRIMARY KEY, entry TEXT NOT NULL);
          CREATE TABLE pack (pack INTEGER PRIMARY KEY, ids TEXT NOT NULL);
          CREATE TABLE field (
              path TEXT, pack INTEGER, data TEXT NOT NULL, PRIMARY KEY (path, pack)
@@ -162,70 +166,131 @@ fn refresh_and_ask<T>(
     question: Question<'_, T>,
 ) -> rusqlite::Result<T> {
     let index = index.transaction()?;
-    refresh(&index, root, names)?;
-    let answer = question(&index)?;
+    let packs = refresh(&index, root, names)?;
+    let answer = question(&index, &packs)?;
     index.commit()?;
     Ok(answer)
 }
 
 /// What the index remembers of a run.
-struct Known {
-    id: String,
-    files: String,
-    sealed: bool,
+struct Known<'k> {
+    id: Cow<'k, str>,
+    /// The fingerprint to compare with; none for a run that is not to be looked at again.
+    files: Option<String>,
     pack: Option<i64>,
 }
 
-/// Brings the index up to the directories.
-fn refresh(index: &Transaction<'_>, root: &Path, names: &[String]) -> rusqlite::Result<()> {
-    let large = names.len() > LARGE;
-    // Sealed runs of a large store are known by name alone, and then the long texts need not be read.
-    let sql = match large {
-        true => {
-            "SELECT id, CASE sealed WHEN 1 THEN '' ELSE files END, sealed, pack FROM run ORDER BY id"
+/// Names that the index has and the store does not, and the other way round; and those of both to look at again.
+struct Compared<'n, 'k> {
+    gone: Vec<Known<'k>>,
+    new: Vec<&'n String>,
+    again: Vec<Known<'k>>,
+}
+
+/// Everything that the index knows, sorted by id. Of a large store, what is packed is known by its packs.
+fn known<'p>(
+    index: &Transaction<'_>,
+    packs: &'p [Pack],
+    large: bool,
+) -> rusqlite::Result<Vec<Known<'p>>> {
+    let mut known = Vec::new();
+    if large {
+        for Pack { pack, ids } in packs {
+            let of = |id: &'p String| Known { id: id.into(), files: None, pack: Some(*pack) };
+            known.extend(ids.iter().map(of));
         }
-        false => "SELECT id, files, sealed, pack FROM run ORDER BY id",
+    }
+    let sql = match large {
+        true => "SELECT id, sealed, pack, files FROM run WHERE pack IS NULL",
+        false => "SELECT id, sealed, pack, files FROM run",
     };
     let mut rows = index.prepare(sql)?;
-    let known = rows.query_map([], |row| {
-        Ok(Known { id: row.get(0)?, files: row.get(1)?, sealed: row.get(2)?, pack: row.get(3)? })
+    let rows = rows.query_map([], |row| {
+        let is_settled = large && row.get(1)?;
+        let files = if is_settled { None } else { Some(row.get(3)?) };
+        Ok(Known { id: row.get::<_, String>(0)?.into(), files, pack: row.get(2)? })
     })?;
-    let known: Vec<Known> = known.collect::<rusqlite::Result<_>>()?;
-    let mut known = known.into_iter().peekable();
+    for row in rows {
+        known.push(row?);
+    }
+    // Packs are sorted in themselves, which a stable sort makes use of.
+    known.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(known)
+}
+
+/// Goes through the names of both in one order.
+fn compare<'n, 'k>(names: &'n [String], known: Vec<Known<'k>>) -> Compared<'n, 'k> {
+    let mut compared = Compared { gone: Vec::new(), new: Vec::new(), again: Vec::new() };
+    let mut names = names.iter().peekable();
+    for known in known {
+        while let Some(new) = names.next_if(|name| name.as_str() < &*known.id) {
+            compared.new.push(new);
+        }
+        if names.next_if(|name| name.as_str() == known.id).is_none() {
+            compared.gone.push(known);
+        } else if known.files.is_some() {
+            compared.again.push(known);
+        }
+    }
+    compared.new.extend(names);
+    compared
+}
+
+fn forget(index: &Transaction<'_>, id: &str) -> rusqlite::Result<()> {
+    index.execute("DELETE FROM run WHERE id = ?1", [id])?;
+    index.execute("DELETE FROM entry WHERE id = ?1", [id])?;
+    Ok(())
+}
+
+/// Reads the directory `name` if it is not as it is known, and returns the pack that it was in.
+fn look_again(
+    index: &Transaction<'_>,
+    root: &Path,
+    name: &str,
+    known: Option<&Known<'_>>,
+) -> rusqlite::Result<Option<i64>> {
+    let pack = known.and_then(|known| known.pack);
+    if !is_run(root, name) {
+        forget(index, name)?;
+        return Ok(pack);
+    }
+    // Before the reading: what changes meanwhile is seen by the next listing.
+    let files = fingerprint(&root.join(name));
+    if known.is_some_and(|known| known.files.as_ref() == Some(&files)) {
+        return Ok(None);
+    }
+    let listed = look(root, name);
+    let sealed = listed.status == Some(Status::Sealed) && listed.problem.is_none();
+    let entry = serde_json::to_string(&listed).unwrap_or_default();
+    index
+        .prepare_cached("INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3, NULL)")?
+        .execute(params![name, files, sealed])?;
+    index
+        .prepare_cached("INSERT OR REPLACE INTO entry VALUES (?1, ?2)")?
+        .execute(params![name, entry])?;
+    Ok(pack)
+}
+
+/// Brings the index up to the directories; returns the packs that there are then.
+fn refresh(index: &Transaction<'_>, root: &Path, names: &[String]) -> rusqlite::Result<Vec<Pack>> {
+    let packs = fields::packs(index)?;
+    let Compared { gone, new, again } = compare(names, known(index, &packs, names.len() > LARGE)?);
     let mut broken_packs = BTreeSet::new();
-    let mut gone = Vec::new();
-    for name in names {
-        while let Some(before) = known.next_if(|known| known.id < *name) {
-            gone.push(before);
-        }
-        let before = known.next_if(|known| known.id == *name);
-        if before.as_ref().is_some_and(|before| large && before.sealed) {
-            continue;
-        }
-        if !is_run(root, name) {
-            gone.extend(before);
-            continue;
-        }
-        // Before the reading: what changes meanwhile is seen by the next listing.
-        let files = fingerprint(&root.join(name));
-        if before.as_ref().is_some_and(|before| before.files == files) {
-            continue;
-        }
-        broken_packs.extend(before.and_then(|before| before.pack));
-        let listed = look(root, name);
-        let sealed = listed.status == Some(Status::Sealed) && listed.problem.is_none();
-        index.prepare_cached("INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3, NULL, ?4)")?.execute(
-            params![name, files, sealed, serde_json::to_string(&listed).unwrap_or_default()],
-        )?;
+    for Known { id, pack, .. } in gone {
+        broken_packs.extend(pack);
+        forget(index, &id)?;
     }
-    for gone in gone.into_iter().chain(known) {
-        broken_packs.extend(gone.pack);
-        index.execute("DELETE FROM run WHERE id = ?1", [gone.id])?;
+    for name in new {
+        broken_packs.extend(look_again(index, root, name, None)?);
     }
-    for pack in broken_packs {
+    for known in again {
+        broken_packs.extend(look_again(index, root, &known.id, Some(&known))?);
+    }
+    for &pack in &broken_packs {
         fields::unpack(index, pack)?;
     }
-    fields::pack(index)
+    let packed = fields::pack(index)?;
+    if packed || !broken_packs.is_empty() { fields::packs(index) } else { Ok(packs) }
 }
 
 /// What the directory of run `id` says.

@@ -135,10 +135,6 @@ impl Store {
         if is_id(selector) && index::is_run(&self.root, selector) {
             return open_named(&self.root.join(selector), selector);
         }
-        let ids = index::runs_in(&self.root)?;
-        if ids.is_empty() {
-            return Err(Cause::NoRuns { root: self.root.clone() }.into());
-        }
         if selector == "latest" {
             let mut newest = Selection {
                 filters: vec!["problem=null".parse()?],
@@ -151,8 +147,14 @@ impl Store {
                 newest.filters.clear();
                 found = self.select(&newest)?.runs;
             }
-            let id = found.pop().map(|run| run.id).unwrap_or_default();
+            let Some(Listed { id, .. }) = found.pop() else {
+                return Err(Cause::NoRuns { root: self.root.clone() }.into());
+            };
             return open_named(&self.root.join(&id), &id);
+        }
+        let ids = index::runs_in(&self.root)?;
+        if ids.is_empty() {
+            return Err(Cause::NoRuns { root: self.root.clone() }.into());
         }
         let is_prefix = |id: &&String| !selector.is_empty() && id.starts_with(selector);
         let matches: Vec<&String> = ids.iter().filter(is_prefix).collect();

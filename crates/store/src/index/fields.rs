@@ -48,29 +48,52 @@ impl Column {
     }
 }
 
-/// Packs the loose sealed runs, if there are enough of them.
-pub(super) fn pack(index: &Transaction<'_>) -> rusqlite::Result<()> {
+/// A pack and the runs in it, sorted.
+#[derive(Debug)]
+pub(super) struct Pack {
+    pub(super) pack: i64,
+    pub(super) ids: Vec<String>,
+}
+
+/// All packs.
+pub(super) fn packs(index: &Transaction<'_>) -> rusqlite::Result<Vec<Pack>> {
+    let mut rows = index.prepare("SELECT pack, ids FROM pack ORDER BY pack")?;
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+    rows.map(|row| {
+        let (pack, ids) = row?;
+        Ok(Pack { pack, ids: parsed(&ids)? })
+    })
+    .collect()
+}
+
+/// A value that was written as JSON.
+pub(super) fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text)
+        .map_err(|fault| rusqlite::Error::ToSqlConversionFailure(fault.into()))
+}
+
+/// Packs the loose sealed runs, if there are enough of them, and says whether it did.
+pub(super) fn pack(index: &Transaction<'_>) -> rusqlite::Result<bool> {
     let loose: Vec<String> = {
         let mut rows =
             index.prepare("SELECT id FROM run WHERE pack IS NULL AND sealed ORDER BY id")?;
         rows.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
     };
     if loose.len() < PACK_FROM {
-        return Ok(());
+        return Ok(false);
     }
     for ids in loose.chunks(MOST) {
         pack_these(index, ids)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn pack_these(index: &Transaction<'_>, ids: &[String]) -> rusqlite::Result<()> {
     let mut columns: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    let mut entry = index.prepare_cached("SELECT entry FROM run WHERE id = ?1")?;
+    let mut entry = index.prepare_cached("SELECT entry FROM entry WHERE id = ?1")?;
     for (idx, id) in ids.iter().enumerate() {
         let text: String = entry.query_row([id], |row| row.get(0))?;
-        let listed: Value = serde_json::from_str(&text)
-            .map_err(|fault| rusqlite::Error::ToSqlConversionFailure(fault.into()))?;
+        let listed: Value = parsed(&text)?;
         visit(&listed, String::new(), &mut |path, value| {
             let column = columns.entry(path).or_default();
             column.resize(idx, Value::Null);

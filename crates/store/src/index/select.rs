@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension as _, Transaction};
 use serde_json::{Value, json};
 
 use super::Listed;
-use super::fields::{Column, visit};
+use super::fields::{Column, Pack, parsed, visit};
 use crate::filter::{Filter, at, total_order};
 use crate::format::RECORD;
 use crate::lock::RunLock;
@@ -62,30 +62,28 @@ enum Place {
 }
 
 /// Everything that is needed of all runs to answer one question.
-struct Table {
-    packs: Vec<Pack>,
+struct Table<'p> {
+    packs: Vec<Packed<'p>>,
     loose: Vec<Value>,
 }
 
 /// Some columns of a pack.
-struct Pack {
-    ids: Vec<String>,
+struct Packed<'p> {
+    ids: &'p [String],
     columns: BTreeMap<String, Column>,
 }
 
-impl Table {
+impl<'p> Table<'p> {
     /// Reads the columns of `paths`, and the loose runs with the status of this moment.
     fn read(
         index: &Transaction<'_>,
+        packs: &'p [Pack],
         root: &Path,
         paths: &BTreeSet<&str>,
     ) -> rusqlite::Result<Self> {
-        let mut rows = index.prepare("SELECT pack, ids FROM pack ORDER BY pack")?;
-        let packs = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let packs: Vec<(i64, String)> = packs.collect::<rusqlite::Result<_>>()?;
         let mut column = index.prepare("SELECT data FROM field WHERE path = ?1 AND pack = ?2")?;
         let mut read = Vec::with_capacity(packs.len());
-        for (pack, ids) in packs {
+        for Pack { pack, ids } in packs {
             let mut columns = BTreeMap::new();
             for &path in paths {
                 let data: Option<String> =
@@ -94,7 +92,7 @@ impl Table {
                     columns.insert(path.to_owned(), parsed(&data)?);
                 }
             }
-            read.push(Pack { ids: parsed(&ids)?, columns });
+            read.push(Packed { ids, columns });
         }
         Ok(Self { packs: read, loose: loose(index, root)? })
     }
@@ -160,14 +158,11 @@ fn paths(selection: &Selection) -> BTreeSet<&str> {
     paths
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
-    serde_json::from_str(text)
-        .map_err(|fault| rusqlite::Error::ToSqlConversionFailure(fault.into()))
-}
-
 /// The runs that are in no pack.
 fn loose(index: &Transaction<'_>, root: &Path) -> rusqlite::Result<Vec<Value>> {
-    let mut rows = index.prepare("SELECT entry, sealed FROM run WHERE pack IS NULL ORDER BY id")?;
+    let mut rows = index.prepare(
+        "SELECT entry, sealed FROM run JOIN entry USING (id) WHERE pack IS NULL ORDER BY id",
+    )?;
     let rows = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?)))?;
     rows.map(|row| {
         let (entry, sealed) = row?;
@@ -196,12 +191,13 @@ fn look_who_writes(root: &Path, entry: &mut Value) {
 /// The runs of a selection.
 pub(super) fn select(
     index: &Transaction<'_>,
+    packs: &[Pack],
     root: &Path,
     selection: &Selection,
 ) -> rusqlite::Result<Selected> {
-    let table = Table::read(index, root, &paths(selection))?;
+    let table = Table::read(index, packs, root, &paths(selection))?;
     let fitting = table.fitting(selection);
-    let mut entry = index.prepare("SELECT entry FROM run WHERE id = ?1")?;
+    let mut entry = index.prepare("SELECT entry FROM entry WHERE id = ?1")?;
     let mut runs = Vec::new();
     for &place in fitting.iter().take(selection.most.unwrap_or(usize::MAX)) {
         let listed = match place {
@@ -224,13 +220,14 @@ pub(super) fn select(
 /// The values of `wanted` in each run of a selection.
 pub(super) fn values(
     index: &Transaction<'_>,
+    packs: &[Pack],
     root: &Path,
     selection: &Selection,
     wanted: &[String],
 ) -> rusqlite::Result<Vec<Vec<Value>>> {
     let mut all = paths(selection);
     all.extend(wanted.iter().map(String::as_str));
-    let table = Table::read(index, root, &all)?;
+    let table = Table::read(index, packs, root, &all)?;
     let fitting = table.fitting(selection);
     let row = |&place: &Place| {
         wanted
@@ -254,7 +251,8 @@ pub(super) fn names(index: &Transaction<'_>) -> rusqlite::Result<Vec<String>> {
     for path in rows.query_map([], |row| row.get::<_, String>(0))? {
         names.insert(path?);
     }
-    let mut rows = index.prepare("SELECT entry FROM run WHERE pack IS NULL")?;
+    let mut rows =
+        index.prepare("SELECT entry FROM run JOIN entry USING (id) WHERE pack IS NULL")?;
     for entry in rows.query_map([], |row| row.get::<_, String>(0))? {
         visit(&parsed(&entry?)?, String::new(), &mut |path, value| {
             if !value.is_object() && !value.is_array() {
