@@ -136,3 +136,43 @@ fn two_processes_on_one_store_share_the_work() {
     // Each run was sealed by one of the two, and found sealed by the other.
     assert_eq!(n_before, 8);
 }
+
+#[test]
+fn what_a_cluster_would_be_given_is_printed_and_nothing_is_submitted() {
+    let door = Door::new();
+    door.write("tiny.toml", &eight());
+    let slurm = ["sweep", "tiny.toml", "--on", "slurm", "--dry-run", "--pack", "3"];
+    let script = door.run(&[&slurm[..], &["--time", "2:00:00", "--sbatch=--qos=x"]].concat());
+    let script = script.code(0).stdout();
+    for line in
+        ["#SBATCH --array=0-2\n", "#SBATCH --time=2:00:00\n", "#SBATCH --qos=x\n", " --shard "]
+    {
+        assert!(script.contains(line), "{line}: {script}");
+    }
+    assert!(!door.path("runs/.sweeps").exists());
+    for (flags, word) in [
+        (["--time", "soon"], "is no time limit"),
+        (["--time", "2"], "leaves a task no time"),
+        (["--shard", "0/2"], "get theirs from `--pack`"),
+    ] {
+        let refused = door.run(&[&slurm[..], &flags].concat()).code(2);
+        assert!(refused.words().contains(word), "{}", refused.stderr());
+    }
+    // A file of tasks is written where it can be submitted from, and what is done is left out.
+    door.run(&["sweep", "tiny.toml", "--shard", "0/2", "--quiet"]).code(0);
+    let hq =
+        door.run(&["sweep", "tiny.toml", "--on", "hq", "--pack", "4", "--json"]).code(0).json();
+    assert_eq!((&hq["n_open"], &hq["n_tasks"]), (&4.into(), &1.into()));
+    let text = std::fs::read_to_string(hq["path"].as_str().unwrap()).unwrap();
+    assert!(text.contains("\"1/2\"") && !text.contains("\"0/2\""), "{text}");
+    // The tasks refuse a spec that is no longer what was submitted.
+    let changed = ["sweep", "tiny.toml", "--set", "train.n_steps=3", "--expect"];
+    let refused = door.run(&[&changed[..], &[hq["sweep"].as_str().unwrap()]].concat()).code(2);
+    assert!(
+        refused.words().contains("has changed since this sweep was submitted"),
+        "{}",
+        refused.stderr()
+    );
+    let unknown = door.run(&["sweep", "status", "nowhere.toml"]).code(2);
+    assert!(unknown.words().contains("was submitted from"), "{}", unknown.stderr());
+}

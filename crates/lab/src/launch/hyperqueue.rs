@@ -62,7 +62,7 @@ pub fn file(
         Task {
             id,
             command: command.words.iter().cloned().chain(shard).collect(),
-            stdout: format!("{log_folder}/task-{id}.json"),
+            stdout: format!("{log_folder}/task-{id}.out"),
             stderr: format!("{log_folder}/task-{id}.log"),
             request: [Request { resources: Resources { cpus: n_cpus } }],
         }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use mnemoscope_lab::clock::Clock as _;
@@ -132,12 +133,7 @@ pub(super) fn run(file: &Path, start: &Start, session: &mut Session) -> Result<E
             "`--shard` is for one process of many; a cluster's tasks get theirs from `--pack`",
         ));
     }
-    let limit = limit_secs(&flags.time).ok_or_else(|| {
-        Failure::usage(format!(
-            "`{}` is no time limit; write minutes, H:MM:SS or D-HH:MM:SS",
-            flags.time
-        ))
-    })?;
+    let limit = limit_of(flags)?;
     let Resolved { study, .. } = resolve_file(file, &start.sets)?;
     let plans = planned(&study);
     let sweep = id(&plans);
@@ -180,6 +176,27 @@ pub(super) fn run(file: &Path, start: &Start, session: &mut Session) -> Result<E
         submit(&mut submitted, known, &store, session)?;
     }
     session.say(&submitted, Exit::Done)
+}
+
+/// The time limit in seconds, if it leaves a task time to do something.
+fn limit_of(flags: &ClusterFlags) -> Result<u64, Failure> {
+    let limit = limit_secs(&flags.time).ok_or_else(|| {
+        Failure::usage(format!(
+            "`{}` is no time limit; write minutes, H:MM:SS or D-HH:MM:SS",
+            flags.time
+        ))
+    })?;
+    // Slurm may send the signal up to a minute early.
+    let least = u64::from(flags.signal_secs) + 60;
+    if limit <= least {
+        return Err(Failure::usage(format!(
+            "a time limit of {} leaves a task no time, as it is told to save its state {} before; \
+             give more `--time` or fewer `--signal-secs`",
+            number::secs(Duration::from_secs(limit).as_secs_f64()),
+            number::secs(f64::from(flags.signal_secs)),
+        )));
+    }
+    Ok(limit)
 }
 
 /// Keeps the script, hands it to Slurm, and keeps what Slurm said.
