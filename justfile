@@ -31,6 +31,23 @@ bench:
 study file:
     cargo run --release -- run {{file}}
 
+# A sweep on a real Slurm of two nodes on this machine; says so where Slurm is not installed.
+slurm:
+    cargo test --test checks -- slurm
+
+# A run killed at 200 random moments, and every file of a record damaged.
+crashes:
+    cargo test --test checks -- kills damage
+
+# What is written for TensorBoard, Trackio and Weights & Biases, read by themselves; needs Python and a network.
+trackers:
+    cargo test --test checks -- trackers
+
+# A thousand short runs: what each costs beside its work; and an index of a hundred thousand.
+scale:
+    cargo test --release --test checks -- thousand
+    cargo bench --bench scale
+
 # Licences and advisories of the dependencies; needs cargo-deny.
 deny:
     cargo deny check

@@ -142,8 +142,15 @@ fn chain(mut next: Option<&dyn StdError>) -> Vec<String> {
 
 impl From<lab::Error> for Failure {
     fn from(error: lab::Error) -> Self {
+        Self::from_shared(&error)
+    }
+}
+
+impl Failure {
+    /// The failure that an error is, where others need the error too.
+    pub(crate) fn from_shared(error: &lab::Error) -> Self {
         let kind = error.kind();
-        let mut failure = Self::new(exit::of_lab(kind), &error);
+        let mut failure = Self::new(exit::of_lab(kind), error);
         failure.causes = chain(error.source());
         let file = file_of(&failure.message);
         failure.complaints = error

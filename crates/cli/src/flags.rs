@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use mnemoscope_lab::engine::device::{Device, Unavailable};
 
 use crate::command::{
-    demo, doctor, eval, gallery, generate, glitches, plan, probe, replay, reproduce, run, runs,
-    score, show, spec, theory,
+    demo, doctor, eval, gallery, generate, glitches, plan, probe, prune, replay, reproduce, run,
+    runs, score, show, spec, sweep, theory,
 };
 
 /// The end of the long help.
@@ -82,6 +82,8 @@ pub(crate) enum Verb {
     Plan(plan::Flags),
     /// Train and measure one plan, or all plans of a study
     Run(run::Flags),
+    /// Run all plans of a study side by side
+    Sweep(sweep::Flags),
     /// Run every study of a paper, published numbers beside measured ones
     Reproduce(reproduce::Flags),
     /// Measure a finished run again, or on fresh examples
@@ -92,8 +94,10 @@ pub(crate) enum Verb {
     Glitches(glitches::Flags),
     /// Show a glitch again: same logits to the bit, and its attention
     Replay(replay::Flags),
-    /// List runs
+    /// List runs: filtered, sorted, grouped, or as a file
     Runs(runs::Flags),
+    /// Remove checkpoints that sealed runs no longer need; shows first what would go
+    Prune(prune::Flags),
     /// Show one run
     Show(show::Flags),
     /// Check the theory of both papers, formula by formula

@@ -1,5 +1,7 @@
 //! The machine under the command: processor, memory, system.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 /// What a record says about the machine, and `doctor` to people.
@@ -59,6 +61,20 @@ pub(crate) fn memory_bytes() -> Option<u64> {
     }
 }
 
+/// What is free on the disk where `path` is or will be, for this user; unknown where the system does not tell it.
+#[cfg(unix)]
+pub(crate) fn free_disk_bytes(path: &Path) -> Option<u64> {
+    let there = path.ancestors().find(|it| it.exists() || it.as_os_str().is_empty())?;
+    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    let disk = rustix::fs::statvfs(there).ok()?;
+    disk.f_bavail.checked_mul(disk.f_frsize)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn free_disk_bytes(_path: &Path) -> Option<u64> {
+    None
+}
+
 /// `MemTotal` of `/proc/meminfo`, which counts in units of 1024 bytes.
 fn mem_total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -99,6 +115,16 @@ fn features() -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn the_disk_of_a_store_that_is_not_there_yet_is_that_of_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let free = free_disk_bytes(folder.path()).unwrap();
+        assert!(free > 0);
+        assert!(free_disk_bytes(&folder.path().join("a/b/runs")).is_some());
+        assert!(free_disk_bytes(Path::new("no-such-folder/runs")).is_some());
+    }
 
     #[test]
     fn memory_is_read_in_its_own_unit() {

@@ -80,6 +80,13 @@ impl Error {
         }
     }
 
+    /// Whether another writer holds the record at this moment.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(&*self.0, Cause::Store { source, .. }
+            if source.kind() == mnemoscope_store::ErrorKind::Locked)
+    }
+
     /// Everything that is wrong with a spec, each thing with its place; empty for other failures.
     #[must_use]
     pub fn complaints(&self) -> &[Complaint] {

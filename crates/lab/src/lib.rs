@@ -9,12 +9,14 @@ pub mod clock;
 mod error;
 pub mod eval;
 pub mod event;
+pub mod launch;
 mod on_device;
 pub mod pace;
 pub mod plan;
 pub mod probe;
 pub mod replay;
 pub mod run;
+pub mod sweep;
 pub mod train;
 
 pub use error::{Error, ErrorKind};

@@ -21,9 +21,11 @@ use crate::{Error, ErrorKind};
 /// Steps between two losses in the record.
 const LOSS_EVERY: u64 = 10;
 /// Checkpoints that stay: if the newest is damaged on the disk, a resume has another.
-const CHECKPOINTS_KEPT: usize = 2;
+pub(crate) const CHECKPOINTS_KEPT: usize = 2;
 /// Kind of the event that holds what was probed of a step.
 pub const PROBE: &str = "probe";
+/// The file that holds the spec.
+const SPEC: &str = "spec.toml";
 /// Kind of the event that says how long training has taken so far.
 const TIMING: &str = "timing";
 
@@ -98,13 +100,12 @@ pub fn run_plan(
     });
     let (writer, resumed) = match store.begin(&plan.id(), &plan.to_value(), &meta)? {
         Begun::New(mut writer) => {
-            if let Some(text) = &labels.spec_text {
-                writer.write_file("spec.toml", text.as_bytes())?;
-            }
+            keep_spec(&mut writer, labels)?;
             (writer, false)
         }
-        Begun::Resumed(writer) => {
+        Begun::Resumed(mut writer) => {
             check_same_device(&writer, options.device)?;
+            keep_spec(&mut writer, labels)?;
             (writer, true)
         }
         Begun::Sealed(reader) => {
@@ -167,6 +168,18 @@ fn check_same_device(writer: &RunWriter, device: Device) -> Result<(), Error> {
     let message =
         format!("run {} began on {begun_on}; go on with --device {begun_on}", reader.id());
     Err(Error::new(ErrorKind::Spec, message))
+}
+
+/// Keeps the spec as it was written, unless the record has a whole one: a process that was killed as soon as it had begun
+/// left none, and one that was damaged since is no loss while the text is at hand.
+fn keep_spec(writer: &mut RunWriter, labels: &Labels) -> Result<(), Error> {
+    let Some(text) = &labels.spec_text else { return Ok(()) };
+    match writer.reader()?.file(SPEC) {
+        Err(none) if matches!(none.kind(), StoreErrorKind::NotFound | StoreErrorKind::Corrupt) => {
+            Ok(writer.write_file(SPEC, text.as_bytes())?)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Threads of one execution's own, so that runs side by side do not share them.

@@ -138,6 +138,19 @@ fn science(run: &RunReader) -> Value {
 }
 
 #[test]
+fn a_run_whose_process_died_before_it_kept_the_spec_keeps_it_when_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let plan = tiny(LSTM);
+    drop(store.begin(&plan.id(), &plan.to_value(), &json!({})).unwrap());
+    let labels = Labels { spec_text: Some("[model]\n".to_owned()), ..Labels::default() };
+    run_plan(&plan, &labels, &store, &options(1), &CLOCK, &mut NoWatcher).unwrap();
+    let run = store.find(&plan.id()).unwrap();
+    assert_eq!(run.file("spec.toml").unwrap(), b"[model]\n");
+    assert_eq!(run.events().of_kind("resumed").count(), 1);
+}
+
+#[test]
 fn a_run_is_sealed_with_counts_intervals_and_glitches() {
     let folder = tempfile::tempdir().unwrap();
     let plan = tiny(TRANSFORMER);

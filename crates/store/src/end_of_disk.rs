@@ -132,6 +132,14 @@ fn a_full_disk_is_said_and_loses_nothing() {
 }
 
 #[test]
+fn a_disk_that_refuses_once_is_said_and_loses_nothing() {
+    stop_everywhere(Fault::Refused, 11, |root, told, why| {
+        assert_eq!(why.kind(), ErrorKind::Io, "{why}");
+        check_left(root, told);
+    });
+}
+
+#[test]
 fn a_writer_goes_on_after_the_disk_was_full() {
     let dir = scratch();
     let store = Store::open(dir.path()).unwrap();

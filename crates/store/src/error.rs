@@ -43,10 +43,11 @@ impl Error {
         match *self.0 {
             Cause::NoSuchRun { .. }
             | Cause::NoRuns { .. }
+            | Cause::NoSuchSweep { .. }
             | Cause::NoSuchStore { .. }
             | Cause::NoSuchFile { .. }
             | Cause::NoSuchCheckpoint { .. } => ErrorKind::NotFound,
-            Cause::AmbiguousRun { .. } => ErrorKind::Ambiguous,
+            Cause::AmbiguousRun { .. } | Cause::AmbiguousSweep { .. } => ErrorKind::Ambiguous,
             Cause::OtherPlan { .. } | Cause::Filter { .. } => ErrorKind::Invalid,
             Cause::Format { .. } => ErrorKind::Incompatible,
             Cause::Damaged { .. } | Cause::DamagedEvent { .. } | Cause::EventsCut { .. } => {
@@ -105,6 +106,12 @@ pub(crate) enum Cause {
     NoSuchCheckpoint { id: String, step: u64, kept: String },
     #[error("`{selector}` matches {n_matches} runs; type more of the id")]
     AmbiguousRun { selector: String, n_matches: usize },
+    #[error(
+        "no sweep `{id}` was submitted from this store; `mnemoscope sweep FILE --on slurm` submits one"
+    )]
+    NoSuchSweep { id: String },
+    #[error("`{id}` matches {n_matches} sweeps; type more of the id")]
+    AmbiguousSweep { id: String, n_matches: usize },
     #[error("run `{id}` was begun with another plan; give this plan an id of its own")]
     OtherPlan { id: String },
     #[error("the filter `{text}` {why}; write for example `plan.model.n_layers=2`")]

@@ -143,6 +143,8 @@ pub(crate) mod fault {
     pub(crate) enum Fault {
         /// The write that crosses the limit fails, as on a full disk; smaller changes go on.
         Full,
+        /// The change that crosses the limit fails half-way, as on a disk with a bad place; all others work.
+        Refused,
         /// Nothing works any more, as if the process had been killed there.
         Dead,
     }
@@ -180,13 +182,15 @@ pub(crate) mod fault {
         if fault == Fault::Full && n_units == 1 {
             return None;
         }
-        BUDGET.set(Some((0, fault)));
+        BUDGET.set(Some((if fault == Fault::Refused { u64::MAX } else { 0 }, fault)));
         Some(usize::try_from(left).unwrap())
     }
 
     pub(super) fn failure() -> io::Error {
         match BUDGET.get() {
             Some((_, Fault::Full)) => io::ErrorKind::StorageFull.into(),
+            // EIO
+            Some((_, Fault::Refused)) => io::Error::from_raw_os_error(5),
             _ => io::Error::other("killed here"),
         }
     }

@@ -43,6 +43,8 @@ pub(crate) const PLAN: &str = "plan.json";
 pub(crate) const EVENTS: &str = "events.jsonl";
 /// The result: written last of all, so its presence means sealed.
 pub(crate) const RESULT: &str = "result.json";
+/// Which checkpoints were removed on purpose after the run was sealed.
+pub(crate) const PRUNED: &str = "pruned.json";
 /// The file whose lock a writer holds.
 pub(crate) const LOCK: &str = "lock";
 /// The folder of the checkpoints.

@@ -1,35 +1,44 @@
-//! The index: what is known of every run, kept in SQLite so that listing thousands is quick.
+//! The index: what is known of every run, kept in SQLite so that asking thousands is quick.
 //!
-//! It is derived. Each row remembers sizes and times of the files it was made from; every listing
-//! compares them with the directories and reads again what differs, so the index may be absent,
-//! old or damaged and the listing is still that of the directories. Where it cannot be written or
-//! is in use it is made anew in memory.
+//! It is derived. Each row remembers sizes and times of the files it was made from; every listing compares them with
+//! the directories and reads again what differs, so the index may be absent, old or damaged and the listing is still
+//! that of the directories. Where it cannot be written or is in use it is made anew in memory.
+//!
+//! Sealed runs are never altered, so many of them are packed field by field: a question about three fields of a hundred
+//! thousand runs then reads three columns and no run. In a store of more than [`LARGE`] runs the files of those are not
+//! looked at again at each listing; [`rebuild`] looks at all.
 
-use std::collections::BTreeMap;
+mod fields;
+mod select;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
 
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, ErrorCode, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Cause, Error};
 use crate::files;
-use crate::format::{EVENTS, INDEX, LOCK, PLAN, RECORD, RESULT};
-use crate::lock::RunLock;
+use crate::format::{EVENTS, LOCK, PLAN, RECORD, RESULT};
+use crate::place::index_path;
 use crate::read::{RunReader, Status};
 use crate::write::has_history;
+use fields::Pack;
+pub use select::{Selected, Selection};
 
 /// The layout of the index; another one is thrown away and made anew.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 /// How long to wait for another process that is writing the index.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The files by which a directory is known to be a run.
 const MARKS: [&str; 5] = [RECORD, PLAN, EVENTS, RESULT, LOCK];
+/// Runs beyond which sealed ones are not looked at again.
+const LARGE: usize = 2_000;
 
 /// One run in a listing. A damaged run is listed too, and says what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,145 +61,56 @@ pub struct Listed {
     pub result: Value,
 }
 
-/// A condition on a run: a path into its listing, a comparison and a value.
-///
-/// The path begins with `id`, `status`, `created_secs`, `problem`, `plan`, `meta` or `result`;
-/// numbers in it count array items. Numbers are compared with numbers and text with text: a run
-/// where the path leads nowhere, or to another kind of value, fits `!=` only. A text that looks
-/// like a number is written in quotes: `meta.host="7"`.
-///
-/// # Example
-///
-/// ```
-/// use mnemoscope_store::Filter;
-///
-/// let filter: Filter = "plan.model.n_layers>=2".parse()?;
-/// assert_eq!(filter.to_string(), "plan.model.n_layers>=2");
-/// assert!("plan.model.n_layers".parse::<Filter>().is_err());
-/// # Ok::<(), mnemoscope_store::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub struct Filter {
-    path: String,
-    op: &'static str,
-    value: Value,
+/// Lists the runs in `root` that `selection` asks for.
+pub(crate) fn select(root: &Path, selection: &Selection) -> Result<Selected, Error> {
+    ask(root, &|index, packs| select::select(index, packs, root, selection))
 }
 
-/// Comparisons, the longer before those they begin with.
-const OPS: [&str; 6] = ["!=", "<=", ">=", "=", "<", ">"];
-const ROOTS: [&str; 7] = ["id", "status", "created_secs", "problem", "plan", "meta", "result"];
-
-impl FromStr for Filter {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let refuse = |why| Error::from(Cause::Filter { text: text.to_owned(), why });
-        let at = text.find(['!', '<', '>', '=']).ok_or_else(|| refuse("compares nothing"))?;
-        let (path, rest) = text.split_at(at);
-        let op = OPS.into_iter().find(|op| rest.starts_with(op));
-        let op = op.ok_or_else(|| refuse("has no comparison among = != < <= > >="))?;
-        let value = rest[op.len()..].trim();
-        let path = path.trim();
-        let root = path.split('.').next().unwrap_or_default();
-        if !ROOTS.contains(&root) {
-            return Err(refuse(
-                "does not begin with id, status, created_secs, problem, plan, meta or result",
-            ));
-        }
-        if path.contains('"') || path.split('.').any(str::is_empty) {
-            return Err(refuse("has a path that is not words with points between them"));
-        }
-        if value.is_empty() {
-            return Err(refuse("compares with nothing"));
-        }
-        let value = match serde_json::from_str(value) {
-            Ok(Value::String(quoted)) => quoted.into(),
-            // An id of digits alone is still a text.
-            Ok(scalar @ (Value::Number(_) | Value::Bool(_) | Value::Null)) if root != "id" => {
-                scalar
-            }
-            _ => value.into(),
-        };
-        Ok(Self { path: path.to_owned(), op, value })
-    }
+/// The values of `paths` in each run that `selection` asks for, run by run.
+pub(crate) fn values(
+    root: &Path,
+    selection: &Selection,
+    paths: &[String],
+) -> Result<Vec<Vec<Value>>, Error> {
+    ask(root, &|index, packs| select::values(index, packs, root, selection, paths))
 }
 
-impl std::fmt::Display for Filter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let bare = |text: &String| serde_json::from_str::<Value>(text).is_err();
-        match &self.value {
-            Value::String(text) if bare(text) => write!(f, "{}{}{text}", self.path, self.op),
-            value => write!(f, "{}{}{value}", self.path, self.op),
-        }
-    }
-}
-
-impl Filter {
-    /// The condition in SQL, with its parameters appended to `params`.
-    fn to_sql(&self, params: &mut Vec<Sql>) -> String {
-        let mut path = "$".to_owned();
-        for part in self.path.split('.') {
-            if part.bytes().all(|byte| byte.is_ascii_digit()) {
-                path.push_str(&format!("[{part}]"));
-            } else {
-                path.push_str(&format!(".\"{part}\""));
-            }
-        }
-        let (value, kinds) = match &self.value {
-            Value::Bool(flag) => (Sql::Integer(i64::from(*flag)), "'true','false'"),
-            Value::Number(number) => match number.as_i64() {
-                Some(integer) => (Sql::Integer(integer), "'integer','real'"),
-                None => (Sql::Real(number.as_f64().unwrap_or(f64::NAN)), "'integer','real'"),
-            },
-            Value::String(text) => (Sql::Text(text.clone()), "'text'"),
-            _ => (Sql::Null, "'null'"),
-        };
-        params.push(Sql::Text(path));
-        let path = format!("?{}", params.len());
-        params.push(value);
-        let value = format!("?{}", params.len());
-        let fits = match (self.op, &self.value) {
-            ("=" | "!=", Value::Null) => format!("json_extract(entry, {path}) IS {value}"),
-            (op, _) => {
-                let op = if op == "!=" { "=" } else { op };
-                format!(
-                    "(coalesce(json_type(entry, {path}), '') IN ({kinds}) \
-                     AND json_extract(entry, {path}) {op} {value})"
-                )
-            }
-        };
-        if self.op == "!=" { format!("NOT {fits}") } else { fits }
-    }
-}
-
-/// Lists the runs in `root` that fit every filter, oldest first.
-pub(crate) fn list(root: &Path, filters: &[Filter]) -> Result<Vec<Listed>, Error> {
-    let there = runs_in(root)?;
-    if let Some(listed) = on_disk(root, &there, filters) {
-        return Ok(listed);
-    }
-    let in_memory = || {
-        let mut index = Connection::open_in_memory()?;
-        lay_out(&index)?;
-        refresh_and_select(&mut index, root, &there, filters)
-    };
-    in_memory().map_err(|source| Cause::Index { source }.into())
+/// Every field that some run has and that holds a value, sorted.
+pub(crate) fn fields(root: &Path) -> Result<Vec<String>, Error> {
+    ask(root, &|index, _| select::names(index))
 }
 
 /// Throws the index away and makes it anew from the directories.
 pub(crate) fn rebuild(root: &Path) -> Result<(), Error> {
-    files::remove(&root.join(INDEX))?;
-    list(root, &[]).map(drop)
+    files::remove(&index_path(root))?;
+    ask(root, &|_, _| Ok(()))
 }
 
-/// The listing by way of the file, or `None` if the file cannot be used.
-fn on_disk(root: &Path, there: &[String], filters: &[Filter]) -> Option<Vec<Listed>> {
-    let path = root.join(INDEX);
+/// A question to the index and its packs.
+type Question<'q, T> = &'q dyn Fn(&Transaction<'_>, &[Pack]) -> rusqlite::Result<T>;
+
+/// Brings the index up to the directories, then asks it: the file, or one in memory if the file cannot be used.
+fn ask<T>(root: &Path, question: Question<'_, T>) -> Result<T, Error> {
+    let names = files::names_in(root)?;
+    if let Some(answer) = on_disk(root, &names, question) {
+        return Ok(answer);
+    }
+    let in_memory = || {
+        let mut index = Connection::open_in_memory()?;
+        lay_out(&index)?;
+        refresh_and_ask(&mut index, root, &names, question)
+    };
+    in_memory().map_err(|source| Cause::Index { source }.into())
+}
+
+/// The answer by way of the file, or `None` if the file cannot be used.
+fn on_disk<T>(root: &Path, names: &[String], question: Question<'_, T>) -> Option<T> {
+    let path = index_path(root);
     for _attempt in 0..2 {
-        let listed =
-            open(&path).and_then(|mut index| refresh_and_select(&mut index, root, there, filters));
-        match listed {
-            Ok(listed) => return Some(listed),
+        let answer =
+            open(&path).and_then(|mut index| refresh_and_ask(&mut index, root, names, question));
+        match answer {
+            Ok(answer) => return Some(answer),
             // Made anew once: nothing is in it that is not in the directories.
             Err(rusqlite::Error::SqliteFailure(failure, _))
                 if matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) =>
@@ -207,97 +127,170 @@ fn on_disk(root: &Path, there: &[String], filters: &[Filter]) -> Option<Vec<List
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     let index = Connection::open(path)?;
     index.busy_timeout(PATIENCE)?;
+    // It can be made anew at any time, so a power failure may cost it.
+    index.execute_batch("PRAGMA synchronous = OFF;")?;
     let layout: i64 = index.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if layout != LAYOUT {
-        index.execute_batch("BEGIN IMMEDIATE; DROP TABLE IF EXISTS run;")?;
+        index.execute_batch(
+            "BEGIN IMMEDIATE;
+             DROP TABLE IF EXISTS run; DROP TABLE IF EXISTS entry;
+             DROP TABLE IF EXISTS pack; DROP TABLE IF EXISTS field;",
+        )?;
         lay_out(&index)?;
         index.execute_batch("COMMIT")?;
     }
     Ok(index)
 }
 
+/// A row for each run; sealed ones belong to a pack, whose columns are in `field`. What is long stands apart, so that
+/// going through all names reads little.
 fn lay_out(index: &Connection) -> rusqlite::Result<()> {
     index.execute_batch(&format!(
-        "CREATE TABLE run (id TEXT PRIMARY KEY, files TEXT NOT NULL, entry TEXT NOT NULL);
+        "CREATE TABLE run (
+             id TEXT PRIMARY KEY, files TEXT NOT NULL, sealed INTEGER NOT NULL, pack INTEGER
+         ) WITHOUT ROWID;
+         CREATE TABLE entry (id TEXT PRIMARY KEY, entry TEXT NOT NULL);
+         CREATE TABLE pack (pack INTEGER PRIMARY KEY, ids TEXT NOT NULL);
+         CREATE TABLE field (
+             path TEXT, pack INTEGER, data TEXT NOT NULL, PRIMARY KEY (path, pack)
+         ) WITHOUT ROWID;
+         CREATE INDEX loose ON run (id) WHERE pack IS NULL;
          PRAGMA user_version = {LAYOUT};"
     ))
 }
 
-/// Brings the index up to the directories, then asks it.
-fn refresh_and_select(
+fn refresh_and_ask<T>(
     index: &mut Connection,
     root: &Path,
-    there: &[String],
-    filters: &[Filter],
-) -> rusqlite::Result<Vec<Listed>> {
+    names: &[String],
+    question: Question<'_, T>,
+) -> rusqlite::Result<T> {
     let index = index.transaction()?;
-    let mut known: BTreeMap<String, String> = BTreeMap::new();
-    {
-        let mut rows = index.prepare("SELECT id, files FROM run")?;
-        let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        for row in rows {
-            let (id, files) = row?;
-            known.insert(id, files);
-        }
-    }
-    for id in there {
-        // Before the reading: what changes meanwhile is seen by the next listing.
-        let files = fingerprint(&root.join(id));
-        if known.remove(id).as_ref() != Some(&files) {
-            let entry = serde_json::to_string(&look(root, id)).unwrap_or_default();
-            index.execute(
-                "INSERT OR REPLACE INTO run (id, files, entry) VALUES (?1, ?2, ?3)",
-                params![id, files, entry],
-            )?;
-        }
-    }
-    for gone in known.keys() {
-        index.execute("DELETE FROM run WHERE id = ?1", [gone])?;
-    }
-    let listed = select(&index, root, filters)?;
+    let packs = refresh(&index, root, names)?;
+    let answer = question(&index, &packs)?;
     index.commit()?;
-    Ok(listed)
+    Ok(answer)
 }
 
-/// The rows that fit, with the status of this moment.
-fn select(index: &Connection, root: &Path, filters: &[Filter]) -> rusqlite::Result<Vec<Listed>> {
-    // Whether a run is being written is known only now, so it is put in before the asking.
-    index.execute_batch(
-        "CREATE TEMP TABLE IF NOT EXISTS live (id TEXT PRIMARY KEY, entry TEXT NOT NULL);
-         DELETE FROM live;
-         INSERT INTO live SELECT id, entry FROM run;",
-    )?;
-    let open: Vec<String> = {
-        let sql = "SELECT id FROM live WHERE json_extract(entry, '$.status') IS NOT 'sealed'";
-        let mut rows = index.prepare(sql)?;
-        rows.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+/// What the index remembers of a run.
+struct Known<'k> {
+    id: Cow<'k, str>,
+    /// The fingerprint to compare with; none for a run that is not to be looked at again.
+    files: Option<String>,
+    pack: Option<i64>,
+}
+
+/// Names that the index has and the store does not, and the other way round; and those of both to look at again.
+struct Compared<'n, 'k> {
+    gone: Vec<Known<'k>>,
+    new: Vec<&'n String>,
+    again: Vec<Known<'k>>,
+}
+
+/// Everything that the index knows, sorted by id. Of a large store, what is packed is known by its packs.
+fn known<'p>(
+    index: &Transaction<'_>,
+    packs: &'p [Pack],
+    large: bool,
+) -> rusqlite::Result<Vec<Known<'p>>> {
+    let mut known = Vec::new();
+    if large {
+        for Pack { pack, ids } in packs {
+            let of = |id: &'p String| Known { id: id.into(), files: None, pack: Some(*pack) };
+            known.extend(ids.iter().map(of));
+        }
+    }
+    let sql = match large {
+        true => "SELECT id, sealed, pack, files FROM run WHERE pack IS NULL",
+        false => "SELECT id, sealed, pack, files FROM run",
     };
-    for id in open.iter().filter(|id| RunLock::is_held(&root.join(id))) {
-        // A run that is just beginning has no record yet; that is no damage.
-        let cleared = if root.join(id).join(RECORD).exists() { "" } else { ", '$.problem', null" };
-        let sql = format!(
-            "UPDATE live SET entry = json_set(entry, '$.status', 'running'{cleared}) WHERE id = ?1"
-        );
-        index.execute(&sql, [id])?;
+    let mut rows = index.prepare(sql)?;
+    let rows = rows.query_map([], |row| {
+        let is_settled = large && row.get(1)?;
+        let files = if is_settled { None } else { Some(row.get(3)?) };
+        Ok(Known { id: row.get::<_, String>(0)?.into(), files, pack: row.get(2)? })
+    })?;
+    for row in rows {
+        known.push(row?);
     }
-    let mut params = Vec::new();
-    let mut sql = "SELECT entry FROM live WHERE 1".to_owned();
-    for filter in filters {
-        let condition = filter.to_sql(&mut params);
-        sql.push_str(" AND ");
-        sql.push_str(&condition);
+    // Packs are sorted in themselves, which a stable sort makes use of.
+    known.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(known)
+}
+
+/// Goes through the names of both in one order.
+fn compare<'n, 'k>(names: &'n [String], known: Vec<Known<'k>>) -> Compared<'n, 'k> {
+    let mut compared = Compared { gone: Vec::new(), new: Vec::new(), again: Vec::new() };
+    let mut names = names.iter().peekable();
+    for known in known {
+        while let Some(new) = names.next_if(|name| name.as_str() < &*known.id) {
+            compared.new.push(new);
+        }
+        if names.next_if(|name| name.as_str() == known.id).is_none() {
+            compared.gone.push(known);
+        } else if known.files.is_some() {
+            compared.again.push(known);
+        }
     }
-    sql.push_str(" ORDER BY json_extract(entry, '$.created_secs') NULLS FIRST, id");
-    let mut rows = index.prepare(&sql)?;
-    let rows = rows.query_map(params_from_iter(params), |row| row.get::<_, String>(0))?;
-    rows.map(|entry| {
-        let mut listed: Listed = serde_json::from_str(&entry?)
-            .map_err(|fault| rusqlite::Error::ToSqlConversionFailure(fault.into()))?;
-        // Not from the index: the store may have been moved.
-        listed.path = root.join(&listed.id);
-        Ok(listed)
-    })
-    .collect()
+    compared.new.extend(names);
+    compared
+}
+
+fn forget(index: &Transaction<'_>, id: &str) -> rusqlite::Result<()> {
+    index.execute("DELETE FROM run WHERE id = ?1", [id])?;
+    index.execute("DELETE FROM entry WHERE id = ?1", [id])?;
+    Ok(())
+}
+
+/// Reads the directory `name` if it is not as it is known, and returns the pack that it was in.
+fn look_again(
+    index: &Transaction<'_>,
+    root: &Path,
+    name: &str,
+    known: Option<&Known<'_>>,
+) -> rusqlite::Result<Option<i64>> {
+    let pack = known.and_then(|known| known.pack);
+    if !is_run(root, name) {
+        forget(index, name)?;
+        return Ok(pack);
+    }
+    // Before the reading: what changes meanwhile is seen by the next listing.
+    let files = fingerprint(&root.join(name));
+    if known.is_some_and(|known| known.files.as_ref() == Some(&files)) {
+        return Ok(None);
+    }
+    let listed = look(root, name);
+    let sealed = listed.status == Some(Status::Sealed) && listed.problem.is_none();
+    let entry = serde_json::to_string(&listed).unwrap_or_default();
+    index
+        .prepare_cached("INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3, NULL)")?
+        .execute(params![name, files, sealed])?;
+    index
+        .prepare_cached("INSERT OR REPLACE INTO entry VALUES (?1, ?2)")?
+        .execute(params![name, entry])?;
+    Ok(pack)
+}
+
+/// Brings the index up to the directories; returns the packs that there are then.
+fn refresh(index: &Transaction<'_>, root: &Path, names: &[String]) -> rusqlite::Result<Vec<Pack>> {
+    let packs = fields::packs(index)?;
+    let Compared { gone, new, again } = compare(names, known(index, &packs, names.len() > LARGE)?);
+    let mut broken_packs = BTreeSet::new();
+    for Known { id, pack, .. } in gone {
+        broken_packs.extend(pack);
+        forget(index, &id)?;
+    }
+    for name in new {
+        broken_packs.extend(look_again(index, root, name, None)?);
+    }
+    for known in again {
+        broken_packs.extend(look_again(index, root, &known.id, Some(&known))?);
+    }
+    for &pack in &broken_packs {
+        fields::unpack(index, pack)?;
+    }
+    let packed = fields::pack(index)?;
+    if packed || !broken_packs.is_empty() { fields::packs(index) } else { Ok(packs) }
 }
 
 /// What the directory of run `id` says.
@@ -348,10 +341,13 @@ pub(crate) fn open_named(path: &Path, id: &str) -> Result<RunReader, Error> {
 /// The names of the directories in `root` that are runs, whole or damaged.
 pub(crate) fn runs_in(root: &Path) -> Result<Vec<String>, Error> {
     let mut names = files::names_in(root)?;
-    names.retain(|name| {
-        !name.starts_with('.') && MARKS.iter().any(|mark| root.join(name).join(mark).exists())
-    });
+    names.retain(|name| is_run(root, name));
     Ok(names)
+}
+
+/// Whether `name` is the directory of a run in `root`, whole or damaged.
+pub(crate) fn is_run(root: &Path, name: &str) -> bool {
+    !name.starts_with('.') && MARKS.iter().any(|mark| root.join(name).join(mark).exists())
 }
 
 /// Sizes and times of the files that a row is made from.

@@ -12,8 +12,9 @@ use crate::checkpoint::{CheckpointRef, kept};
 use crate::error::{Cause, Error};
 use crate::event::{Events, kind, parse};
 use crate::files;
-use crate::format::{EVENTS, FormatVersion, LOCK, PLAN, RECORD, RESULT, decode_json};
+use crate::format::{EVENTS, FormatVersion, LOCK, PLAN, PRUNED, RECORD, RESULT, decode_json};
 use crate::lock::RunLock;
+use crate::prune::{is_checkpoint_of, steps_pruned};
 
 /// How a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,6 +56,8 @@ pub struct RunReader {
     plan: Value,
     result: Option<Value>,
     events: Events,
+    /// Steps whose checkpoints were removed on purpose since.
+    pub(crate) pruned: Vec<u64>,
 }
 
 impl RunReader {
@@ -117,7 +120,8 @@ impl RunReader {
         }
         let meta = record["meta"].clone();
         let dir = path.to_owned();
-        let reader = Self { id, dir, format, status, meta, plan, result, events };
+        let pruned = steps_pruned(path)?;
+        let reader = Self { id, dir, format, status, meta, plan, result, events, pruned };
         Ok((reader, bytes.len() as u64))
     }
 
@@ -186,6 +190,13 @@ impl RunReader {
     /// The checkpoints that are kept, oldest first. They are compared when they are read.
     #[must_use]
     pub fn checkpoints(&self) -> Vec<CheckpointRef> {
+        let mut checkpoints = self.checkpoints_saved();
+        checkpoints.retain(|checkpoint| !self.pruned.contains(&checkpoint.step));
+        checkpoints
+    }
+
+    /// The checkpoints that the run ended with, also those that were removed since.
+    pub(crate) fn checkpoints_saved(&self) -> Vec<CheckpointRef> {
         kept(&self.dir, &self.events).into_iter().map(|kept| kept.checkpoint).collect()
     }
 
@@ -304,6 +315,9 @@ impl RunReader {
         let listed = self.events.items.last().and_then(|event| event.data["files"].as_object());
         let Some(listed) = listed else { return };
         for (name, sum) in listed {
+            if is_checkpoint_of(name, &self.pruned) {
+                continue;
+            }
             let path = self.dir.join(name);
             let complaint = match std::fs::read(&path) {
                 Ok(bytes) if *sum == hash_bytes(&bytes) => continue,
@@ -313,7 +327,7 @@ impl RunReader {
             complaints.push(complaint.to_string());
         }
         for name in there {
-            let own = [EVENTS, RESULT, LOCK].contains(&name.as_str());
+            let own = [EVENTS, RESULT, LOCK, PRUNED].contains(&name.as_str());
             if !own && !listed.contains_key(name) {
                 let path = self.dir.join(name);
                 complaints.push(format!("{} came after the run was sealed", path.display()));
@@ -334,7 +348,7 @@ pub fn read_json(path: &Path) -> Result<Value, Error> {
     Ok(decode_json(path, &bytes)?.1)
 }
 
-fn read_json_if_there(path: &Path) -> Result<Option<(FormatVersion, Value)>, Error> {
+pub(crate) fn read_json_if_there(path: &Path) -> Result<Option<(FormatVersion, Value)>, Error> {
     files::read_if_there(path)?.map(|bytes| decode_json(path, &bytes)).transpose()
 }
 

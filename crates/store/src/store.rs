@@ -7,8 +7,9 @@ use serde_json::Value;
 use crate::canonical::hash;
 use crate::error::{Cause, Error};
 use crate::files;
+use crate::filter::Filter;
 use crate::format::{GATE, RECORD, RESULT};
-use crate::index::{self, Filter, Listed, open_named};
+use crate::index::{self, Listed, Selected, Selection, open_named};
 use crate::lock::{self, RunLock};
 use crate::read::RunReader;
 use crate::write::RunWriter;
@@ -68,7 +69,7 @@ impl Store {
     ///
     /// [`Io`](crate::ErrorKind::Io) if the directory cannot be listed.
     pub fn runs(&self) -> Result<Vec<Listed>, Error> {
-        index::list(&self.root, &[])
+        self.runs_where(&[])
     }
 
     /// The runs that fit every one of `filters`, oldest first.
@@ -77,7 +78,40 @@ impl Store {
     ///
     /// [`Io`](crate::ErrorKind::Io) if the directory cannot be listed.
     pub fn runs_where(&self, filters: &[Filter]) -> Result<Vec<Listed>, Error> {
-        index::list(&self.root, filters)
+        let selection = Selection { filters: filters.to_vec(), ..Selection::default() };
+        Ok(self.select(&selection)?.runs)
+    }
+
+    /// The runs that `selection` asks for, in its order.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) if the directory cannot be listed.
+    pub fn select(&self, selection: &Selection) -> Result<Selected, Error> {
+        index::select(&self.root, selection)
+    }
+
+    /// The values at `paths` in each run that `selection` asks for, run by run: numbers, texts and flags. What is not
+    /// there, and lists and objects, are null.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) if the directory cannot be listed.
+    pub fn values(
+        &self,
+        selection: &Selection,
+        paths: &[String],
+    ) -> Result<Vec<Vec<Value>>, Error> {
+        index::values(&self.root, selection, paths)
+    }
+
+    /// Every path that leads to a value in some run, sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) if the directory cannot be listed.
+    pub fn fields(&self) -> Result<Vec<String>, Error> {
+        index::fields(&self.root)
     }
 
     /// Makes the index anew from the directories. Listing does what is needed by itself; this is
@@ -97,27 +131,59 @@ impl Store {
     ///
     /// [`NotFound`](crate::ErrorKind::NotFound), [`Ambiguous`](crate::ErrorKind::Ambiguous), and those of [`RunReader::open`].
     pub fn find(&self, selector: &str) -> Result<RunReader, Error> {
+        // A whole id is looked up directly: in a store of many runs, listing them takes its time.
+        if is_id(selector) && index::is_run(&self.root, selector) {
+            return open_named(&self.root.join(selector), selector);
+        }
+        if selector == "latest" {
+            let mut newest = Selection {
+                filters: vec!["problem=null".parse()?],
+                descending: true,
+                most: Some(1),
+                ..Selection::default()
+            };
+            let mut found = self.select(&newest)?.runs;
+            if found.is_empty() {
+                newest.filters.clear();
+                found = self.select(&newest)?.runs;
+            }
+            let Some(Listed { id, .. }) = found.pop() else {
+                return Err(Cause::NoRuns { root: self.root.clone() }.into());
+            };
+            return open_named(&self.root.join(&id), &id);
+        }
         let ids = index::runs_in(&self.root)?;
         if ids.is_empty() {
             return Err(Cause::NoRuns { root: self.root.clone() }.into());
         }
-        if selector == "latest" {
-            let runs = self.runs()?;
-            let newest = runs.iter().rev().find(|run| run.problem.is_none()).or(runs.last());
-            let id = newest.map(|run| run.id.clone()).unwrap_or_default();
-            return open_named(&self.root.join(&id), &id);
-        }
         let is_prefix = |id: &&String| !selector.is_empty() && id.starts_with(selector);
         let matches: Vec<&String> = ids.iter().filter(is_prefix).collect();
-        let exact = matches.iter().find(|id| **id == selector);
-        match (exact, matches.as_slice()) {
-            (Some(id), _) | (None, [id]) => open_named(&self.root.join(id), id),
-            (None, []) => Err(Cause::NoSuchRun { selector: selector.to_owned() }.into()),
-            (None, many) => {
+        match matches.as_slice() {
+            [id] => open_named(&self.root.join(id), id),
+            [] => Err(Cause::NoSuchRun { selector: selector.to_owned() }.into()),
+            many => {
                 Err(Cause::AmbiguousRun { selector: selector.to_owned(), n_matches: many.len() }
                     .into())
             }
         }
+    }
+
+    /// Whether the run `id` has a result, without reading it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_store::Store;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let root = dir.path().join("runs");
+    /// let store = Store::open(&root)?;
+    /// assert!(!store.is_sealed("3f9c0a1b"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_sealed(&self, id: &str) -> bool {
+        self.root.join(id).join(RESULT).exists()
     }
 
     /// Begins the run `id` of `plan`, or goes on with it, or finds it done.
@@ -174,7 +240,7 @@ fn sealed(dir: &Path, id: &str, plan: &Value) -> Result<Option<RunReader>, Error
 }
 
 /// Whether `id` is a plain name, and not one that selects.
-fn is_id(id: &str) -> bool {
+pub(crate) fn is_id(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     !id.is_empty() && id.len() <= 128 && id.bytes().all(plain) && id != "latest"
 }

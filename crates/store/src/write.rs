@@ -1,5 +1,6 @@
 //! The writer of one run.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -9,7 +10,9 @@ use crate::checkpoint::{CheckpointRef, Kept, kept};
 use crate::error::{Cause, Error, ErrorKind};
 use crate::event::{EventLog, Events, kind, parse};
 use crate::files;
-use crate::format::{CHECKPOINTS, EVENTS, LOCK, PLAN, RECORD, RESULT, TEMP, encode_json};
+use crate::format::{
+    CHECKPOINTS, EVENTS, LOCK, PLAN, PRUNED, RECORD, RESULT, TEMP, decode_json, encode_json,
+};
 use crate::lock::RunLock;
 use crate::read::{RunReader, check_name, walk};
 
@@ -226,7 +229,7 @@ impl RunWriter {
     #[track_caller]
     fn place(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         check_name(name);
-        let own = [RECORD, PLAN, EVENTS, RESULT, LOCK];
+        let own = [RECORD, PLAN, EVENTS, RESULT, LOCK, PRUNED];
         assert!(
             !own.contains(&name) && !name.starts_with(CHECKPOINTS),
             "`{name}` is the store's own"
@@ -303,9 +306,12 @@ impl RunWriter {
     /// # Errors
     ///
     /// [`Full`](crate::ErrorKind::Full) or [`Io`](crate::ErrorKind::Io);
-    /// the run is then interrupted and can be resumed.
+    /// the run is then interrupted and can be resumed. [`Corrupt`](crate::ErrorKind::Corrupt), if a file is no longer
+    /// as it was written.
     pub fn seal(mut self, result: &Value) -> Result<RunReader, Error> {
         remove_temps(&self.dir)?;
+        self.remove_orphans()?;
+        let noted = self.files_noted()?;
         let mut sums = Map::new();
         for name in walk(&self.dir)? {
             if [EVENTS, LOCK, RESULT].contains(&name.as_str()) {
@@ -315,15 +321,50 @@ impl RunWriter {
             let known = self.kept.iter().find(|kept| kept.checkpoint.path == path);
             let sum = match known {
                 Some(kept) => kept.checkpoint.blake3.clone(),
-                None => hash_bytes(
-                    &std::fs::read(&path).map_err(|source| Error::reading(&path, source))?,
-                ),
+                None => {
+                    let bytes =
+                        std::fs::read(&path).map_err(|source| Error::reading(&path, source))?;
+                    let sum = hash_bytes(&bytes);
+                    // What was damaged since it was written is not sealed as if it were whole.
+                    if name.ends_with(".json") {
+                        decode_json(&path, &bytes)?;
+                    }
+                    if noted.get(&name).is_some_and(|noted| *noted != sum) {
+                        return Err(Error::damaged(&path, "its checksum does not fit its content"));
+                    }
+                    sum
+                }
             };
             sums.insert(name, sum.into());
         }
         self.log.append(kind::SEALED, &json!({"result": hash(result), "files": sums}))?;
         files::write_atomic(&self.dir.join(RESULT), &encode_json(result))?;
         RunReader::open(&self.dir)
+    }
+
+    /// Removes checkpoints that no event keeps: a process was killed between the two.
+    fn remove_orphans(&self) -> Result<(), Error> {
+        let folder = self.dir.join(CHECKPOINTS);
+        for name in files::names_in(&folder)? {
+            let path = folder.join(name);
+            if !self.kept.iter().any(|kept| kept.checkpoint.path == path) {
+                files::remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The checksums of files that have none of their own, by name.
+    fn files_noted(&self) -> Result<BTreeMap<String, String>, Error> {
+        let path = self.dir.join(EVENTS);
+        let bytes = files::read_if_there(&path)?.unwrap_or_default();
+        let events = parse(&path, &self.id, &bytes)?.events;
+        let noted = events.items.iter().filter(|event| event.kind == kind::FILE);
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        // The last note of a name counts.
+        Ok(noted
+            .filter_map(|event| Some((text(&event.data["name"])?, text(&event.data["blake3"])?)))
+            .collect())
     }
 
     /// Ends the run because it could not go on, and says why. It can be resumed.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use mnemoscope_store::{Begun, ErrorKind, Filter, Listed, RunWriter, Status, Store};
+use mnemoscope_store::{Begun, ErrorKind, Filter, Listed, RunWriter, Selection, Status, Store};
 use serde_json::{Value, json};
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -226,6 +226,50 @@ fn the_index_never_disagrees_with_the_directories() {
     }
     store.rebuild_index().unwrap();
     assert!(root.join("index.sqlite").exists());
+}
+
+/// Of a large store, sealed runs are packed and not looked at again; what is new, gone or not sealed is seen all the same.
+#[test]
+fn a_large_store_is_listed_as_it_is() {
+    const N: usize = 2_100;
+    // A memory file system if there is one: this is about the listing and not about fsync.
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let store = Store::open(&dir.path().join("runs")).unwrap();
+    let id = |idx: usize| format!("{:08x}", idx.wrapping_mul(0x9e37_79b9) & 0xffff_ffff);
+    for idx in 0..N {
+        let plan = json!({"model": {"n_layers": idx % 7}});
+        let run = begin(&store, &id(idx), idx as f64, &plan);
+        if idx % 500 == 499 {
+            run.interrupt().unwrap();
+        } else {
+            run.seal(&json!({"n_errors": idx})).unwrap();
+        }
+    }
+    check_filter(&store, &["plan.model.n_layers=3", "result.n_errors>=2092"], &[&id(2_096)]);
+    let root = store.root().to_owned();
+    let changes: [&dyn Fn(); 4] = [
+        &|| fs::remove_dir_all(root.join(id(3))).unwrap(),
+        &|| drop(begin(&store, "new", 0.5, &json!({"n": 1})).seal(&json!({"x": 1})).unwrap()),
+        &|| {
+            drop(
+                begin(&store, &id(499), 499.0, &json!({"model": {"n_layers": 2}}))
+                    .seal(&json!({"x": 2}))
+                    .unwrap(),
+            )
+        },
+        &|| fs::rename(root.join(id(7)), root.join(id(3))).unwrap(),
+    ];
+    for (round, change) in changes.into_iter().enumerate() {
+        store.runs().unwrap();
+        change();
+        let listed = store.runs().unwrap();
+        assert_eq!(listed, without_index(&store), "change {round}");
+        assert_eq!(listed.len(), if round == 0 { N - 1 } else { N });
+    }
+    let last = Selection { descending: true, most: Some(2), ..Selection::default() };
+    let last = store.select(&last).unwrap();
+    assert_eq!((last.n_fit, ids(&last.runs)), (N, vec![id(2_099).as_str(), id(2_098).as_str()]));
+    assert!(store.fields().unwrap().contains(&"result.n_errors".to_owned()));
 }
 
 #[test]

@@ -367,3 +367,38 @@ fn any_changed_byte_and_any_cut_of_any_file_of_a_sealed_record_is_detected() {
     });
     assert!(!complains(&dir));
 }
+
+#[test]
+fn sealing_removes_checkpoints_that_no_event_keeps_and_refuses_what_was_damaged_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let begin = |id: &str| match store.begin(id, &json!({"n": 1}), &json!({})).unwrap() {
+        Begun::New(run) | Begun::Resumed(run) => run,
+        Begun::Sealed(_) => panic!("nobody sealed it"),
+    };
+    let mut run = begin("3f9c");
+    run.save_checkpoint(2, b"state").unwrap();
+    // As a process leaves it that was killed before the event, or after that of a removal.
+    fs::write(run.path().join("checkpoints/0000000001.safetensors"), "old").unwrap();
+    let sealed = run.seal(&json!({})).unwrap();
+    assert_eq!(sealed.names("checkpoints").unwrap(), ["checkpoints/0000000002.safetensors"]);
+    assert_eq!(sealed.verify().unwrap(), [""; 0]);
+    for name in ["eval/val.json", "spec.toml"] {
+        let id = format!("4a-{}", name.len());
+        let mut run = begin(&id);
+        run.write_json("eval/val.json", &json!({"n_errors": 0})).unwrap();
+        run.write_file("spec.toml", b"n_steps = 3").unwrap();
+        let path = run.path().join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let error = run.seal(&json!({})).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains(name), "{error}");
+        // Written again, it is whole, and the run can be sealed.
+        let mut run = begin(&id);
+        run.write_json("eval/val.json", &json!({"n_errors": 0})).unwrap();
+        run.write_file("spec.toml", b"n_steps = 3").unwrap();
+        assert_eq!(run.seal(&json!({})).unwrap().verify().unwrap(), [""; 0]);
+    }
+}

@@ -35,6 +35,7 @@ impl Error {
         match *self.0 {
             Cause::Task { .. }
             | Cause::UnknownExtension { .. }
+            | Cause::UnknownTableExtension { .. }
             | Cause::NoFileName { .. }
             | Cause::IndexRange { .. }
             | Cause::SymbolCount { .. } => ErrorKind::Invalid,
@@ -64,6 +65,11 @@ pub(crate) enum Cause {
         path = path.display()
     )]
     UnknownExtension { path: PathBuf },
+    #[error(
+        "{path} has no known ending; use .csv, .parquet or .jsonl",
+        path = path.display()
+    )]
+    UnknownTableExtension { path: PathBuf },
     #[error("{path} names no file; give the file a name", path = path.display())]
     NoFileName { path: PathBuf },
     #[error(

@@ -13,10 +13,12 @@
 //! assert_eq!(number::count(353_875), "353\u{2009}875");
 //! ```
 
+pub mod board;
 pub mod breakdown;
 pub mod complaint;
 pub mod gallery;
 pub mod glitch;
+pub mod groups;
 pub mod number;
 pub mod picture;
 pub mod plan;
@@ -28,6 +30,7 @@ pub mod runs;
 pub mod sparkline;
 pub mod study;
 pub mod table;
+pub mod tensorboard;
 pub mod text;
 
 /// Columns of a terminal that every page fits into.

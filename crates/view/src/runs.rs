@@ -3,6 +3,7 @@
 use mnemoscope_store::Listed;
 use serde_json::{Value, json};
 
+use crate::groups::{short, word};
 use crate::number;
 use crate::result::RunResult;
 use crate::table::{Align, Table};
@@ -10,15 +11,19 @@ use crate::text;
 
 /// The page of a listing.
 ///
+/// # Arguments
+///
+/// - `n_fit`: how many runs fit, of which these are the first.
+///
 /// # Example
 ///
 /// ```
 /// use mnemoscope_view::runs::page;
 ///
-/// assert!(page("./runs", &[]).starts_with("No runs"));
+/// assert!(page("./runs", &[], 0).starts_with("No runs"));
 /// ```
 #[must_use]
-pub fn page(store: &str, runs: &[Listed]) -> String {
+pub fn page(store: &str, runs: &[Listed], n_fit: usize) -> String {
     if runs.is_empty() {
         return format!("No runs in {store} fit.\n");
     }
@@ -46,14 +51,61 @@ pub fn page(store: &str, runs: &[Listed]) -> String {
         }
     }
     let mut page = table.to_string();
-    page += &format!(
-        "\n  {} in {store}; errors are wrong answers of all sets together\n",
-        number::counted(runs.len() as u64, "run", "runs"),
-    );
+    let shown = shown_of(runs.len(), n_fit);
+    let line = format!("{shown} in {store}; errors are wrong answers of all sets together");
+    page += "\n";
+    page += &text::wrap(&line, crate::WIDTH, "  ");
     if !damaged.is_empty() {
         page += &format!("\nDamaged\n{damaged}");
     }
     page
+}
+
+/// How many runs are shown, and of how many.
+fn shown_of(n_shown: usize, n_fit: usize) -> String {
+    if n_shown == n_fit {
+        return number::counted(n_fit as u64, "run", "runs");
+    }
+    format!(
+        "the first {} of {}, `--limit` shows more,",
+        number::count(n_shown as u64),
+        number::counted(n_fit as u64, "run", "runs")
+    )
+}
+
+/// The page of chosen fields, a line for each run.
+///
+/// # Arguments
+///
+/// - `fields`: the paths, the first the id.
+/// - `rows`: as many values for each run.
+/// - `n_fit`: how many runs fit, of which these are the first.
+#[must_use]
+pub fn table_page(store: &str, fields: &[String], rows: &[Vec<Value>], n_fit: usize) -> String {
+    if rows.is_empty() {
+        return format!("No runs in {store} fit.\n");
+    }
+    let columns: Vec<(&str, Align)> = fields
+        .iter()
+        .enumerate()
+        .map(|(idx, field)| {
+            let numbers = rows.iter().all(|row| row[idx].is_number() || row[idx].is_null());
+            (short(field), if numbers { Align::Right } else { Align::Wrapped })
+        })
+        .collect();
+    let mut table = Table::new(&columns);
+    for row in rows {
+        table.row(row.iter().map(cell));
+    }
+    format!("{table}\n  {} in {store}\n", shown_of(rows.len(), n_fit))
+}
+
+/// A value in a cell: of a number that is not whole, three digits.
+fn cell(value: &Value) -> String {
+    match value.as_f64() {
+        Some(number) if !value.is_i64() && !value.is_u64() => number::rate(number),
+        _ => word(value),
+    }
 }
 
 /// The listing as JSON, with the fields of the table and the whole result of each sealed run.
@@ -136,7 +188,7 @@ mod tests {
             listed("23456789abcdef01", Some(Status::Interrupted), "transformer", [0, 0, 0]),
             listed("3456789abcdef012", None, "", [0, 0, 0]),
         ];
-        let page = page("./runs", &runs);
+        let page = page("./runs", &runs, 7_000);
         assert_fits(&page);
         insta::assert_snapshot!(page);
         let json = to_json("./runs", &runs);

@@ -4,6 +4,7 @@ use mnemoscope_stats::rate::clopper_pearson;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+use crate::groups::median;
 use crate::number;
 use crate::result::{RunResult, common, interval_heading};
 use crate::table::{Align, Table};
@@ -64,22 +65,52 @@ pub enum Mark {
 /// ```
 #[must_use]
 pub fn page(name: &str, question: Option<&str>, runs: &[StudyRun], verdicts: &[Verdict]) -> String {
-    let mut page = format!("{name}\n");
-    if let Some(question) = question {
-        page += &text::wrap(question, crate::WIDTH, "  ");
-    }
+    let mut page = head(name, question);
     if !runs.is_empty() {
         page += "\n";
         page += &runs_table(runs).to_string();
     }
-    let arms = arms_table(runs);
-    if !arms.is_empty() {
-        page += "\nArms: how many of their runs answer a whole set without an error\n";
-        page += &arms.to_string();
-    }
+    page += &arms_lines(runs);
     page += &verdict_lines(verdicts);
     page += &record_lines(runs);
     page
+}
+
+/// The page of a study of so many runs that a line for each would hide the rest: its arms and claims.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_view::study::page_of_arms;
+///
+/// assert_eq!(page_of_arms("sizes", None, &[], &[]), "sizes\n");
+/// ```
+#[must_use]
+pub fn page_of_arms(
+    name: &str,
+    question: Option<&str>,
+    runs: &[StudyRun],
+    verdicts: &[Verdict],
+) -> String {
+    let mut page = head(name, question);
+    page += &arms_lines(runs);
+    page + &verdict_lines(verdicts)
+}
+
+fn head(name: &str, question: Option<&str>) -> String {
+    let mut page = format!("{name}\n");
+    if let Some(question) = question {
+        page += &text::wrap(question, crate::WIDTH, "  ");
+    }
+    page
+}
+
+fn arms_lines(runs: &[StudyRun]) -> String {
+    let arms = arms_table(runs);
+    if arms.is_empty() {
+        return String::new();
+    }
+    format!("\nArms: how many of their runs answer a whole set without an error\n{arms}")
 }
 
 /// Every run and set: trials, errors, rate and interval.
@@ -163,16 +194,6 @@ pub fn arms_table(runs: &[StudyRun]) -> Table {
         }
     }
     table
-}
-
-/// The middle of sorted values; of an even number, halfway between the two in the middle.
-fn median(sorted: &[f64]) -> f64 {
-    let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) {
-        f64::midpoint(sorted[middle - 1], sorted[middle])
-    } else {
-        sorted[middle]
-    }
 }
 
 fn verdict_lines(verdicts: &[Verdict]) -> String {

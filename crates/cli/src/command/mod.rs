@@ -10,6 +10,7 @@ pub(crate) mod glitches;
 pub(crate) mod plan;
 pub(crate) mod probe;
 mod probe_reads;
+pub(crate) mod prune;
 pub(crate) mod replay;
 pub(crate) mod reproduce;
 pub(crate) mod run;
@@ -17,6 +18,7 @@ pub(crate) mod runs;
 pub(crate) mod score;
 pub(crate) mod show;
 pub(crate) mod spec;
+pub(crate) mod sweep;
 pub(crate) mod theory;
 
 use crate::exit::Exit;
@@ -34,12 +36,14 @@ pub(crate) fn dispatch(verb: &Verb, session: &mut Session) -> Result<Exit, Failu
         Verb::Spec(flags) => spec::run(flags, session),
         Verb::Plan(flags) => plan::run(flags, session),
         Verb::Run(flags) => run::run(flags, session),
+        Verb::Sweep(flags) => sweep::run(flags, session),
         Verb::Reproduce(flags) => reproduce::run(flags, session),
         Verb::Eval(flags) => eval::run(flags, session),
         Verb::Probe(flags) => probe::run(flags, session),
         Verb::Glitches(flags) => glitches::run(flags, session),
         Verb::Replay(flags) => replay::run(flags, session),
         Verb::Runs(flags) => runs::run(flags, session),
+        Verb::Prune(flags) => prune::run(flags, session),
         Verb::Show(flags) => show::run(flags, session),
         Verb::Theory(flags) => theory::run(flags, session),
         Verb::Doctor(flags) => doctor::run(flags, session),

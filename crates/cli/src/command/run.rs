@@ -48,8 +48,29 @@ pub(crate) struct Executed {
 }
 
 impl Executed {
+    /// A study of which nothing is executed yet.
+    pub(crate) fn of(study: Study) -> Self {
+        Self {
+            study,
+            stored: Vec::new(),
+            runs: Vec::new(),
+            probed: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Keeps a run apart that did not come to its end.
+    pub(crate) fn keep_failure(&mut self, run: String, failure: Failure) {
+        self.failures.push((run, failure));
+    }
+
+    /// Results as they are read, in the order of the plans.
+    pub(crate) fn runs(&self) -> &[StudyRun] {
+        &self.runs
+    }
+
     /// Whether the spec is more than one plan.
-    fn is_study(&self) -> bool {
+    pub(crate) fn is_study(&self) -> bool {
         let Study { question, claims, .. } = &self.study;
         self.study.plans().nth(1).is_some() || question.is_some() || !claims.is_empty()
     }
@@ -124,7 +145,7 @@ impl Executed {
     }
 
     /// How the command ends.
-    fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         // What cannot be told is no failure: the page says so, and how many runs there were.
         let borne = |verdict: &Judged| matches!(verdict, Judged::Held | Judged::Undecided);
         match self.failures.first() {
@@ -137,6 +158,26 @@ impl Executed {
 
 impl Spoken for Executed {
     fn page(&self) -> String {
+        let verdicts = self.verdict_lines();
+        let page = page(&self.study.name, self.study.question.as_deref(), &self.runs, &verdicts);
+        page + &tables(&self.curves())
+    }
+
+    fn json(&self) -> Value {
+        if let ([only], false) = (self.stored.as_slice(), self.is_study()) {
+            return only.clone();
+        }
+        self.study_json()
+    }
+
+    fn brief(&self) -> String {
+        self.runs.iter().map(|run| format!("{}\n", run.result.run)).collect()
+    }
+}
+
+impl Executed {
+    /// What is to be said of each claim, as it stands on a page.
+    pub(crate) fn verdict_lines(&self) -> Vec<Verdict> {
         let verdict = |(claim, numbers, judgement): (&Claim, Numbers, Judgement)| Verdict {
             claim: format!("{} ({})", claim.text, claim.source),
             expected: claim.expectation(),
@@ -148,15 +189,11 @@ impl Spoken for Executed {
                 Judged::Unmeasured => Mark::Open,
             },
         };
-        let verdicts: Vec<Verdict> = self.judged().into_iter().map(verdict).collect();
-        let page = page(&self.study.name, self.study.question.as_deref(), &self.runs, &verdicts);
-        page + &tables(&self.curves())
+        self.judged().into_iter().map(verdict).collect()
     }
 
-    fn json(&self) -> Value {
-        if let ([only], false) = (self.stored.as_slice(), self.is_study()) {
-            return only.clone();
-        }
+    /// The study as one object, also where it is a single plan.
+    pub(crate) fn study_json(&self) -> Value {
         let claims: Vec<Value> = self
             .judged()
             .into_iter()
@@ -187,10 +224,6 @@ impl Spoken for Executed {
             "published": self.curves(),
             "failures": failures,
         })
-    }
-
-    fn brief(&self) -> String {
-        self.runs.iter().map(|run| format!("{}\n", run.result.run)).collect()
     }
 }
 
@@ -232,13 +265,7 @@ pub(crate) fn execute(
         checkpoint_every,
         machine: Machine::look().to_json(),
     };
-    let mut executed = Executed {
-        study,
-        stored: Vec::new(),
-        runs: Vec::new(),
-        probed: Vec::new(),
-        failures: Vec::new(),
-    };
+    let mut executed = Executed::of(study);
     let plans: Vec<(String, Plan)> =
         executed.study.plans().map(|(arm, plan)| (arm.to_owned(), plan.clone())).collect();
     for (idx, (arm, plan)) in plans.iter().enumerate() {
@@ -262,7 +289,7 @@ pub(crate) fn execute(
                     return Err(failure
                         .help("what was measured is saved; the same command goes on from there"));
                 }
-                executed.failures.push((plan.id(), failure));
+                executed.keep_failure(plan.id(), failure);
             }
         }
     }
@@ -285,7 +312,8 @@ impl Executed {
         }
     }
 
-    fn keep(&mut self, arm: &str, store: &Store, stored: Value) -> Result<(), Failure> {
+    /// Keeps the result of a sealed run.
+    pub(crate) fn keep(&mut self, arm: &str, store: &Store, stored: Value) -> Result<(), Failure> {
         let result = RunResult::from_json(&stored).map_err(Failure::input)?;
         let path = store.root().join(&result.run).display().to_string();
         let record = store.find(&result.run)?;

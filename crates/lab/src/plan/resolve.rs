@@ -97,7 +97,7 @@ pub(super) fn vocabulary() -> &'static BTreeSet<String> {
     const KINDS: [&str; 7] = [
         "task = { name = 'mixture', parts = [{}] }\n\
          arm = [{ name = 'a' }]\nclaim = [{ text = 'a' }]\npublished = [{ values = {} }]\n\
-         scale = 'a'\nscales.a = {}\nsweep.seed = { count = 1 }",
+         scale = 'a'\nscales.a = {}\nsweep = { seed = { count = 1 }, zip = [{}] }",
         "model.name = 'lstm'\ntrain.optimizer = 'sgd'",
         "task.name = 'bigram'",
         "task.name = 'automaton'",
@@ -177,8 +177,8 @@ impl Parts {
             .collect();
         let sweep = top.table("sweep");
         let sweep_place = sweep.place();
-        let mut axes = sweep::read_axes(sweep.values(), notes);
-        axes.retain(|axis| !axis.is_decided_by(&set));
+        let axes = sweep::read_axes(sweep, notes);
+        let axes = axes.into_iter().filter_map(|axis| axis.left_open_by(&set)).collect();
         for (idx, (arm, place, _)) in arms.iter().enumerate() {
             if arms.iter().take(idx).any(|(other, ..)| other == arm) {
                 let message = format!("found {arm:?} twice; give each arm a name of its own");

@@ -5,9 +5,10 @@
 //! seed = { count = 25 }                            # 0 to 24
 //! "model.n_layers" = [1, 2, 4, 6]
 //! train.n_steps = { from = 1_000, to = 5_000, step = 1_000 }
+//! zip = [{ "model.d_model" = [64, 128], "train.lr" = [1e-3, 3e-4] }]
 //! ```
 //!
-//! A range includes both its ends.
+//! A range includes both its ends. What stands in one table of `zip` goes together, value by value, and is one axis.
 
 use super::complaint::{Fault, Place};
 use super::reader::{Allowed, Notes, Section, as_written, whole_of};
@@ -20,9 +21,15 @@ const MAX_PLANS: usize = 100_000;
 /// Paths that may differ within an arm.
 const SEEDS: [&str; 4] = ["seed", "data_seed", "model_seed", "eval_seed"];
 
-/// One swept path with its values.
+/// Paths that move together, each with as many values; most axes have one path.
 #[derive(Clone, Debug)]
 pub(crate) struct Axis {
+    columns: Vec<Column>,
+}
+
+/// One swept path with its values.
+#[derive(Clone, Debug)]
+struct Column {
     path: Vec<String>,
     key_place: Place,
     values: Vec<Node>,
@@ -38,26 +45,62 @@ pub(crate) struct Point {
 }
 
 /// Reads the axes of a sweep, those of the slowest first: as written, seeds last.
-pub(crate) fn read_axes(sweep: &Table, notes: &Notes<'_>) -> Vec<Axis> {
-    let mut axes = Vec::new();
-    collect(sweep, &[], notes, &mut axes);
-    axes.sort_by_key(|axis: &Axis| (axis.is_seed(), axis.key_place));
-    for (idx, axis) in axes.iter().enumerate() {
-        if axes.iter().take(idx).any(|other| other.path == axis.path) {
+pub(crate) fn read_axes(mut sweep: Section<'_, '_>, notes: &Notes<'_>) -> Vec<Axis> {
+    let mut axes: Vec<Axis> = sweep
+        .tables("zip")
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|zip| read_zip(zip, notes))
+        .collect();
+    let mut single = sweep.values().clone();
+    single.remove("zip");
+    let mut columns = Vec::new();
+    collect(&single, "sweep", &[], notes, &mut columns);
+    axes.extend(columns.into_iter().map(|column| Axis { columns: vec![column] }));
+    axes.sort_by_key(|axis| (axis.is_seed(), axis.key_place()));
+    let columns: Vec<&Column> = axes.iter().flat_map(|axis| &axis.columns).collect();
+    for (idx, column) in columns.iter().enumerate() {
+        if columns.iter().take(idx).any(|other| other.path == column.path) {
             let message = "swept twice; join the two lists".to_owned();
-            notes.complain(Fault::Together, &axis.spec_path(), axis.key_place, message);
+            let path = format!("sweep.{}", column.path.join("."));
+            notes.complain(Fault::Together, &path, column.key_place, message);
         }
     }
     axes
 }
 
-/// Finds the axes below `prefix`: a table is a range if its keys are those of a range, and a part
+/// Reads a table of paths that move together; `None` if it holds none, or lists of several lengths.
+fn read_zip(zip: &Section<'_, '_>, notes: &Notes<'_>) -> Option<Axis> {
+    let mut columns = Vec::new();
+    collect(zip.values(), zip.path(), &[], notes, &mut columns);
+    columns.sort_by_key(|column: &Column| column.key_place);
+    let n_values = columns.first()?.values.len();
+    let other = columns.iter().find(|column| column.values.len() != n_values);
+    if let Some(other) = other {
+        let (first, last) = (columns[0].path.join("."), other.path.join("."));
+        let n_other = other.values.len();
+        let message = format!(
+            "{first} has {n_values} and {last} {n_other} values; what goes together has as many of each"
+        );
+        notes.complain(Fault::Together, zip.path(), zip.place(), message);
+        return None;
+    }
+    Some(Axis { columns })
+}
+
+/// Finds the swept paths below `prefix`: a table is a range if its keys are those of a range, and a part
 /// of a path otherwise.
-fn collect(table: &Table, prefix: &[String], notes: &Notes<'_>, axes: &mut Vec<Axis>) {
+fn collect(
+    table: &Table,
+    within: &str,
+    prefix: &[String],
+    notes: &Notes<'_>,
+    columns: &mut Vec<Column>,
+) {
     for (key, entry) in table {
         let mut path = prefix.to_vec();
         path.extend(key.split('.').map(str::to_owned));
-        let spec_path = format!("sweep.{}", path.join("."));
+        let spec_path = format!("{within}.{}", path.join("."));
         let complain = |fault, message| {
             notes.complain(fault, &spec_path, entry.node.place, message);
         };
@@ -84,7 +127,7 @@ fn collect(table: &Table, prefix: &[String], notes: &Notes<'_>, axes: &mut Vec<A
                 }
             }
             Value::Table(inner) => {
-                collect(inner, &path, notes, axes);
+                collect(inner, within, &path, notes, columns);
                 continue;
             }
             found => {
@@ -96,7 +139,7 @@ fn collect(table: &Table, prefix: &[String], notes: &Notes<'_>, axes: &mut Vec<A
                 continue;
             }
         };
-        axes.push(Axis { path, key_place: entry.key_place, values });
+        columns.push(Column { path, key_place: entry.key_place, values });
     }
 }
 
@@ -152,15 +195,31 @@ fn read_range(mut range: Section<'_, '_>, place: Place) -> Result<Vec<Node>, Str
 
 impl Axis {
     fn is_seed(&self) -> bool {
+        self.columns.iter().all(Column::is_seed)
+    }
+
+    fn key_place(&self) -> Option<Place> {
+        self.columns.iter().map(|column| column.key_place).min()
+    }
+
+    fn n_values(&self) -> usize {
+        self.columns.first().map_or(1, |column| column.values.len())
+    }
+
+    /// What is left of the axis where `set`, a part of a spec, decides some of its paths.
+    pub(crate) fn left_open_by(mut self, set: &Table) -> Option<Self> {
+        self.columns.retain(|column| !column.is_decided_by(set));
+        (!self.columns.is_empty()).then_some(self)
+    }
+}
+
+impl Column {
+    fn is_seed(&self) -> bool {
         matches!(self.path.as_slice(), [only] if SEEDS.contains(&only.as_str()))
     }
 
-    fn spec_path(&self) -> String {
-        format!("sweep.{}", self.path.join("."))
-    }
-
     /// Whether `set`, a part of a spec, says the swept value or a part of it.
-    pub(crate) fn is_decided_by(&self, set: &Table) -> bool {
+    fn is_decided_by(&self, set: &Table) -> bool {
         let mut table = set;
         for name in &self.path {
             match table.get(name).map(|entry| &entry.node.value) {
@@ -172,10 +231,11 @@ impl Axis {
         true
     }
 
-    /// The short name of the axis among `axes`: its last word, unless two share it.
-    fn short_name(&self, axes: &[Self]) -> String {
+    /// The short name of the path among those of `axes`: its last word, unless two share it.
+    fn short_name(&self, axes: &[Axis]) -> String {
         let last = self.path.last();
-        let shared = axes.iter().filter(|other| other.path.last() == last).count() > 1;
+        let columns = axes.iter().flat_map(|axis| &axis.columns);
+        let shared = columns.filter(|other| other.path.last() == last).count() > 1;
         match last {
             Some(last) if !shared => last.clone(),
             _ => self.path.join("."),
@@ -191,7 +251,7 @@ impl Axis {
 pub(crate) fn points(axes: &[Axis], n_arms: usize) -> Result<Vec<Point>, String> {
     let n_points = axes
         .iter()
-        .try_fold(1_usize, |n, axis| n.checked_mul(axis.values.len()))
+        .try_fold(1_usize, |n, axis| n.checked_mul(axis.n_values()))
         .filter(|n| n.checked_mul(n_arms.max(1)).is_some_and(|n| n <= MAX_PLANS));
     let Some(n_points) = n_points else {
         return Err(format!("the sweep makes more than {MAX_PLANS} plans; shorten its lists"));
@@ -201,12 +261,15 @@ pub(crate) fn points(axes: &[Axis], n_arms: usize) -> Result<Vec<Point>, String>
         let mut labels = Vec::new();
         let mut stride = n_points;
         for axis in axes {
-            stride /= axis.values.len();
-            let node = &axis.values[rest / stride];
+            stride /= axis.n_values();
+            let idx = rest / stride;
             rest %= stride;
-            tree::insert(&mut spec, &axis.path, axis.key_place, node.clone());
-            if !axis.is_seed() {
-                labels.push(format!("{}={}", axis.short_name(axes), label(&node.value)));
+            for column in &axis.columns {
+                let node = &column.values[idx];
+                tree::insert(&mut spec, &column.path, column.key_place, node.clone());
+                if !column.is_seed() {
+                    labels.push(format!("{}={}", column.short_name(axes), label(&node.value)));
+                }
             }
         }
         Point { spec, label: labels.join(" ") }

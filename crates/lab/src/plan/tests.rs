@@ -105,9 +105,12 @@ fn what_the_default_spec_shows_in_comments_resolves_too() {
     assert_eq!((spec.factored.len(), spec.d_inner, spec.normalised.len()), (4, 128, 1));
     assert_eq!(plan(&shown("# [train]"), &[]), plan("train.optimizer = 'sgd'", &[]));
     let arms = [shown("# [[arm]]"), shown("# [sweep]"), shown("# [[claim]]")].join("\n");
-    let arms = arms.replace("arm = \"lstm\" ", "arm = \"lstm n_layers=1 p_ignore=0.5\" ");
+    let arms = arms.replace(
+        "arm = \"lstm\" ",
+        "arm = \"lstm n_layers=1 p_ignore=0.5 lr=0.001 batch_size=16\" ",
+    );
     let study = study(&arms, &[]);
-    assert_eq!((study.arms.len(), study.arms[0].plans.len(), study.claims.len()), (15, 25, 1));
+    assert_eq!((study.arms.len(), study.arms[0].plans.len(), study.claims.len()), (30, 25, 1));
 }
 
 #[test]

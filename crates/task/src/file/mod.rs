@@ -21,6 +21,7 @@
 //! is. Files are written and read in bounded memory. They appear under their name when they are
 //! whole: until then they have a temporary name beside it, and a failure removes that.
 
+mod columns;
 mod jsonl;
 mod lines;
 mod npy;
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Cause, Error};
 
+pub use columns::{Columns, write_columns};
 pub use provenance::{Provenance, Source, provenance};
 pub use read::{Examples, Fault, Report, read, validate};
 pub use stories::{StoryProvenance, read_outputs, read_stories, story_line, write_stories};

@@ -75,7 +75,7 @@ impl<W: Write + Send> Writer<W> {
 }
 
 /// The refusal of the system behind a failure to write, so that a full disk is recognised.
-fn into_io(error: ParquetError) -> io::Error {
+pub(super) fn into_io(error: ParquetError) -> io::Error {
     match error {
         ParquetError::External(source) => match source.downcast::<io::Error>() {
             Ok(source) => *source,

@@ -68,6 +68,39 @@ fn ranges_include_both_ends() {
 }
 
 #[test]
+fn what_is_zipped_goes_together() {
+    let spec = "\
+[sweep]
+seed = { count = 2 }
+zip = [{ 'train.lr' = [1e-3, 1e-4], train.n_steps = { from = 10, to = 20, step = 10 } }]
+";
+    let both = study(spec, &[]);
+    assert_eq!(names(&both), [("lr=0.001 n_steps=10", 2), ("lr=0.0001 n_steps=20", 2)]);
+    assert_eq!(both.arms[1].plans[0].train.n_steps, 20);
+    // Beside another axis it is crossed, and a path that is set leaves the rest of its table.
+    let crossed = study(&format!("{spec}task.p_ignore = [0.5, 0.6]"), &["train.lr=0.5"]);
+    let arms: Vec<&str> = crossed.arms.iter().map(|arm| arm.name.as_str()).collect();
+    assert_eq!(
+        arms,
+        [
+            "n_steps=10 p_ignore=0.5",
+            "n_steps=10 p_ignore=0.6",
+            "n_steps=20 p_ignore=0.5",
+            "n_steps=20 p_ignore=0.6"
+        ]
+    );
+    assert_snapshot!(
+        refusal("[sweep]\ntrain.lr = [1.0]\nzip = [{ seed = [1], train.n_steps = [1, 2] }, { train.lr = [0.1], seed = 3 }]", &[]),
+        @"
+    3 things are wrong with study.toml:
+      study.toml:3:8: sweep.zip[0]: seed has 1 and train.n_steps 2 values; what goes together has as many of each
+      study.toml:3:56: sweep.train.lr: swept twice; join the two lists
+      study.toml:3:75: sweep.zip[1].seed: found 3; allowed: a list of values, { count = 25 }, or { from = 1, to = 9, step = 2 }
+    "
+    );
+}
+
+#[test]
 fn mistakes_of_a_sweep_are_found() {
     let spec = "\
 [sweep]
