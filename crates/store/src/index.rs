@@ -5,8 +5,8 @@
 //! that of the directories. Where it cannot be written or is in use it is made anew in memory.
 //!
 //! Sealed runs are never altered, so many of them are packed field by field: a question about three fields of a hundred
-//! thousand runs then reads three columns and no run. In a store of more than [`LARGE`] runs the files of those are not
-//! looked at again at each listing; [`rebuild`] looks at all.
+//! thousand runs then reads three columns and no run. In a store of more than `LARGE` runs the files of those are not
+//! looked at again at each listing; `rebuild` looks at all.
 
 mod fields;
 mod select;

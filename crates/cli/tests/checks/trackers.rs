@@ -1,6 +1,7 @@
 //! The real trackers read what is written for them: `tensorboard` and Trackio the event files, number by number, and
 //! `wandb sync` the offline runs of `docs/guide/to_wandb.py`.
 
+use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
@@ -38,7 +39,8 @@ pub(crate) fn check() -> Outcome {
             .is_ok_and(|pip| pip.status.success());
     if !installed {
         return Outcome::LeftOut(
-            "`python3 -m venv` and `pip install tensorboard` do not work here".to_owned(),
+            "`python3 -m venv` and `pip install tensorboard wandb trackio` do not work here"
+                .to_owned(),
         );
     }
     let board = door.path("board").display().to_string();
@@ -64,8 +66,54 @@ pub(crate) fn check() -> Outcome {
         let n_of = |points: &Value| points.as_array().unwrap().len();
         n_numbers += tags.as_object().unwrap().values().map(n_of).sum::<usize>();
     }
+    let n_imported = trackio(&door);
+    assert_eq!(n_imported * runs.len(), n_numbers);
+    let offline = wandb(&door);
+    for run in runs {
+        assert!(offline.contains(run["run"].as_str().unwrap()), "{offline}");
+    }
     Outcome::Holds(format!(
-        "tensorboard read {n_numbers} numbers of {} runs as they are recorded",
+        "tensorboard read {n_numbers} numbers of {} runs as they are recorded, Trackio imported {n_imported} of one, \
+         and `wandb sync` found an offline run of each",
         runs.len()
     ))
+}
+
+/// Imports one folder into a database of Trackio's and counts what is there.
+fn trackio(door: &Door) -> usize {
+    const IMPORT: &str = r"
+import glob, os, sqlite3, sys, trackio
+folder = os.path.dirname(sorted(glob.glob(sys.argv[1] + '/*/*/*tfevents*'))[0])
+trackio.import_tf_events(folder, project='check', name='run')
+base = sqlite3.connect(glob.glob(os.environ['TRACKIO_DIR'] + '/*.db')[0])
+print()
+print('counted', base.execute('select count(*) from metrics').fetchone()[0])
+";
+    let board = door.path("board").display().to_string();
+    let mut python = Command::new(door.path("venv/bin/python"));
+    python.args(["-c", IMPORT, &board]);
+    python.env("TRACKIO_DIR", door.path("trackio")).env("HF_HUB_OFFLINE", "1");
+    let said = said_by(&mut python);
+    said.lines().find_map(|line| line.strip_prefix("counted ")).unwrap().parse().unwrap()
+}
+
+/// What `wandb sync` says it would send.
+fn wandb(door: &Door) -> String {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/to_wandb.py");
+    let folder = door.path("");
+    let mut write = Command::new(door.path("venv/bin/python"));
+    said_by(write.args([script, "runs"]).current_dir(&folder));
+    let offline = fs::read_dir(door.path("wandb")).unwrap().map(|entry| entry.unwrap().path());
+    let offline: Vec<_> = offline
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("offline-run-"))
+        .collect();
+    let mut sync = Command::new(door.path("venv/bin/wandb"));
+    said_by(sync.args(["sync", "--dry-run"]).args(offline).current_dir(&folder))
+}
+
+fn said_by(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let all = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{all}");
+    all.into_owned()
 }
