@@ -131,11 +131,11 @@ pub(crate) fn parse(path: &Path, id: &str, bytes: &[u8]) -> Result<Parsed, Error
     let mut torn = None;
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
         let event_idx = items.len() as u64;
-        let is_last = n_good_bytes + line.len() == bytes.len();
-        // A line that ends the file without a newline was cut off. So was one with a hole in it:
-        // after a power failure a file can have its new length before it has the new bytes.
-        if line.last() != Some(&b'\n') || (is_last && has_hole(line)) {
-            torn = Some(Torn { event_idx, n_bytes: line.len() as u64 });
+        // A line that ends the file without a newline was cut off. So was one with a hole in it, and all behind it:
+        // after a power failure a file can have its new length before it has the new bytes, and later pages before
+        // earlier ones.
+        if line.last() != Some(&b'\n') || has_hole(line) {
+            torn = Some(Torn { event_idx, n_bytes: (bytes.len() - n_good_bytes) as u64 });
             break;
         }
         let damaged =
@@ -203,11 +203,21 @@ fn supersede(items: &mut [Event]) {
 pub(crate) struct EventLog {
     path: PathBuf,
     file: File,
+    /// Behind the last event.
+    end: Mark,
+    /// Behind the last event that survives a power failure.
+    synced: Mark,
+    /// Whether there may be something behind `end`.
+    dirty: bool,
+}
+
+/// A place between two events.
+#[derive(Clone, Debug)]
+struct Mark {
+    /// The checksum of the event before it.
     head: String,
     n_events: u64,
     n_bytes: u64,
-    /// Whether there may be a part of an event behind `n_bytes`.
-    dirty: bool,
 }
 
 impl EventLog {
@@ -215,56 +225,65 @@ impl EventLog {
     pub(crate) fn create(path: &Path, id: &str, data: &Value) -> Result<Self, Error> {
         let (line, head) = encode(id, 0, kind::BEGUN, data);
         files::write_atomic(path, line.as_bytes())?;
-        let n_bytes = line.len() as u64;
-        Ok(Self {
-            path: path.to_owned(),
-            file: append_to(path)?,
-            head,
-            n_events: 1,
-            n_bytes,
-            dirty: false,
-        })
+        let end = Mark { head, n_events: 1, n_bytes: line.len() as u64 };
+        let (file, synced) = (append_to(path)?, end.clone());
+        Ok(Self { path: path.to_owned(), file, end, synced, dirty: false })
     }
 
     /// Goes on behind the last whole event; a torn one is removed.
     pub(crate) fn reopen(path: &Path, parsed: &Parsed) -> Result<Self, Error> {
-        let mut log = Self {
-            path: path.to_owned(),
-            file: append_to(path)?,
+        let end = Mark {
             head: parsed.head.clone(),
             n_events: parsed.events.items.len() as u64,
             n_bytes: parsed.n_good_bytes,
-            dirty: parsed.events.torn.is_some(),
         };
+        let (file, synced) = (append_to(path)?, end.clone());
+        let dirty = parsed.events.torn.is_some();
+        let mut log = Self { path: path.to_owned(), file, end, synced, dirty };
         log.clean()?;
         Ok(log)
     }
 
-    /// Appends one event; when this returns it survives a power failure. Returns its number.
+    /// Appends one event; when this returns, it and all before it survive a power failure. Returns its number.
+    ///
+    /// If it cannot be written whole, nothing of it stays; if the disk refuses to keep it, nothing of what it was
+    /// not asked to keep before.
+    pub(crate) fn append(&mut self, kind: &str, data: &Value) -> Result<u64, Error> {
+        let idx = self.append_unsynced(kind, data)?;
+        if let Err(source) = self.file.sync_data() {
+            self.end = self.synced.clone();
+            self.dirty = true;
+            // If even this fails, the next append tries again.
+            self.clean().ok();
+            return Err(Error::writing(&self.path, source));
+        }
+        self.synced = self.end.clone();
+        Ok(idx)
+    }
+
+    /// Appends one event that survives the death of this process, and a power failure from the next
+    /// [`append`](Self::append) on. Returns its number.
     ///
     /// If it cannot be written whole, nothing of it stays.
-    pub(crate) fn append(&mut self, kind: &str, data: &Value) -> Result<u64, Error> {
+    pub(crate) fn append_unsynced(&mut self, kind: &str, data: &Value) -> Result<u64, Error> {
         self.clean()?;
-        let idx = self.n_events;
-        let (line, head) = encode(&self.head, idx, kind, data);
+        let Mark { head, n_events: idx, n_bytes } = &self.end;
+        let (line, head) = encode(head, *idx, kind, data);
+        let (idx, n_bytes) = (*idx, n_bytes + line.len() as u64);
         self.dirty = true;
-        let written =
-            files::write_all(&mut self.file, line.as_bytes()).and_then(|()| self.file.sync_data());
-        if let Err(source) = written {
+        if let Err(source) = files::write_all(&mut self.file, line.as_bytes()) {
             // If even this fails, the next append tries again, and a reader sees a torn event.
             self.clean().ok();
             return Err(Error::writing(&self.path, source));
         }
         self.dirty = false;
-        self.head = head;
-        self.n_events += 1;
-        self.n_bytes += line.len() as u64;
+        self.end = Mark { head, n_events: idx + 1, n_bytes };
         Ok(idx)
     }
 
     fn clean(&mut self) -> Result<(), Error> {
         if self.dirty {
-            files::set_len(&self.file, self.n_bytes)
+            files::set_len(&self.file, self.end.n_bytes)
                 .map_err(|source| Error::writing(&self.path, source))?;
             self.dirty = false;
         }
@@ -376,6 +395,13 @@ mod tests {
         // Also if the page with the newline did arrive.
         *bytes.last_mut().unwrap() = b'\n';
         assert_eq!(read(&bytes).unwrap().events.torn.unwrap().event_idx, 3);
+        // And if a whole event behind the hole did.
+        let (mut bytes, ends) = short();
+        bytes[ends[1] + 3..ends[2] - 3].fill(0);
+        let parsed = read(&bytes).unwrap();
+        let n_bytes = (bytes.len() - ends[1]) as u64;
+        assert_eq!(parsed.events.torn, Some(Torn { event_idx: 2, n_bytes }));
+        assert_eq!(parsed.events.items.len(), 2);
     }
 
     #[test]

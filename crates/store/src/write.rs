@@ -171,7 +171,10 @@ impl RunWriter {
         RunReader::open(&self.dir)
     }
 
-    /// Appends one event and returns its number; when this returns, it survives a power failure.
+    /// Appends one event and returns its number; when this returns, it survives the death of this process.
+    ///
+    /// A power failure it survives from the next event of the store's own on, such as a checkpoint: a resume goes back
+    /// to a checkpoint anyway, and syncing each event by itself would cost a short run more than its training.
     ///
     /// # Errors
     ///
@@ -184,7 +187,7 @@ impl RunWriter {
     #[track_caller]
     pub fn append(&mut self, kind: &str, data: &Value) -> Result<u64, Error> {
         assert!(!kind::ALL.contains(&kind), "events of kind `{kind}` are the store's own");
-        self.log.append(kind, data)
+        self.log.append_unsynced(kind, data)
     }
 
     /// Writes `value` to the JSON file `name` (such as `eval/val.json`), whole or not at all.
