@@ -48,6 +48,10 @@ scale:
     cargo test --release --test checks -- thousand
     cargo bench --bench scale
 
+# Every operation and a small study on every GPU that is found; Mesa's software Vulkan is one.
+gpu feature="wgpu":
+    cargo test --release -p mnemoscope-engine -p mnemoscope-lab --features mnemoscope-engine/{{feature}},mnemoscope-lab/{{feature}} --test devices
+
 # Licences and advisories of the dependencies; needs cargo-deny.
 deny:
     cargo deny check

@@ -463,17 +463,17 @@ fn sgd_is_a_choice_with_keys_of_its_own() {
     assert_snapshot!(refusal("[train]\noptimizer = 'sdg'\nmomentun = 1", &[]), @r#"
     2 things are wrong with study.toml:
       study.toml:2:13: train.optimizer: found "sdg"; allowed: "adamw", "sgd"; did you mean "sgd"?
-      study.toml:3:1: train.momentun: unknown key; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `distinct_examples`, `curve_every`, `dropout`, `sharpen`, `freeze`, `learn`
+      study.toml:3:1: train.momentun: unknown key; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `distinct_examples`, `curve_every`, `dropout`, `sharpen`, `precision`, `freeze`, `learn`
     "#);
     assert_snapshot!(refusal("[train]\noptimizer = 'sgd'\nbeta1 = 0.9\nmomentun = 0.5\nnesterov = 1", &[]), @r#"
     3 things are wrong with study.toml:
-      study.toml:3:1: train.beta1: `beta1` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `momentum`, `dampening`, `nesterov`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `distinct_examples`, `curve_every`, `dropout`, `sharpen`, `freeze`, `learn`
+      study.toml:3:1: train.beta1: `beta1` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `momentum`, `dampening`, `nesterov`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `distinct_examples`, `curve_every`, `dropout`, `sharpen`, `precision`, `freeze`, `learn`
       study.toml:4:1: train.momentun: unknown key; did you mean `momentum`?
       study.toml:5:12: train.nesterov: found 1; allowed: true or false
     "#);
     assert_snapshot!(refusal("train = { momentum = 0.9, optim = 'sgd' }", &[]), @r#"
     2 things are wrong with study.toml:
-      study.toml:1:11: train.momentum: `momentum` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `distinct_examples`, `curve_every`, `dropout`, `sharpen`, `freeze`, `learn`
+      study.toml:1:11: train.momentum: `momentum` does not go with this kind of optimizer; known here: `n_steps`, `batch_size`, `optimizer`, `lr`, `beta1`, `beta2`, `epsilon`, `weight_decay`, `clip_norm`, `warmup_steps`, `decay`, `decay_steps`, `loss`, `distinct_examples`, `curve_every`, `dropout`, `sharpen`, `precision`, `freeze`, `learn`
       study.toml:1:27: train.optim: unknown key; did you mean `optimizer`?
     "#);
     assert_snapshot!(refusal("train = { optimizer = 'sgd', momentum = 0, nesterov = true }", &[]), @r#"
