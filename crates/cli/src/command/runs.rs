@@ -250,7 +250,11 @@ fn plain(label: &str) -> String {
 /// The error rate of every set.
 fn rates(store: &Store) -> Result<Vec<String>, Failure> {
     let mut fields = store.fields()?;
-    fields.retain(|field| field.starts_with("result.eval.") && field.ends_with(".error_rate"));
+    let of_a_set = |field: &String| {
+        let rest = field.strip_prefix("result.eval.").and_then(|it| it.strip_suffix(".error_rate"));
+        rest.is_some_and(|set| !set.contains('.'))
+    };
+    fields.retain(of_a_set);
     if fields.is_empty() {
         return Err(Failure::usage(
             "nothing is measured yet; choose what to show with `--show FIELD`",
