@@ -239,9 +239,11 @@ pub(crate) fn check() -> Outcome {
     let n_resumed = disturbed(&door, &mut cluster);
     record::assert_same(&record::all(&door.path("runs")), &expected, "Slurm beside local");
     other_engine(&door, &cluster);
-    record::assert_same(&record::all(&door.path("runs")), &expected, "Slurm beside local");
+    record::assert_same(&record::all(&door.path("runs")), &expected, "local, then Slurm");
+    and_back(&door, &cluster);
+    record::assert_same(&record::all(&door.path("runs")), &expected, "Slurm, then local");
     Outcome::Holds(format!(
-        "10 runs in 5 tasks on 2 nodes after a killed task, a requeued one and a killed daemon, {n_resumed} runs resumed: the records of a local sweep, each sealed once; and the same half here and half there"
+        "10 runs in 5 tasks on 2 nodes after a killed task, a requeued one and a killed daemon, {n_resumed} runs resumed: the records of a local sweep, each sealed once; and the same half here and half there, both ways"
     ))
 }
 
@@ -317,6 +319,20 @@ fn logs(door: &Door) -> String {
     let logs = names.iter().filter(|name| name.ends_with(".log"));
     logs.map(|name| format!("{name}\n{}\n", fs::read_to_string(sweeps.join(name)).unwrap()))
         .collect()
+}
+
+/// A sweep begun on the cluster and cancelled, then finished here.
+fn and_back(door: &Door, cluster: &Cluster) {
+    fs::rename(door.path("runs"), door.path("second")).unwrap();
+    let swept = Swept { door, cluster, n_steps: "2000".to_owned() };
+    swept.submit();
+    wait_for("a run that is sealed there", || (n_of(&swept.status(), "sealed") > 0).then_some(()));
+    swept.verb(&["sweep", "cancel", "study.toml"], 0);
+    cluster.wait_until_empty();
+    let n_sealed = n_of(&swept.status(), "sealed");
+    assert!(n_sealed < 10, "everything was done before it could be cancelled");
+    let here = swept.verb(&["sweep", "study.toml"], 0);
+    assert_eq!(here["sweep"]["n_sealed_before"].as_u64(), Some(n_sealed));
 }
 
 /// A sweep begun here and stopped, then finished on the cluster.
