@@ -11,7 +11,9 @@ use mnemoscope_engine::burn::tensor::{Device as BurnDevice, Int, Tensor};
 use mnemoscope_engine::device::{Device, OnDevice};
 use mnemoscope_engine::optim::{AdamW, Learned, Rule, Sgd, sums_of_squares, update};
 use mnemoscope_engine::testing::{check_close, numbers};
-use mnemoscope_engine::{Activation, Attend, AutodiffOps, Dropout, Gate, Gelu, QueryRows, Rotary};
+use mnemoscope_engine::{
+    Activation, Attend, AutodiffOps, Dropout, Gate, Gelu, Ops, QueryRows, Rotary,
+};
 
 /// What one operation gave, and its gradients.
 type Given = Vec<(String, Vec<f32>)>;
@@ -75,7 +77,7 @@ impl<A: AutodiffOps> Leaves<'_, A> {
     }
 }
 
-fn plain<B: mnemoscope_engine::Ops, const D: usize>(x: Tensor<B, D>) -> Vec<f32> {
+fn plain<B: Ops, const D: usize>(x: Tensor<B, D>) -> Vec<f32> {
     x.into_data().to_vec().unwrap()
 }
 
@@ -128,7 +130,7 @@ agrees!(linear_layers_agree, A, leaves, {
         let bias = leaves.leaf(3, [d_product], 1.0);
         let y = match act {
             Some(act) => A::linear_act(x.clone(), weight.clone(), Some(bias.clone()), act),
-            None => A::linear(x.clone(), weight.clone(), Some(bias.clone())),
+            None => <A as Ops>::linear(x.clone(), weight.clone(), Some(bias.clone())),
         };
         let grads = leaves.pull(&format!("linear with {act:?}"), y);
         leaves.keep("x", &x, &grads);
@@ -140,7 +142,7 @@ agrees!(linear_layers_agree, A, leaves, {
 agrees!(norms_agree, A, leaves, {
     let (x, gain, bias) =
         (leaves.leaf(1, [30, 64], 3.0), leaves.leaf(2, [64], 1.0), leaves.leaf(3, [64], 1.0));
-    let y = A::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5);
+    let y = <A as Ops>::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5);
     let grads = leaves.pull("layer_norm", y);
     leaves.keep("x", &x, &grads);
     leaves.keep("gain", &gain, &grads);

@@ -451,8 +451,7 @@ impl<'a> Execution<'a> {
             if !measured.complete {
                 return Ok(None);
             }
-            let wall_secs = self.clock.elapsed_secs() - from;
-            all.insert(name.clone(), self.keep(&file, trained, &exam, measured, wall_secs)?);
+            all.insert(name.clone(), self.keep(&file, trained, &exam, measured, from)?);
         }
         Ok(Some(all))
     }
@@ -466,17 +465,18 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Writes down what one set showed: its counts, its result, its first errors.
+    /// Writes down what one set showed since `from`: its counts, its result, its first errors.
     fn keep<B: Ops>(
         &mut self,
         file: &str,
         trained: &Trained<B>,
         exam: &Exam<'_>,
         measured: Measured,
-        wall_secs: f64,
+        from: f64,
     ) -> Result<Value, Error> {
         let mut result = summarize(self.plan, exam, &measured.tally);
-        result["wall_secs"] = json!(wall_secs);
+        // Intervals by resampling are a part of measuring.
+        result["wall_secs"] = json!(self.clock.elapsed_secs() - from);
         result["n_glitch_files"] = json!(measured.errors.len());
         let run = self.plan.id();
         for error in measured.errors {
