@@ -6,7 +6,6 @@
 #![cfg(any(feature = "cuda", feature = "wgpu"))]
 #![expect(clippy::unwrap_used, reason = "a test may stop")]
 
-use mnemoscope_engine::burn::tensor::backend::AutodiffBackend;
 use mnemoscope_engine::burn::tensor::{Device as BurnDevice, Int, Tensor};
 use mnemoscope_engine::device::{Device, OnDevice};
 use mnemoscope_engine::optim::{AdamW, Learned, Rule, Sgd, sums_of_squares, update};
