@@ -59,11 +59,13 @@ const OWNED_LIBRARIES: &[(&str, &[&str])] = &[
     ("ctrlc", &["cli"]),
     ("gemm", &["engine"]),
     ("indicatif", &["cli"]),
+    ("kuva", &["view"]),
     ("libmimalloc-sys", &["engine"]),
     ("mimalloc", &["engine"]),
     ("ndarray", &["theory"]),
     ("parquet", &["task"]),
     ("rusqlite", &["store"]),
+    ("tiny-skia", &["view"]),
     ("toml", &["lab"]),
 ];
 

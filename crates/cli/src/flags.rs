@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use mnemoscope_lab::engine::device::{Device, Unavailable};
 
 use crate::command::{
-    demo, doctor, eval, gallery, generate, glitches, plan, probe, prune, replay, reproduce, run,
-    runs, score, show, spec, sweep, theory,
+    demo, doctor, eval, figure, gallery, generate, glitches, plan, probe, prune, replay, report,
+    reproduce, run, runs, score, show, spec, sweep, theory,
 };
 
 /// The end of the long help.
@@ -100,6 +100,10 @@ pub(crate) enum Verb {
     Prune(prune::Flags),
     /// Show one run
     Show(show::Flags),
+    /// Draw runs or a study as SVG or PNG, every point with its run and count
+    Figure(figure::Flags),
+    /// Write a study or runs as one page that opens anywhere: claims, figures, numbers, glitches
+    Report(report::Flags),
     /// Check the theory of both papers, formula by formula
     Theory(theory::Flags),
     /// Look at the machine and the store, and check the instrument itself

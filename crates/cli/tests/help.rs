@@ -26,6 +26,8 @@ fn the_help_of_every_verb_fits_and_stays_as_it_is() {
         "runs",
         "prune",
         "show",
+        "figure",
+        "report",
         "theory",
         "doctor",
     ];

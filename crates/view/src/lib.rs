@@ -16,6 +16,7 @@
 pub mod board;
 pub mod breakdown;
 pub mod complaint;
+pub mod figure;
 pub mod gallery;
 pub mod glitch;
 pub mod groups;
@@ -24,6 +25,7 @@ pub mod picture;
 pub mod plan;
 pub mod probe;
 pub mod published;
+pub mod report;
 pub mod result;
 pub mod run;
 pub mod runs;

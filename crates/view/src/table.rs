@@ -71,6 +71,16 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// The heading of each column and whether it is one of numbers.
+    pub(crate) fn headings(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.columns.iter().map(|(name, align)| (name.as_str(), *align == Align::Right))
+    }
+
+    /// The cells, row by row.
+    pub(crate) fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
     /// Spaces before the first column: none if the table needs the whole page.
     fn indent(&self) -> usize {
         let width = |idx: usize, name: &str| {

@@ -4,6 +4,7 @@
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod eval;
+pub(crate) mod figure;
 pub(crate) mod gallery;
 pub(crate) mod generate;
 pub(crate) mod glitches;
@@ -12,12 +13,14 @@ pub(crate) mod probe;
 mod probe_reads;
 pub(crate) mod prune;
 pub(crate) mod replay;
+pub(crate) mod report;
 pub(crate) mod reproduce;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod score;
 pub(crate) mod show;
 pub(crate) mod spec;
+mod subject;
 pub(crate) mod sweep;
 pub(crate) mod theory;
 
@@ -45,6 +48,8 @@ pub(crate) fn dispatch(verb: &Verb, session: &mut Session) -> Result<Exit, Failu
         Verb::Runs(flags) => runs::run(flags, session),
         Verb::Prune(flags) => prune::run(flags, session),
         Verb::Show(flags) => show::run(flags, session),
+        Verb::Figure(flags) => figure::run(flags, session),
+        Verb::Report(flags) => report::run(flags, session),
         Verb::Theory(flags) => theory::run(flags, session),
         Verb::Doctor(flags) => doctor::run(flags, session),
     }

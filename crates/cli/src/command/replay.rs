@@ -44,7 +44,8 @@ impl Replayed {
         if self.replay.same_bits { Exit::Done } else { Exit::CheckFailed }
     }
 
-    fn picture(&self) -> Picture {
+    /// The replay as a page shows it.
+    pub(crate) fn picture(&self) -> Picture {
         let Replay { glitch, task, logits, attention, occurrence, .. } = &self.replay;
         let head = |it: &mnemoscope_lab::replay::HeadAttention| Head {
             layer: it.layer,

@@ -64,6 +64,11 @@ impl Executed {
         self.failures.push((run, failure));
     }
 
+    /// The study itself.
+    pub(crate) fn study(&self) -> &Study {
+        &self.study
+    }
+
     /// Results as they are read, in the order of the plans.
     pub(crate) fn runs(&self) -> &[StudyRun] {
         &self.runs
@@ -124,7 +129,7 @@ impl Executed {
     }
 
     /// The published curves of the study beside what was measured.
-    fn curves(&self) -> Vec<Curve> {
+    pub(crate) fn curves(&self) -> Vec<Curve> {
         let mut curves = Vec::new();
         for published in &self.study.published {
             for (probe, numbers) in &published.values {

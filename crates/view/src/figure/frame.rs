@@ -1,0 +1,182 @@
+//! What all figures share: colours, marks and dashes of arms, axes, and text that cannot become markup.
+
+use kuva::plot::LineStyle;
+use kuva::plot::scatter::MarkerShape;
+use kuva::render::layout::TickFormat;
+
+use super::label;
+
+/// Okabe and Ito's colours that stand out on white, the darkest first.
+const COLOURS: [&str; 7] =
+    ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9"];
+/// Marks that differ in outline, so that they do in grey.
+const MARKS: [MarkerShape; 8] = [
+    MarkerShape::Circle,
+    MarkerShape::Square,
+    MarkerShape::Triangle,
+    MarkerShape::Diamond,
+    MarkerShape::TriangleDown,
+    MarkerShape::Pentagon,
+    MarkerShape::Star,
+    MarkerShape::Hexagon,
+];
+/// Characters of an arm's name in a legend or beside an axis.
+pub(super) const NAME_WIDTH: usize = 34;
+
+/// How an arm looks.
+#[derive(Clone)]
+pub(super) struct Look {
+    pub(super) colour: &'static str,
+    pub(super) mark: MarkerShape,
+    pub(super) dash: LineStyle,
+}
+
+impl Look {
+    /// The look of the arm that comes at this place. Colours and marks repeat after different numbers, so
+    /// that 56 arms look different.
+    pub(super) fn of(idx: usize) -> Self {
+        let dash = match idx % 4 {
+            0 => LineStyle::Solid,
+            1 => LineStyle::Dashed,
+            2 => LineStyle::Dotted,
+            _ => LineStyle::DashDot,
+        };
+        Self { colour: COLOURS[idx % COLOURS.len()], mark: MARKS[idx % MARKS.len()], dash }
+    }
+}
+
+/// A text of a record as the library may have it: no control character, and no `$`, which would begin a
+/// formula.
+pub(super) fn shown(text: &str, width: usize) -> String {
+    label(text, width).replace('$', "\\$")
+}
+
+/// A logarithmic axis of rates with a place for zero.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct LogAxis {
+    /// The lowest power of ten that is drawn.
+    lowest: f64,
+    /// Where zero stands; none if nothing is zero.
+    zero: Option<f64>,
+    /// The upper end.
+    highest: f64,
+}
+
+impl LogAxis {
+    /// The axis on which these rates and the ends of their intervals have a place.
+    ///
+    /// The least rate decides how far down the axis goes, with at most two powers of ten more for its interval.
+    pub(super) fn of(rates: &[f64], ends: &[f64]) -> Self {
+        let positive = |x: &&f64| x.is_finite() && **x > 0.0;
+        let least = rates.iter().chain(ends.iter()).filter(positive).copied().fold(1.0, f64::min);
+        let least_rate = rates.iter().filter(positive).copied().fold(f64::INFINITY, f64::min);
+        let largest = rates.iter().chain(ends).filter(positive).copied().fold(0.0, f64::max);
+        // The exact interval around a single error ends at a fortieth of the rate: a hundredth has room for it.
+        let floor = if least_rate.is_finite() { least.max(least_rate / 100.0) } else { least };
+        let lowest = floor.log10().floor().clamp(-300.0, -1.0);
+        let highest = largest.max(f64::MIN_POSITIVE).log10().ceil().clamp(lowest + 1.0, 0.0);
+        let has_zero = rates.iter().any(|rate| *rate <= 0.0);
+        Self { lowest, zero: has_zero.then_some(lowest - 1.0), highest }
+    }
+
+    /// The place of a rate; what is below the axis stands at its lower end.
+    pub(super) fn place(&self, rate: f64) -> f64 {
+        if rate > 0.0 { rate.log10().max(self.lowest) } else { self.zero.unwrap_or(self.lowest) }
+    }
+
+    /// Both ends, with room for the marks.
+    pub(super) fn range(&self) -> [f64; 2] {
+        [self.zero.map_or(self.lowest - 0.15, |zero| zero - 0.35), self.highest + 0.15]
+    }
+
+    /// The line of zero, if there is one.
+    pub(super) fn zero(&self) -> Option<f64> {
+        self.zero
+    }
+
+    /// Where the logarithmic part begins.
+    pub(super) fn lowest(&self) -> f64 {
+        self.lowest
+    }
+
+    /// Powers of ten between two ticks, so that there are not too many.
+    pub(super) fn step(&self) -> f64 {
+        // The line of zero keeps its own tick only if every power of ten has one.
+        if self.highest - self.lowest > 12.0 { 2.0 } else { 1.0 }
+    }
+
+    /// What stands at a tick.
+    pub(super) fn ticks(&self) -> TickFormat {
+        let Self { lowest, zero, .. } = *self;
+        TickFormat::Custom(std::sync::Arc::new(move |at: f64| match zero {
+            Some(zero) if (at - zero).abs() < 1e-6 => "0".to_owned(),
+            _ if at < lowest - 1e-6 => String::new(),
+            _ => power_of_ten(at),
+        }))
+    }
+}
+
+fn power_of_ten(exponent: f64) -> String {
+    match exponent.round() {
+        exponent if (exponent - 0.0).abs() < 0.5 => "1".to_owned(),
+        exponent if (exponent + 1.0).abs() < 0.5 => "0.1".to_owned(),
+        exponent if (exponent + 2.0).abs() < 0.5 => "0.01".to_owned(),
+        exponent => format!("1e{exponent:.0}"),
+    }
+}
+
+/// Ticks of counts: digits grouped as on every page.
+pub(super) fn steps() -> TickFormat {
+    TickFormat::Custom(std::sync::Arc::new(|at: f64| {
+        if at < 0.0 || at.fract().abs() > 1e-9 {
+            return String::new();
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked above"
+        )]
+        crate::number::count(at as u64)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_has_a_line_below_the_lowest_power_of_ten() {
+        let axis = LogAxis::of(&[0.0, 3e-4, 0.2], &[0.0, 1e-4, 5e-4, 0.3]);
+        assert_eq!((axis.lowest(), axis.zero()), (-4.0, Some(-5.0)));
+        assert!((axis.place(0.1) + 1.0).abs() < 1e-12);
+        assert!((axis.place(0.0) + 5.0).abs() < 1e-12);
+        let ticks = axis.ticks();
+        let words: Vec<String> =
+            [-5.0, -4.0, -2.0, -1.0, 0.0].into_iter().map(|at| ticks.format(at)).collect();
+        assert_eq!(words, ["0", "1e-4", "0.01", "0.1", "1"]);
+    }
+
+    #[test]
+    fn no_zero_no_line_and_all_zero_no_trouble() {
+        let axis = LogAxis::of(&[0.5, 0.25], &[0.2, 0.6]);
+        assert_eq!((axis.lowest(), axis.zero(), axis.range()), (-1.0, None, [-1.15, 0.15]));
+        // The lower end of an interval that begins at zero is drawn to the lower end of the axis.
+        assert!((axis.place(0.0) + 1.0).abs() < 1e-12);
+        let axis = LogAxis::of(&[0.0, 0.0], &[0.0, 1e-4, 0.0, 1e-4]);
+        assert!(axis.zero().is_some() && axis.range()[0] < axis.range()[1]);
+        let axis = LogAxis::of(&[], &[]);
+        assert!(axis.range()[0] < axis.range()[1]);
+    }
+
+    #[test]
+    fn arms_look_different_by_colour_and_mark() {
+        let looks: std::collections::BTreeSet<String> =
+            (0..56).map(Look::of).map(|it| format!("{}{:?}", it.colour, it.mark)).collect();
+        assert_eq!(looks.len(), 56);
+    }
+
+    #[test]
+    fn a_label_holds_no_formula_and_no_line_break() {
+        assert_eq!(shown("a$x^2$\nb", 20), "a\\$x^2\\$\u{fffd}b");
+    }
+}
