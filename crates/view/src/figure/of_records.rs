@@ -215,7 +215,9 @@ fn losses(runs: &[Source]) -> Option<Figure> {
     (!lines.is_empty()).then(|| Figure {
         name: "loss".to_owned(),
         title: "Training loss".to_owned(),
-        caption: "A line a run, each point the mean of one batch.".to_owned(),
+        caption: "A line a run, each point the mean of one batch; of three runs of an arm or more a band from \
+                  the lowest to the highest."
+            .to_owned(),
         plot: Plot::Curves(Curves {
             x: "steps".to_owned(),
             y: "loss (nats)".to_owned(),
