@@ -29,12 +29,17 @@ impl Environment {
         }
     }
 
-    /// Refuses CUDA where its headers are not found: kernels are compiled against them when they are first used, and
-    /// Burn panics in the midst of that.
+    /// Refuses CUDA where there is none, or its headers are not found: kernels are compiled against them when they are
+    /// first used, and Burn panics in the midst of that.
     pub(crate) fn check(&self, device: Device) -> Result<(), Failure> {
         if !matches!(device, Device::Cuda(_)) {
             return Ok(());
         }
+        device.check().map_err(|why| Failure::machine(why.to_string()))?;
+        self.check_headers()
+    }
+
+    fn check_headers(&self) -> Result<(), Failure> {
         let usual = ["/usr/local/cuda", "/opt/cuda", "/usr"].map(PathBuf::from);
         let places = self.cuda.as_ref().map_or(usual.as_slice(), std::slice::from_ref);
         if places.iter().any(|place| place.join("include/cuda_runtime.h").exists()) {
@@ -69,11 +74,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let nowhere = Environment { cuda: Some(folder.path().into()), ..Environment::default() };
         assert!(nowhere.check(Device::Cpu).is_ok());
-        let refused = nowhere.check(Device::Cuda(0)).unwrap_err();
+        let refused = nowhere.check_headers().unwrap_err();
         assert!(refused.message.contains(&folder.path().display().to_string()));
         std::fs::create_dir(folder.path().join("include")).unwrap();
         std::fs::write(folder.path().join("include/cuda_runtime.h"), "").unwrap();
-        assert!(nowhere.check(Device::Cuda(0)).is_ok());
+        assert!(nowhere.check_headers().is_ok());
     }
 
     #[test]

@@ -295,3 +295,16 @@ fn a_record_of_a_newer_format_is_refused_with_both_numbers() {
     assert_eq!(said.json()["error"]["kind"], "incompatible", "{words}");
     assert!(words.contains("format 99.0") && words.contains("reads 1"), "{words}");
 }
+
+/// Also where the build knows such devices: there is no such number of them.
+#[test]
+fn a_device_that_is_not_there_is_one_sentence() {
+    let door = Door::new();
+    for device in ["cuda:77", "vulkan:77", "metal:77"] {
+        let refused = door.run(&["demo", "--device", device, "--json"]).code(4).json();
+        let message = refused["error"]["message"].as_str().unwrap();
+        assert!(message.contains(device) || message.contains("driver"), "{message}");
+    }
+    let unknown = door.run(&["demo", "--device", "gpu"]).code(2);
+    assert!(unknown.stderr().contains("say cpu, cuda:0, vulkan:0 or metal:0"));
+}

@@ -151,6 +151,21 @@ impl Device {
         }
     }
 
+    /// Whether work can be done here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub fn check(self) -> Result<(), Unavailable> {
+        struct Nothing;
+        impl OnDevice for Nothing {
+            type Output = ();
+
+            fn on<B: AutodiffOps>(self, _device: &burn::tensor::Device<B>) {}
+        }
+        self.run(Nothing)
+    }
+
     /// The devices that this build finds on this machine, the CPU last.
     #[must_use]
     pub fn all() -> Vec<Found> {

@@ -90,6 +90,8 @@ pub fn run_plan(
     watcher: &mut (dyn Watcher + Send),
 ) -> Result<Outcome, Error> {
     check_precision(plan, options.device)?;
+    // Before there is a record: it would be one of a device that is not there.
+    options.device.check()?;
     let meta = json!({
         "study": labels.study,
         "arm": labels.arm,
