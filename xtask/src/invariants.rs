@@ -54,9 +54,12 @@ const IMPURE_PATHS: &[&str] =
 const OWNED_LIBRARIES: &[(&str, &[&str])] = &[
     ("burn", &["engine", "model"]),
     ("burn-autodiff", &["engine"]),
+    ("burn-cuda", &["engine"]),
     ("burn-flex", &["engine"]),
+    ("burn-wgpu", &["engine"]),
     ("clap", &["cli"]),
     ("ctrlc", &["cli"]),
+    ("cudarc", &["engine"]),
     ("gemm", &["engine"]),
     ("indicatif", &["cli"]),
     ("kuva", &["view"]),
@@ -67,6 +70,7 @@ const OWNED_LIBRARIES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
     ("tiny-skia", &["view"]),
     ("toml", &["lab"]),
+    ("wgpu", &["engine"]),
 ];
 
 /// Calls that read what surrounds the process. `std::env::consts` is decided at compile time.
