@@ -66,14 +66,14 @@ mod tests {
     #[test]
     fn a_store_that_other_machines_see_has_an_index_for_each() {
         let mounts = "/dev/vda / ext4 rw 0 0\nhome:/x /home nfs4 rw 0 0\n\
-                      /dev/vdb /home/me/fast\\040disk xfs rw 0 0\nbig /work lustre rw 0 0\n\
+                      /dev/vdb /home/me/fast\\040disk xfs rw 0 0\nbig /scratch lustre rw 0 0\n\
                       me@far: /far fuse.sshfs rw 0 0\n";
         for (path, expected) in [
             ("/tmp/runs", false),
             ("/home/me/runs", true),
             ("/home/me/fast disk/runs", false),
-            ("/work/runs", true),
-            ("/workers", false),
+            ("/scratch/runs", true),
+            ("/scratchers", false),
             ("/far/runs", true),
         ] {
             assert_eq!(is_shared(mounts, Path::new(path)), expected, "{path}");
