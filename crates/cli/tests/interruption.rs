@@ -5,10 +5,7 @@
 
 mod door;
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
-
-use door::{Door, TINY};
+use door::{Door, TINY, interrupted};
 
 /// Enough steps that nobody finishes them before the signal arrives.
 const LONG: &str = "train.n_steps=600";
@@ -17,21 +14,9 @@ const LONG: &str = "train.n_steps=600";
 fn an_interrupted_run_goes_on_to_the_same_bits() {
     let door = Door::new();
     door.write("tiny.toml", TINY);
-    let mut child = door
-        .command(&["run", "tiny.toml", "--set", LONG, "--checkpoint-every", "10"])
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    // The first line says that the run has begun; the signal may then come at any moment.
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let began = lines.next().unwrap().unwrap();
+    let (began, words) =
+        interrupted(door.command(&["run", "tiny.toml", "--set", LONG, "--checkpoint-every", "10"]));
     assert!(began.contains("run "), "{began}");
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let words: Vec<String> = lines.map(Result::unwrap).collect();
-    let words = words.join("\n");
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{words}");
     assert!(words.contains("stopping: saving the state"), "{words}");
     assert!(words.contains("help: the same command goes on from there"), "{words}");
 

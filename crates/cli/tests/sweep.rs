@@ -5,10 +5,9 @@
 
 mod door;
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use door::{Door, TINY};
+use door::{Door, TINY, interrupted};
 use serde_json::Value;
 
 /// The tiny spec with four seeds of two sizes.
@@ -91,20 +90,8 @@ fn an_interrupted_sweep_saves_every_run_and_goes_on_to_the_same_bits() {
     let door = Door::new();
     door.write("tiny.toml", &eight());
     let long = ["--set", "train.n_steps=300", "--checkpoint-every", "10"];
-    let mut child = door
-        .command(&[&["sweep", "tiny.toml"], &long[..]].concat())
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    // The first line says that runs have begun; the signal may then come at any moment.
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let began = lines.next().unwrap().unwrap();
+    let (began, words) = interrupted(door.command(&[&["sweep", "tiny.toml"], &long[..]].concat()));
     assert!(began.starts_with("sweep: 0 of 8 runs sealed"), "{began}");
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let words = lines.map(Result::unwrap).collect::<Vec<_>>().join("\n");
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{words}");
     assert!(words.contains("stopping: saving the state"), "{words}");
     assert!(words.contains("help: the same command goes on from there"), "{words}");
     let resumed =

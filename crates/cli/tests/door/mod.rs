@@ -3,8 +3,9 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "each test file uses its part of the door")]
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use assert_cmd::cargo::CommandCargoExt as _;
 use serde_json::Value;
@@ -99,4 +100,18 @@ impl Said {
             Err(why) => panic!("mnemoscope {}: {why}\n{text}", self.arguments),
         }
     }
+}
+
+/// Starts a command, sends it Ctrl-C after its first line, and returns that line and the others.
+#[cfg(unix)]
+pub(crate) fn interrupted(mut command: Command) -> (String, String) {
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    // The first line says that work has begun; the signal may then come at any moment.
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let began = lines.next().unwrap().unwrap();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let words = lines.map(Result::unwrap).collect::<Vec<_>>().join("\n");
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{words}");
+    (began, words)
 }

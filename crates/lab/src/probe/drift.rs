@@ -19,19 +19,16 @@
 //! Liu et al. 2023, arXiv:2306.00946, figure 14 and appendix C.3. The paper trains on 500 tokens and looks at 800
 //! ⊥.
 
-use mnemoscope_engine::QueryRows;
-use mnemoscope_engine::burn::tensor::{Tensor, TensorData};
 use mnemoscope_engine::device::Device;
 use mnemoscope_engine::{Ops, burn};
 use mnemoscope_model::Model;
-use mnemoscope_model::hook::{Record, points};
 use mnemoscope_store::RunReader;
 use mnemoscope_task::automaton::{BOTTOM, FIRST_STATE};
 use mnemoscope_task::{Task, Token};
 use serde::Serialize;
 
 use super::Share;
-use super::attention::{answers, patterns_of_heads};
+use super::map::{Seen, see};
 use crate::on_device::on_device;
 use crate::replay::open_model;
 use crate::{Error, ErrorKind};
@@ -181,37 +178,19 @@ fn drifted<B: Ops>(
     what: String,
     device: &burn::tensor::Device<B>,
 ) -> Result<Drifted, Error> {
-    let (spec, n_pos) = (model.spec(), tokens.len());
-    if let Some(n_ctx) = spec.n_ctx().filter(|&n_ctx| n_pos > n_ctx) {
-        let message = format!(
-            "the string has {n_pos} tokens, and the model knows {n_ctx} places; use fewer -"
-        );
-        return Err(Error::new(ErrorKind::Spec, message));
-    }
-    let names: Vec<String> = points(&spec)
-        .into_iter()
-        .map(|point| point.name)
-        .filter(|name| name.ends_with(".attn.hook_pattern"))
-        .collect();
-    let asked: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut record = Record::new(&spec, &asked)?;
-    let numbers: Vec<i32> = tokens.iter().map(|&token| i32::from(token)).collect();
-    let fed = Tensor::from_data(TensorData::new(numbers, [1, n_pos]), device);
-    let logits = model.logits(fed, &QueryRows::all(1, n_pos), &mut record);
-    let d_vocab = logits.dims()[1];
-    let logits =
-        logits.into_data().into_vec::<f32>().expect("the model computes in single precision");
-    let said = answers(&logits, d_vocab);
+    let n_pos = tokens.len();
+    let too_long = |n_ctx| {
+        format!("the string has {n_pos} tokens, and the model knows {n_ctx} places; use fewer -")
+    };
+    let Seen { answers: said, patterns } = see(model, tokens, &too_long, device)?;
     let states: Vec<usize> = latest_writes(tokens);
     let right: Vec<bool> =
         said.iter().zip(&states).map(|(&said, &write)| said == tokens[write]).collect();
     let mut share = Share::default();
     right.iter().for_each(|&right| share.add(right));
-    let heads = names.iter().enumerate().flat_map(|(layer, name)| {
-        let patterns = patterns_of_heads(&record.values()[name], 0, n_pos);
-        patterns.into_iter().enumerate().map(move |(head, pattern)| (layer, head, pattern))
-    });
-    let heads = heads.map(|(layer, head, pattern)| of_head(layer, head, &pattern, tokens, &states));
+    let heads = patterns
+        .iter()
+        .map(|(layer, head, pattern)| of_head(*layer, *head, pattern, tokens, &states));
     Ok(Drifted {
         what,
         n_tokens: n_pos,

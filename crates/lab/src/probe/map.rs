@@ -46,7 +46,7 @@ pub struct HeadMap {
 ///
 /// # Errors
 ///
-/// `NotFound`, if the run has no checkpoint or its language is not spelt in single characters; `Spec`, if the
+/// `NotFound`, if the run has no checkpoint, its model no heads, or its language is not spelt in single characters; `Spec`, if the
 /// text is empty, has characters that the language does not know, or more than the model has places;
 /// `Corrupt` and `Incompatible` from reading the run.
 pub fn finished(
@@ -134,45 +134,70 @@ fn look<B: Ops>(
     shown: &dyn Fn(Token) -> String,
     device: &burn::tensor::Device<B>,
 ) -> Result<Maps, Error> {
+    let n_pos = tokens.len();
+    let too_long =
+        |n_ctx| format!("the text has {n_pos} characters, and the model knows {n_ctx} places");
+    let Seen { answers, patterns } = see(model, tokens, &too_long, device)?;
+    let heads = patterns.into_iter().map(|(layer, head, data)| {
+        let pattern = Matrix::of(&Array { shape: vec![n_pos, n_pos], data });
+        HeadMap { layer, head, pattern }
+    });
+    let shown = |tokens: &[Token]| tokens.iter().map(|&token| shown(token)).collect();
+    Ok(Maps { characters: shown(tokens), answers: shown(&answers), heads: heads.collect() })
+}
+
+/// What one pass over one sequence shows.
+pub(super) struct Seen {
+    /// The most likely next token after each.
+    pub(super) answers: Vec<Token>,
+    /// Layer, head, and the pattern: `[query, key]`.
+    pub(super) patterns: Vec<(usize, usize, Vec<f32>)>,
+}
+
+/// Answers one sequence at every place and reads every pattern of it.
+///
+/// # Errors
+///
+/// `Spec` with what `too_long` says of the places there are, if the sequence has more tokens; `NotFound`, if the
+/// model has no heads.
+pub(super) fn see<B: Ops>(
+    model: &Model<B>,
+    tokens: &[Token],
+    too_long: &dyn Fn(usize) -> String,
+    device: &burn::tensor::Device<B>,
+) -> Result<Seen, Error> {
     let (spec, n_pos) = (model.spec(), tokens.len());
     if let Some(n_ctx) = spec.n_ctx().filter(|&n_ctx| n_pos > n_ctx) {
-        return Err(Error::new(
-            ErrorKind::Spec,
-            format!("the text has {n_pos} characters, and the model knows {n_ctx} places"),
-        ));
+        return Err(Error::new(ErrorKind::Spec, too_long(n_ctx)));
     }
     let names: Vec<String> = points(&spec)
         .into_iter()
         .map(|point| point.name)
         .filter(|name| name.ends_with(".attn.hook_pattern"))
         .collect();
+    if names.is_empty() {
+        let why = format!("a model `{}` has no heads to look at", spec.name());
+        return Err(Error::new(ErrorKind::NotFound, why));
+    }
     let asked: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut record = Record::new(&spec, &asked).expect("these are points of the model");
+    let mut record = Record::new(&spec, &asked)?;
     let numbers: Vec<i32> = tokens.iter().map(|&token| i32::from(token)).collect();
     let fed = Tensor::from_data(TensorData::new(numbers, [1, n_pos]), device);
     let logits = model.logits(fed, &QueryRows::all(1, n_pos), &mut record);
     let d_vocab = logits.dims()[1];
     let logits =
         logits.into_data().into_vec::<f32>().expect("the model computes in single precision");
-    let heads = names.iter().enumerate().flat_map(|(layer, name)| {
+    let patterns = names.iter().enumerate().flat_map(|(layer, name)| {
         let patterns = patterns_of_heads(&record.values()[name], 0, n_pos);
-        patterns.into_iter().enumerate().map(move |(head, data)| {
-            let pattern = Matrix::of(&Array { shape: vec![n_pos, n_pos], data });
-            HeadMap { layer, head, pattern }
-        })
+        patterns.into_iter().enumerate().map(move |(head, pattern)| (layer, head, pattern))
     });
-    let shown = |tokens: &[Token]| tokens.iter().map(|&token| shown(token)).collect();
-    Ok(Maps {
-        characters: shown(tokens),
-        answers: shown(&answers(&logits, d_vocab)),
-        heads: heads.collect(),
-    })
+    Ok(Seen { answers: answers(&logits, d_vocab), patterns: patterns.collect() })
 }
 
 #[cfg(test)]
 mod tests {
     use mnemoscope_engine::device::{Cpu, cpu};
-    use mnemoscope_model::{AssociativeSpec, ModelSpec, TransformerSpec};
+    use mnemoscope_model::{AssociativeSpec, LstmSpec, ModelSpec, TransformerSpec};
     use mnemoscope_stats::stream::Stream;
     use mnemoscope_task::Bigram;
 
@@ -213,6 +238,13 @@ mod tests {
         assert!(why("").starts_with("the text is empty"));
         assert!(why("to bé").starts_with("the language does not know 'é'"), "{}", why("to bé"));
         assert_eq!(why("to be"), "the text has 5 characters, and the model knows 4 places");
+        let headless = ModelSpec::Lstm(LstmSpec { n_layers: 1, d_model: 8, d_vocab: 65 });
+        let headless = Model::<Cpu>::init(&headless, &Stream::root(3), &cpu());
+        let why = of_text(&task, &headless, "to be", &cpu()).unwrap_err();
+        assert_eq!(
+            (why.kind(), why.to_string().as_str()),
+            (ErrorKind::NotFound, "a model `lstm` has no heads to look at")
+        );
     }
 
     #[test]
