@@ -16,7 +16,7 @@ use crate::{
 
 mod attention;
 
-use attention::{apart_backward, attention_apart, attention_dims, by_key, looked_up};
+use attention::{apart_backward, attention_dims, attention_of, attention_of_at, by_key, looked_up};
 
 /// The numbers of a tensor, dense and in order.
 fn dense<const D: usize>(tensor: Tensor<Flex, D>) -> FlexTensor {
@@ -362,8 +362,7 @@ impl Ops for Flex {
         v: Tensor<Self, 3>,
         attend: &Attend,
     ) -> Tensor<Self, 3> {
-        let (y, _) = Self::causal_attention_of_saved(q, k, v, attend);
-        y
+        attention_of(q, k, v, attend, false).0
     }
 
     fn causal_attention_of_saved(
@@ -372,12 +371,7 @@ impl Ops for Flex {
         v: Tensor<Self, 3>,
         attend: &Attend,
     ) -> (Tensor<Self, 3>, Saved<Self>) {
-        assert_eq!(q.dims(), k.dims(), "q and k are not of one shape");
-        let [batch, seq_len, d] = q.dims();
-        let places = &Places::all(batch, seq_len);
-        let (y, saved) = attention_apart(q.reshape([batch * seq_len, d]), k, v, places, attend);
-        let [_, width] = y.dims();
-        (y.reshape([batch, seq_len, width]), saved)
+        attention_of(q, k, v, attend, true)
     }
 
     fn causal_attention_of_backward(
@@ -404,8 +398,7 @@ impl Ops for Flex {
         rows: &QueryRows,
         attend: &Attend,
     ) -> Tensor<Self, 2> {
-        let (y, _) = Self::causal_attention_of_at_saved(q, k, v, rows, attend);
-        y
+        attention_of_at(q, k, v, rows, attend, false).0
     }
 
     fn causal_attention_of_at_saved(
@@ -415,10 +408,7 @@ impl Ops for Flex {
         rows: &QueryRows,
         attend: &Attend,
     ) -> (Tensor<Self, 2>, Saved<Self>) {
-        let ([n_queries, _], [batch, seq_len, _]) = (q.dims(), k.dims());
-        assert_eq!(n_queries, rows.len(), "q is not [queries, d] of these rows");
-        assert_eq!(rows.seq_len(), seq_len, "rows are of another seq_len than k");
-        attention_apart(q, k, v, &Places::of(rows, batch), attend)
+        attention_of_at(q, k, v, rows, attend, true)
     }
 
     fn causal_attention_of_at_backward(

@@ -5,7 +5,7 @@ use burn_flex::{Flex, FlexTensor};
 
 use super::{dense, row, tensor, wrap};
 use crate::{
-    Attend, Saved,
+    Attend, QueryRows, Saved,
     kernel::{
         self,
         attention::{Apart, Form, LookedUp, Places, Table},
@@ -91,23 +91,68 @@ pub(super) fn looked_up<'a>(
     LookedUp { tokens, table, v: values.storage(), form: Form::new(dims, attend, None) }
 }
 
+/// Attention of a query at each place, on keys and values.
+///
+/// # Arguments
+///
+/// - `keep`: whether a backward pass follows.
+#[track_caller]
+pub(super) fn attention_of(
+    q: Tensor<Flex, 3>,
+    k: Tensor<Flex, 3>,
+    v: Tensor<Flex, 3>,
+    attend: &Attend,
+    keep: bool,
+) -> (Tensor<Flex, 3>, Saved<Flex>) {
+    assert_eq!(q.dims(), k.dims(), "q and k are not of one shape");
+    let [batch, seq_len, d] = q.dims();
+    let places = &Places::all(batch, seq_len);
+    let (y, saved) = attention_apart(q.reshape([batch * seq_len, d]), k, v, places, attend, keep);
+    let [_, width] = y.dims();
+    (y.reshape([batch, seq_len, width]), saved)
+}
+
+/// Attention of queries at chosen places, on keys and values.
+///
+/// # Arguments
+///
+/// - `keep`: whether a backward pass follows.
+#[track_caller]
+pub(super) fn attention_of_at(
+    q: Tensor<Flex, 2>,
+    k: Tensor<Flex, 3>,
+    v: Tensor<Flex, 3>,
+    rows: &QueryRows,
+    attend: &Attend,
+    keep: bool,
+) -> (Tensor<Flex, 2>, Saved<Flex>) {
+    let ([n_queries, _], [batch, seq_len, _]) = (q.dims(), k.dims());
+    assert_eq!(n_queries, rows.len(), "q is not [queries, d] of these rows");
+    assert_eq!(rows.seq_len(), seq_len, "rows are of another seq_len than k");
+    attention_apart(q, k, v, &Places::of(rows, batch), attend, keep)
+}
+
 /// Attention of `q: [queries, d]`, which stand at `places`, on keys and values.
 #[track_caller]
-pub(super) fn attention_apart(
+fn attention_apart(
     q: Tensor<Flex, 2>,
     k: Tensor<Flex, 3>,
     v: Tensor<Flex, 3>,
     places: &Places,
     attend: &Attend,
+    keep: bool,
 ) -> (Tensor<Flex, 2>, Saved<Flex>) {
     let ([n_queries, d], [.., d_values]) = (q.dims(), v.dims());
     let dims = apart_dims(d, &k, &v, attend.n_heads);
     let (q, k, v) = (dense(q), dense(k), dense(v));
     let qkv = [q.storage(), k.storage(), v.storage()];
-    let (y, lse) = Apart { qkv, places, form: Form::new(dims, attend, None) }.forward();
+    let apart = Apart { qkv, places, form: Form::new(dims, attend, None) };
+    let (y, lse, kept) = apart.forward(keep);
     let y: Tensor<Flex, 2> = tensor(y, [n_queries, d_values + attend.n_stats()]);
     let y_kept = y.clone().into_primitive().tensor();
-    (y, Saved(vec![q, k, v, y_kept, row(lse)]))
+    let mut saved = vec![q, k, v, y_kept, row(lse)];
+    saved.extend(kept.map(row));
+    (y, Saved(saved))
 }
 
 /// The gradients of [`attention_apart`] that are wanted.
@@ -118,7 +163,7 @@ pub(super) fn apart_backward(
     wanted: [bool; 3],
     d_y: Tensor<Flex, 2>,
 ) -> ApartGrads<Flex> {
-    let [q, k, v, y, lse] = saved.take();
+    let ([q, k, v, y, lse], kept) = saved.take_and_more();
     let (q, k, v): (Tensor<Flex, 2>, Tensor<Flex, 3>, Tensor<Flex, 3>) =
         (wrap(q), wrap(k), wrap(v));
     let (q_shape, k_shape, v_shape) = (q.dims(), k.dims(), v.dims());
@@ -127,7 +172,8 @@ pub(super) fn apart_backward(
     let qkv = [q.storage(), k.storage(), v.storage()];
     let apart = Apart { qkv, places, form: Form::new(dims, attend, None) };
     let trace = kernel::attention::Trace { y: y.storage(), lse: lse.storage() };
-    let [d_q, d_k, d_v] = apart.backward(trace, d_y.storage(), wanted);
+    let [d_q, d_k, d_v] =
+        apart.backward(trace, kept.as_ref().map(FlexTensor::storage), d_y.storage(), wanted);
     let d_q = d_q.map(|d_q| tensor(d_q, q_shape));
     (d_q, [d_k.map(|d_k| tensor(d_k, k_shape)), d_v.map(|d_v| tensor(d_v, v_shape))])
 }

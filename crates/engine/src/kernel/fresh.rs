@@ -81,9 +81,53 @@ impl<'a> Chunk<'a> {
     }
 }
 
+impl<'a> Chunk<'a> {
+    /// To be written once, from its beginning on.
+    pub(crate) fn writer(self) -> Writer<'a> {
+        Writer { room: self.room, n_handed_out: self.n_handed_out }
+    }
+}
+
+/// Some of the numbers, as they are written one after the other. They need not be cleared before.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    room: &'a mut [MaybeUninit<f32>],
+    n_handed_out: &'a AtomicUsize,
+}
+
+impl Writer<'_> {
+    /// The next numbers.
+    ///
+    /// # Panics
+    ///
+    /// If there are more of them than room.
+    #[track_caller]
+    pub(crate) fn push(&mut self, numbers: &[f32]) {
+        let (next, rest) = std::mem::take(&mut self.room).split_at_mut(numbers.len());
+        next.write_copy_of_slice(numbers);
+        self.n_handed_out.fetch_add(numbers.len(), Ordering::Relaxed);
+        self.room = rest;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_piece_by_piece_is_there_and_half_of_it_is_not_enough() {
+        let mut fresh = Fresh::new(5);
+        for (chunk, pieces) in fresh.cut([2, 3].into_iter()).zip([[1.0, 2.0], [3.0, 4.0]]) {
+            let mut writer = chunk.writer();
+            pieces.iter().for_each(|&piece| writer.push(&[piece]));
+        }
+        let stopped = std::panic::catch_unwind(|| fresh.finish()).unwrap_err();
+        let words = stopped.downcast_ref::<String>().unwrap();
+        assert!(words.contains("only some of the numbers were handed out"), "{words}");
+        let mut fresh = Fresh::new(3);
+        fresh.cut([3].into_iter()).for_each(|chunk| chunk.writer().push(&[1.0, 2.0, 3.0]));
+        assert_eq!(fresh.finish(), [1.0, 2.0, 3.0]);
+    }
 
     #[test]
     fn chunks_are_zeros_and_keep_what_is_written() {

@@ -7,7 +7,8 @@
 //! cuts for other cache sizes, which is why this one exists.)
 //!
 //! The right operand is packed into panels of [`PANEL`] columns, `[panel][k][PANEL]`, so that a step
-//! of the inner loop loads whole vectors that lie behind each other. A tile is up to six rows by
+//! of the inner loop loads whole vectors that lie behind each other; one that is read only a few times is read
+//! where it lies. A tile is up to six rows by
 //! four panels with AVX-512, six by one with AVX2 and two by one elsewhere: as many accumulators as
 //! the registers hold.
 
@@ -83,7 +84,8 @@ pub(crate) fn matmul(
     let last = |rows: usize, stride: usize| (rows - 1) * stride;
     assert!(lhs.data.len() > last(n_rows, lhs.row_stride) + last(k, lhs.col_stride));
     assert!(out.len() >= last(n_rows, out_stride) + n && (n_rows == 1 || out_stride >= n));
-    assert!(rhs.data.len() >= last(n.div_ceil(PANEL), rhs.panel_stride) + k * PANEL);
+    let last_panel = last(n.div_ceil(PANEL), rhs.panel_stride);
+    assert!(rhs.data.len() >= last_panel + last(k, rhs.row_stride) + PANEL);
     if let Start::Bias(bias) = start {
         assert!(bias.len() >= n);
     }
@@ -93,6 +95,7 @@ pub(crate) fn matmul(
         col_stride: lhs.col_stride,
         rhs: rhs.data.as_ptr(),
         panel_stride: rhs.panel_stride,
+        rhs_stride: rhs.row_stride,
         out: out.as_mut_ptr(),
         out_stride,
         n_rows,
@@ -163,6 +166,7 @@ struct Job {
     col_stride: usize,
     rhs: *const f32,
     panel_stride: usize,
+    rhs_stride: usize,
     out: *mut f32,
     out_stride: usize,
     n_rows: usize,
@@ -203,35 +207,45 @@ unsafe fn run<V: Vector, const NV: usize>(
     max_panels: usize,
 ) {
     let n_panels = job.n.div_ceil(PANEL);
-    // Tiles of equal height: eight rows are two tiles of four, not one of six and one of two.
-    let n_tiles = job.n_rows.div_ceil(max_rows);
     let mut k_first = 0;
     loop {
         let k_len = CHAIN.min(job.k - k_first);
         for panel_idx in (0..n_panels).step_by(max_panels) {
             let width = max_panels.min(n_panels - panel_idx);
             let col = panel_idx * PANEL;
-            for tile_idx in 0..n_tiles {
-                let row = tile_idx * job.n_rows / n_tiles;
-                let height = (tile_idx + 1) * job.n_rows / n_tiles - row;
-                // SAFETY: row, column and inner index stay below the sizes of the job.
-                unsafe {
-                    let tile = Tile {
-                        lhs: job.lhs.add(row * job.row_stride + k_first * job.col_stride),
-                        rhs: job.rhs.add(panel_idx * job.panel_stride + k_first * PANEL),
-                        out: job.out.add(row * job.out_stride + col),
-                        start: match start {
-                            _ if k_first > 0 => From::Out,
-                            Start::Zero => From::Zero,
-                            Start::Keep => From::Out,
-                            Start::Bias(bias) => From::Row(bias.as_ptr().add(col)),
-                        },
-                        n_cols: (job.n - col).min(width * PANEL),
-                        k_len,
-                        job,
-                    };
-                    tile.of_height::<V, NV>(height, width);
+            // SAFETY: row, column and inner index stay below the sizes of the job.
+            let tile = |row: usize| unsafe {
+                Tile {
+                    lhs: job.lhs.add(row * job.row_stride + k_first * job.col_stride),
+                    rhs: job.rhs.add(panel_idx * job.panel_stride + k_first * job.rhs_stride),
+                    out: job.out.add(row * job.out_stride + col),
+                    start: match start {
+                        _ if k_first > 0 => From::Out,
+                        Start::Zero => From::Zero,
+                        Start::Keep => From::Out,
+                        Start::Bias(bias) => From::Row(bias.as_ptr().add(col)),
+                    },
+                    n_cols: (job.n - col).min(width * PANEL),
+                    k_len,
+                    job,
                 }
+            };
+            let mut first = 0;
+            if job.row_stride == 1 && job.n - col <= MAX_NARROW {
+                while first + V::LANES <= job.n_rows {
+                    // SAFETY: a vector of rows lies within the operands.
+                    unsafe { tile(first).narrow::<V>() };
+                    first += V::LANES;
+                }
+            }
+            // Tiles of equal height: eight rows are two tiles of four, not one of six and one of two.
+            let n_rows = job.n_rows - first;
+            let n_tiles = n_rows.div_ceil(max_rows);
+            for tile_idx in 0..n_tiles {
+                let row = tile_idx * n_rows / n_tiles;
+                let height = (tile_idx + 1) * n_rows / n_tiles - row;
+                // SAFETY: these rows lie within the operands.
+                unsafe { tile(first + row).of_height::<V, NV>(height, width) };
             }
         }
         k_first += k_len;
@@ -240,6 +254,10 @@ unsafe fn run<V: Vector, const NV: usize>(
         }
     }
 }
+
+/// As many columns at the end of a product cost less one by one, if the rows of the left side lie behind each
+/// other: then it is rows that fill a vector.
+const MAX_NARROW: usize = 4;
 
 /// What a tile adds its chain to.
 #[derive(Clone, Copy)]
@@ -300,7 +318,7 @@ impl Tile<'_> {
     #[inline(always)]
     unsafe fn compute<V: Vector, const NV: usize, const MR: usize, const NP: usize>(&self) {
         let (row_stride, col_stride) = (self.job.row_stride, self.job.col_stride);
-        let panel_stride = self.job.panel_stride;
+        let (panel_stride, rhs_stride) = (self.job.panel_stride, self.job.rhs_stride);
         // SAFETY: the caller promises that rows, panels and chain lie within the operands.
         unsafe {
             let (mut lhs, mut rhs) = (self.lhs, self.rhs);
@@ -319,7 +337,7 @@ impl Tile<'_> {
             let mut acc = (&raw const first).cast::<[[[V; NV]; NP]; MR]>().read();
             for _ in 1..self.k_len {
                 lhs = lhs.wrapping_add(col_stride);
-                rhs = rhs.wrapping_add(PANEL);
+                rhs = rhs.wrapping_add(rhs_stride);
                 let b = Self::columns::<V, NV, NP>(rhs, panel_stride);
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let a = V::splat(*lhs.add(r * row_stride));
@@ -339,6 +357,37 @@ impl Tile<'_> {
                     } else {
                         self.store_part(p * PANEL, n_cols, out, acc);
                     }
+                }
+            }
+        }
+    }
+
+    /// As many rows as a vector holds, for each of the few columns by itself.
+    ///
+    /// # Safety
+    ///
+    /// The rows must lie behind each other and, with the columns, within the operands.
+    #[inline(always)]
+    unsafe fn narrow<V: Vector>(&self) {
+        for col in 0..self.n_cols {
+            let mut lanes = [0.0_f32; PANEL];
+            // SAFETY: as the caller promises; a vector is not longer than a panel.
+            unsafe {
+                let (mut lhs, mut rhs) = (self.lhs, self.rhs.add(col));
+                let mut acc = V::load(lhs).fma(V::splat(*rhs), V::splat(0.0));
+                for _ in 1..self.k_len {
+                    lhs = lhs.wrapping_add(self.job.col_stride);
+                    rhs = rhs.wrapping_add(self.job.rhs_stride);
+                    acc = V::load(lhs).fma(V::splat(*rhs), acc);
+                }
+                acc.store(lanes.as_mut_ptr());
+                for (r, &acc) in lanes.iter().enumerate().take(V::LANES) {
+                    let out = self.out.add(r * self.job.out_stride + col);
+                    *out = match self.start {
+                        From::Zero => acc,
+                        From::Out => *out + acc,
+                        From::Row(row) => *row.add(col) + acc,
+                    };
                 }
             }
         }
@@ -472,7 +521,7 @@ fn span_products(
         for first in (0..span.n_rows).step_by(CHAIN) {
             let n_rows = CHAIN.min(span.n_rows - first);
             let y = &y[(span.y_row + first) * d_y + cols.start..];
-            let rhs = Packed::rows(y, d_y, n_rows, n_cols);
+            let rhs = Packed::rows_once(y, d_y, n_rows, n_cols);
             let x = &x[(span.x_row + first) * d_x..];
             let lhs = Lhs::transposed(x, d_x);
             matmul(lhs, d_x, &rhs, Start::Keep, &mut sum, n_cols);
@@ -501,9 +550,15 @@ mod tests {
 
     #[test]
     fn products_of_odd_shapes_agree_with_the_definition() {
-        for (m, k, n) in
-            [(1, 1, 1), (3, 0, 2), (5, 3, 17), (6, 128, 64), (7, 129, 65), (13, 300, 5)]
-        {
+        for (m, k, n) in [
+            (1, 1, 1),
+            (3, 0, 2),
+            (5, 3, 17),
+            (6, 128, 64),
+            (7, 129, 65),
+            (13, 300, 5),
+            (37, 130, 66),
+        ] {
             let (x, w) = (numbers(1, m * k), numbers(2, k * n));
             let expected = product(&x, &w, m, k, n);
             let mut out = vec![f32::NAN; m * n];

@@ -13,4 +13,5 @@ pub(crate) mod packed;
 pub(crate) mod pointwise;
 pub(crate) mod rotary;
 pub(crate) mod rows;
+pub(crate) mod scratch;
 pub(crate) mod simd;

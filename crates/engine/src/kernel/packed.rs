@@ -2,8 +2,9 @@
 
 #![expect(unsafe_code, reason = "squares are transposed in vector registers")]
 
-use std::borrow::Cow;
+use std::ops::Deref;
 
+use super::scratch::Scratch;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Level, level};
 
@@ -11,18 +12,50 @@ use super::simd::{Level, level};
 pub(crate) const PANEL: usize = 16;
 
 /// A right operand in panels, or the first `k` rows and `n` columns of one.
-#[derive(Clone)]
+///
+/// Number `j` of row `i` of a panel is `data[panel * panel_stride + i * row_stride + j]`.
 pub(crate) struct Packed<'a> {
-    pub(super) data: Cow<'a, [f32]>,
+    pub(super) data: Data<'a>,
     pub(super) panel_stride: usize,
+    pub(super) row_stride: usize,
     pub(super) k: usize,
     pub(super) n: usize,
 }
 
+/// Numbers of ours, or of another.
+pub(super) enum Data<'a> {
+    Own(Scratch),
+    Other(&'a [f32]),
+}
+
+impl Deref for Data<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Own(scratch) => scratch,
+            Self::Other(data) => data,
+        }
+    }
+}
+
 impl<'a> Packed<'a> {
+    /// `[k, n]` with entry `(i, j)` at `data[i * row_stride + j]`, read where it lies if its rows lie densely
+    /// behind each other, else packed.
+    ///
+    /// To pack pays where a product reads its right side often, or from rows far apart. A panel that is not
+    /// full ends in numbers of the next row; those of the last row must be there, or it is packed too.
+    pub(crate) fn rows_once(data: &'a [f32], row_stride: usize, k: usize, n: usize) -> Self {
+        let end = k.saturating_sub(1) * row_stride + n.next_multiple_of(PANEL);
+        if row_stride == n && data.len() >= end {
+            return Self { data: Data::Other(data), panel_stride: PANEL, row_stride, k, n };
+        }
+        Self::rows(data, row_stride, k, n)
+    }
+
     /// Packs `[k, n]` with entry `(i, j)` at `data[i * row_stride + j]`.
     pub(crate) fn rows(data: &[f32], row_stride: usize, k: usize, n: usize) -> Self {
-        let mut packed = vec![0.0; n.div_ceil(PANEL) * PANEL * k];
+        let mut packed = Scratch::new(n.div_ceil(PANEL) * PANEL * k);
         for (panel_idx, panel) in packed.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
             let first = panel_idx * PANEL;
             let width = PANEL.min(n - first);
@@ -32,48 +65,59 @@ impl<'a> Packed<'a> {
                     row.copy_from_slice(&from[..PANEL]);
                 } else {
                     row[..width].copy_from_slice(from);
+                    row[width..].fill(0.0);
                 }
             }
         }
-        Self { data: Cow::Owned(packed), panel_stride: k * PANEL, k, n }
+        Self { data: Data::Own(packed), panel_stride: k * PANEL, row_stride: PANEL, k, n }
     }
 
     /// Packs the transpose of a matrix: entry `(i, j)` of `[k, n]` is `data[j * row_stride + i]`.
     pub(crate) fn transposed(data: &[f32], row_stride: usize, k: usize, n: usize) -> Self {
-        let mut packed = vec![0.0; n.div_ceil(PANEL) * PANEL * k];
+        let mut packed = Scratch::new(n.div_ceil(PANEL) * PANEL * k);
         for (panel_idx, panel) in packed.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
             let first = panel_idx * PANEL;
             let from = &data[first * row_stride..];
             pack_transposed(from, row_stride, PANEL.min(n - first), panel);
         }
-        Self { data: Cow::Owned(packed), panel_stride: k * PANEL, k, n }
+        Self { data: Data::Own(packed), panel_stride: k * PANEL, row_stride: PANEL, k, n }
     }
 
     /// The first `k` rows of the first `n` columns, without copying.
     #[track_caller]
     pub(crate) fn first(&self, k: usize, n: usize) -> Packed<'_> {
         assert!(k <= self.k && n <= self.n, "[{k}, {n}] of a packed [{}, {}]", self.k, self.n);
-        Packed { data: Cow::Borrowed(&self.data), panel_stride: self.panel_stride, k, n }
+        self.part(0, k, n)
     }
 
     /// All columns of the rows from `row` on, without copying.
     #[track_caller]
     pub(crate) fn skip_rows(&self, row: usize) -> Packed<'_> {
         assert!(row <= self.k, "from row {row} of a packed [{}, {}]", self.k, self.n);
-        let data = Cow::Borrowed(&self.data[row * PANEL..]);
-        Packed { data, panel_stride: self.panel_stride, k: self.k - row, n: self.n }
+        self.part(row * self.row_stride, self.k - row, self.n)
     }
 
     /// All rows of the columns from `col` on, a multiple of [`PANEL`], without copying.
     #[track_caller]
     pub(crate) fn skip_cols(&self, col: usize) -> Packed<'_> {
         assert!(col <= self.n && col.is_multiple_of(PANEL), "from column {col} of {}", self.n);
-        let data = Cow::Borrowed(&self.data[col / PANEL * self.panel_stride..]);
-        Packed { data, panel_stride: self.panel_stride, k: self.k, n: self.n - col }
+        self.part(col / PANEL * self.panel_stride, self.k, self.n - col)
+    }
+
+    /// What begins `at` numbers behind the first.
+    fn part(&self, at: usize, k: usize, n: usize) -> Packed<'_> {
+        let data = Data::Other(&self.data[at..]);
+        Packed { data, panel_stride: self.panel_stride, row_stride: self.row_stride, k, n }
     }
 
     /// The columns from `panel_idx * PANEL` on, `[k, PANEL]`; 0 behind the last.
+    ///
+    /// # Panics
+    ///
+    /// If it is not packed.
+    #[track_caller]
     pub(crate) fn panel(&self, panel_idx: usize) -> &[f32] {
+        assert_eq!(self.row_stride, PANEL, "the rows of a panel do not lie behind each other");
         &self.data[panel_idx * self.panel_stride..][..self.k * PANEL]
     }
 
@@ -114,8 +158,8 @@ fn pack_transposed(data: &[f32], row_stride: usize, width: usize, panel: &mut [f
 #[target_feature(enable = "avx512f")]
 fn pack_transposed_avx512(data: &[f32], row_stride: usize, width: usize, panel: &mut [f32]) {
     use std::arch::x86_64::{
-        _mm512_loadu_epi32, _mm512_maskz_loadu_ps, _mm512_permutex2var_ps, _mm512_setzero_ps,
-        _mm512_storeu_ps,
+        _MM_HINT_T0, _mm_prefetch, _mm512_loadu_epi32, _mm512_maskz_loadu_ps,
+        _mm512_permutex2var_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
     // SAFETY: these are sixteen numbers each.
     let exchanges = EXCHANGES
@@ -126,6 +170,9 @@ fn pack_transposed_avx512(data: &[f32], row_stride: usize, width: usize, panel: 
         let mut rows = [_mm512_setzero_ps(); PANEL];
         for (j, row) in rows.iter_mut().enumerate().take(width) {
             let from = &data[j * row_stride + block * PANEL..][..panel.len()];
+            // The same columns of the next panel, which begin so far away that the processor does not
+            // foresee them.
+            _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(PANEL * row_stride).cast());
             // SAFETY: only the numbers of the slice are read, at most sixteen.
             *row =
                 unsafe { _mm512_maskz_loadu_ps(u16::MAX >> (PANEL - from.len()), from.as_ptr()) };
@@ -171,8 +218,29 @@ const EXCHANGES: [[[i32; PANEL]; 2]; 4] = {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::gemm::{Lhs, Start, matmul};
     use crate::kernel::simd::{Level, at_level};
     use crate::testing::{check_same_bits, numbers};
+
+    #[test]
+    fn rows_that_lie_densely_are_not_copied_and_give_the_same_product() {
+        for (k, n, room) in [(20, 33, 15), (20, 33, 0), (130, 64, 0), (1, 5, 11)] {
+            let (x, mut data) = (numbers(1, 7 * k), numbers(2, k * n));
+            data.extend(std::iter::repeat_n(f32::NAN, room));
+            let times = |rhs: &Packed<'_>| {
+                let mut out = vec![0.0; 7 * n];
+                matmul(Lhs::rows(&x, k), 7, rhs, Start::Zero, &mut out, n);
+                out
+            };
+            let once = Packed::rows_once(&data, n, k, n);
+            let copied = matches!(once.data, Data::Own(_));
+            assert_eq!(copied, room == 0 && n % PANEL > 0, "[{k}, {n}] and {room} more");
+            check_same_bits("product", &times(&once), &times(&Packed::rows(&data, n, k, n)));
+            let (below, beside) = (once.skip_rows(k / 2), once.skip_cols(n / PANEL * PANEL));
+            let found = [below.n_rows(), below.n_cols(), beside.n_rows(), beside.n_cols()];
+            assert_eq!(found, [k - k / 2, n, k, n % PANEL]);
+        }
+    }
 
     #[test]
     fn every_level_packs_a_transpose_alike() {
@@ -183,7 +251,7 @@ mod tests {
             let at = |at: usize| entry(at / PANEL % k, at / (PANEL * k) * PANEL + at % PANEL);
             let expected: Vec<f32> = (0..panels * PANEL * k).map(at).collect();
             for level in [Level::Portable, Level::Avx2, Level::Avx512] {
-                let pack = || Packed::transposed(&data, row_stride, k, n).data.into_owned();
+                let pack = || Packed::transposed(&data, row_stride, k, n).data.to_vec();
                 if let Some(packed) = at_level(level, pack) {
                     check_same_bits("transpose", &packed, &expected);
                 }

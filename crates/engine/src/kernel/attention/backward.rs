@@ -1,9 +1,12 @@
 //! The gradients of one example.
 
+use std::ops::{Deref, DerefMut};
+
 use super::row::RowGrad;
 use super::{Dims, Example, STRIP, Scores, Strip, Trace};
 use crate::kernel::gemm::{Lhs, Start, matmul};
 use crate::kernel::packed::Packed;
+use crate::kernel::scratch::Scratch;
 use crate::kernel::simd::{multiversion, sum_of_two};
 
 /// Where the gradients of one example go. Rows lie behind each other.
@@ -33,24 +36,26 @@ pub(super) fn backward(
     let (form, n_queries, n_keys) = (example.form, example.query_pos.len(), example.n_keys());
     let (Dims { n_heads, d_head, d_value, seq_len }, width) = (form.dims, form.width());
     let stride = example.strip_stride();
-    let mut p = vec![0.0; STRIP.min(n_queries) * stride];
-    let mut d_s = p.clone();
+    let n_strip = STRIP.min(n_queries) * stride;
+    let (mut p, mut d_s) = (Scratch::new(n_strip), Scratch::new(n_strip));
     let (mut factors, mut d_bias) = (example.factors(), vec![0.0; form.n_bias()]);
-    // The gradients of one head, dense; they are copied to their places at its end.
-    let mut d_q = vec![0.0; n_queries * d_head];
-    let (mut d_k, mut d_v) = (vec![0.0; n_keys * d_head], vec![0.0; n_keys * d_value]);
     let [q_wanted, k_wanted, v_wanted] = grads.wanted();
+    // The gradients of one head, dense; of one among many they are copied to their places at its end.
+    let [d_q, d_k, d_v] = grads.take_dense(n_heads);
+    let mut d_q = Room::new(d_q, q_wanted, n_queries * d_head);
+    let mut d_k = Room::new(d_k, k_wanted, n_keys * d_head);
+    let mut d_v = Room::new(d_v, v_wanted, n_keys * d_value);
     for head in 0..n_heads {
         let (v_col, scores) = (head * d_value, example.scores(head));
         let v_t = Packed::transposed(example.v.at(0, v_col), example.v.stride, d_value, n_keys);
         let k_rows = match &scores {
             Scores::Products { k, .. } if q_wanted => {
-                Some(Packed::rows(k.at(0, 0), k.stride, n_keys, d_head))
+                Some(Packed::rows_once(k.at(0, 0), k.stride, n_keys, d_head))
             }
             _ => None,
         };
-        d_k.fill(0.0);
-        d_v.fill(0.0);
+        d_k.clear();
+        d_v.clear();
         for strip in example.strips() {
             let (first, n_rows) = (strip.first, strip.n_rows());
             let d_y_rows = &d_y[first * width + v_col..];
@@ -71,7 +76,7 @@ pub(super) fn backward(
             }
             match (&scores, &mut grads) {
                 (Scores::Products { q, .. }, _) if k_wanted => {
-                    let q = Packed::rows(q.at(first, 0), q.stride, n_rows, d_head);
+                    let q = Packed::rows_once(q.at(first, 0), q.stride, n_rows, d_head);
                     add_to_keys(strip, (&d_s, stride), &q, &mut d_k);
                 }
                 (Scores::LookedUp(symbols), Grads::LookedUp { table: Some(table), .. }) => {
@@ -80,7 +85,7 @@ pub(super) fn backward(
                 _ => {}
             }
             if v_wanted {
-                let d_y = Packed::rows(d_y_rows, width, n_rows, d_value);
+                let d_y = Packed::rows_once(d_y_rows, width, n_rows, d_value);
                 add_to_keys(strip, (&p, stride), &d_y, &mut d_v);
             }
         }
@@ -130,7 +135,55 @@ impl<'a> Example<'a> {
     }
 }
 
-impl Grads<'_> {
+/// Where the gradients of one head are added up.
+enum Room<'a> {
+    Own(Scratch),
+    /// Their place, which holds zeros.
+    Given(&'a mut [f32]),
+}
+
+impl<'a> Room<'a> {
+    fn new(given: Option<&'a mut [f32]>, wanted: bool, len: usize) -> Self {
+        given.map_or_else(|| Self::Own(Scratch::new(if wanted { len } else { 0 })), Self::Given)
+    }
+
+    fn clear(&mut self) {
+        if let Self::Own(scratch) = self {
+            scratch.fill(0.0);
+        }
+    }
+}
+
+impl Deref for Room<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Own(scratch) => scratch,
+            Self::Given(place) => place,
+        }
+    }
+}
+
+impl DerefMut for Room<'_> {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        match self {
+            Self::Own(scratch) => scratch,
+            Self::Given(place) => place,
+        }
+    }
+}
+
+impl<'a> Grads<'a> {
+    /// The places of an only head, where its gradients lie as densely as they are added up.
+    fn take_dense(&mut self, n_heads: usize) -> [Option<&'a mut [f32]>; 3] {
+        match self {
+            Self::Apart(each) if n_heads == 1 => each.each_mut().map(Option::take),
+            Self::LookedUp { v, .. } if n_heads == 1 => [None, None, v.take()],
+            _ => [None, None, None],
+        }
+    }
+
     /// Whether the gradients of queries, keys and values are wanted.
     fn wanted(&self) -> [bool; 3] {
         match self {

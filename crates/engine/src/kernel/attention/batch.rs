@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::backward::{Grads, backward};
-use super::{Dims, Example, Form, Part, Source, Trace, forward, reversed};
+use super::{Dims, Example, Form, Part, Source, Trace, forward, n_seen, reversed};
 use crate::QueryRows;
 use crate::kernel::fresh::{Chunk, Fresh};
 use crate::kernel::rows::in_order;
@@ -15,7 +15,7 @@ fn whole<'a>(qkv: &'a [f32], idx: usize, form: Form<'a>, all_pos: &'a [u32]) -> 
     let (d, seq_len) = (form.dims.d(), form.dims.seq_len);
     let data = &qkv[idx * seq_len * 3 * d..][..seq_len * 3 * d];
     let [q, k, v] = [0, d, 2 * d].map(|offset| Part { data, stride: 3 * d, offset });
-    Example { idx, source: Source::Products { q, k }, v, query_pos: all_pos, form }
+    Example { idx, source: Source::Products { q, k, kept: None }, v, query_pos: all_pos, form }
 }
 
 /// The gradient of a table of biases from those of the examples that have one, first to last.
@@ -34,10 +34,10 @@ pub(crate) fn forward_all(qkv: &[f32], form: Form<'_>, save: bool) -> (Vec<f32>,
     if save {
         let lse_examples = lse.par_chunks_mut(n_heads * seq_len);
         y_examples.zip(lse_examples).for_each(|((idx, y), lse)| {
-            forward(whole(qkv, idx, form, &all_pos), y, Some(lse));
+            forward(whole(qkv, idx, form, &all_pos), y, Some(lse), None);
         });
     } else {
-        y_examples.for_each(|(idx, y)| forward(whole(qkv, idx, form, &all_pos), y, None));
+        y_examples.for_each(|(idx, y)| forward(whole(qkv, idx, form, &all_pos), y, None, None));
     }
     (y.finish(), lse)
 }
@@ -108,43 +108,72 @@ impl<'a> Apart<'a> {
         [dims.d(), dims.d(), dims.d_values()]
     }
 
-    fn example(&self, idx: usize) -> Example<'a> {
+    /// Whether the forward pass keeps the products of queries and keys for the backward pass: where those of
+    /// a query are no more numbers, on average, than the query itself, to read them again costs less than to
+    /// form them again, and takes no more memory than any other operand. Of several heads it keeps none.
+    fn keeps_products(&self) -> bool {
+        let Dims { seq_len, n_heads, d_head, .. } = self.form.dims;
+        n_heads == 1 && seq_len <= 2 * d_head
+    }
+
+    /// How many products of queries and keys every example has.
+    fn n_products(&self) -> impl Iterator<Item = usize> + use<'a> {
+        let places = self.places;
+        places.ranges.iter().map(|range| n_seen(&places.query_pos[range.clone()]))
+    }
+
+    fn example(&self, idx: usize, kept: Option<&'a [f32]>) -> Example<'a> {
         let (range, seq_len) = (self.places.ranges[idx].clone(), self.form.dims.seq_len);
-        let part = |data: &'a [f32], stride: usize, rows: Range<usize>| Part {
-            data: &data[rows.start * stride..rows.end * stride],
+        let part = |data: &'a [f32], stride: usize, first_row: usize| Part {
+            // To the end of all: what is read where it lies may begin to read the next row.
+            data: &data[first_row * stride..],
             stride,
             offset: 0,
         };
         let ([q, k, v], [d, _, d_values]) = (self.qkv, self.widths());
-        let keys = idx * seq_len..(idx + 1) * seq_len;
-        let (q, k) = (part(q, d, range.clone()), part(k, d, keys.clone()));
+        let first_key = idx * seq_len;
+        let (q, k) = (part(q, d, range.start), part(k, d, first_key));
         Example {
             idx,
-            source: Source::Products { q, k },
-            v: part(v, d_values, keys),
+            source: Source::Products { q, k, kept },
+            v: part(v, d_values, first_key),
             query_pos: &self.places.query_pos[range],
             form: self.form,
         }
     }
 
-    /// `y: [queries, width]`; `lse`, `[head, queries]` of each example behind each other.
-    pub(crate) fn forward(&self) -> (Vec<f32>, Vec<f32>) {
+    /// `y: [queries, width]`; `lse`, `[head, queries]` of each example behind each other; and what the backward
+    /// pass need not form again, if `keep` and if that pays.
+    pub(crate) fn forward(&self, keep: bool) -> (Vec<f32>, Vec<f32>, Option<Vec<f32>>) {
         let (width, n_heads) = (self.form.width(), self.form.dims.n_heads);
         let Places { query_pos, ranges } = self.places;
         let mut y = Fresh::new(query_pos.len() * width);
         let mut lse = vec![0.0; query_pos.len() * n_heads];
+        let mut kept = (keep && self.keeps_products()).then(|| Fresh::new(self.n_products().sum()));
         let y_examples = y.cut(ranges.iter().map(|range| range.len() * width));
-        let tasks: Vec<_> = y_examples.zip(cut(&mut lse, ranges, n_heads)).enumerate().collect();
-        tasks.into_par_iter().for_each(|(idx, (y, lse))| {
-            forward(self.example(idx), y.cleared(), Some(lse));
+        let mut kept_examples = kept.as_mut().map(|kept| kept.cut(self.n_products()));
+        let tasks: Vec<_> = y_examples
+            .zip(cut(&mut lse, ranges, n_heads))
+            .map(|(y, lse)| (y, lse, next(&mut kept_examples)))
+            .enumerate()
+            .collect();
+        drop(kept_examples);
+        tasks.into_par_iter().for_each(|(idx, (y, lse, kept))| {
+            let kept = kept.map(Chunk::writer);
+            forward(self.example(idx, None), y.cleared(), Some(lse), kept);
         });
-        (y.finish(), lse)
+        (y.finish(), lse, kept.map(Fresh::finish))
     }
 
     /// The gradients of queries, keys and values that are wanted.
+    ///
+    /// # Arguments
+    ///
+    /// - `kept`: what the forward pass kept.
     pub(crate) fn backward(
         &self,
         trace: Trace<'_>,
+        kept: Option<&[f32]>,
         d_y: &[f32],
         wanted: [bool; 3],
     ) -> [Option<Vec<f32>>; 3] {
@@ -156,19 +185,24 @@ impl<'a> Apart<'a> {
         let mut d_q = d_q.map(|d_q| d_q.cut(ranges.iter().map(|range| range.len() * d)));
         let mut d_k = d_k.map(|d_k| d_k.cut(ranges.iter().map(|_| seq_len * d)));
         let mut d_v = d_v.map(|d_v| d_v.cut(ranges.iter().map(|_| seq_len * d_values)));
-        let tasks: Vec<[Option<Chunk<'_>>; 3]> =
-            (0..ranges.len()).map(|_| [next(&mut d_q), next(&mut d_k), next(&mut d_v)]).collect();
+        let mut rest = kept;
+        let mut kept_of = |n: usize| rest.as_mut().map(|rest| rest.split_off(..n).expect("kept"));
+        let tasks: Vec<_> = self
+            .n_products()
+            .map(|n| ([next(&mut d_q), next(&mut d_k), next(&mut d_v)], kept_of(n)))
+            .collect();
         drop((d_q, d_k, d_v));
-        tasks.into_par_iter().enumerate().for_each(|(idx, grads)| {
+        tasks.into_par_iter().enumerate().for_each(|(idx, (grads, kept))| {
             let range = ranges[idx].clone();
             let rows = range.start * width..range.end * width;
             let lse = &trace.lse[range.start * n_heads..range.end * n_heads];
             let trace = Trace { y: &trace.y[rows.clone()], lse };
+            let d_y = &d_y[rows.start..];
             let grads = Grads::Apart(grads.map(|grad| grad.map(Chunk::cleared)));
             if range.is_empty() {
                 return;
             }
-            backward(self.example(idx), trace, &d_y[rows], grads);
+            backward(self.example(idx, kept), trace, d_y, grads);
         });
         d_qkv.map(|part| part.map(Fresh::finish))
     }
@@ -197,7 +231,7 @@ impl Chosen<'_> {
         let k = Part { data, stride: 2 * d, offset: 0 };
         Example {
             idx,
-            source: Source::Products { q, k },
+            source: Source::Products { q, k, kept: None },
             v: Part { data, stride: 2 * d, offset: d },
             query_pos: &self.places.query_pos[range],
             form: self.form,
@@ -215,7 +249,9 @@ impl Chosen<'_> {
             .enumerate()
             .filter(|(idx, _)| !self.places.ranges[*idx].is_empty())
             .collect();
-        tasks.into_par_iter().for_each(|(idx, (y, lse))| forward(self.example(idx), y, Some(lse)));
+        tasks
+            .into_par_iter()
+            .for_each(|(idx, (y, lse))| forward(self.example(idx), y, Some(lse), None));
         (y, lse)
     }
 

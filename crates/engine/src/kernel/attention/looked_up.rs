@@ -265,7 +265,7 @@ impl<'a> LookedUp<'a> {
         y.par_chunks_mut(seq_len * width)
             .zip(lse.par_chunks_mut(seq_len))
             .enumerate()
-            .for_each(|(idx, (y, lse))| forward(self.example(idx, &all_pos), y, Some(lse)));
+            .for_each(|(idx, (y, lse))| forward(self.example(idx, &all_pos), y, Some(lse), None));
         (y.finish(), lse)
     }
 

@@ -22,8 +22,10 @@ mod row;
 
 use std::ops::Range;
 
+use super::fresh::Writer;
 use super::gemm::{CHAIN, Lhs, Start, matmul};
 use super::packed::{PANEL, Packed};
+use super::scratch::Scratch;
 use crate::{Attend, Dropout};
 use looked_up::Symbols;
 use row::Row;
@@ -125,21 +127,29 @@ impl<'a> Part<'a> {
 /// Where the scores of an example come from.
 #[derive(Clone, Copy, Debug)]
 enum Source<'a> {
-    /// Queries and keys.
-    Products { q: Part<'a>, k: Part<'a> },
+    /// Queries and keys, and their products where the forward pass of an only head kept them: of each
+    /// query with the keys it sees, behind each other.
+    Products { q: Part<'a>, k: Part<'a>, kept: Option<&'a [f32]> },
     /// A table of tokens and places, for one head.
     LookedUp(Symbols<'a>),
 }
 
 /// The scores of one head, before any strip of them is known.
 enum Scores<'a> {
-    /// Queries and keys of the head, and the latter as the right side of their products.
+    /// Of queries and keys of the head.
     Products {
         q: Part<'a>,
         k: Part<'a>,
-        k_t: Packed<'a>,
+        products: Products<'a>,
     },
     LookedUp(Symbols<'a>),
+}
+
+/// Products of queries and keys.
+enum Products<'a> {
+    /// To be formed, with the keys as their right side.
+    With(Packed<'a>),
+    Kept(&'a [f32]),
 }
 
 /// The queries, keys and values of one example.
@@ -177,13 +187,15 @@ impl<'a> Example<'a> {
     fn scores(&self, head: usize) -> Scores<'a> {
         let (n_keys, d_head) = (self.n_keys(), self.form.dims.d_head);
         match self.source {
-            Source::Products { q, k } => {
+            Source::Products { q, k, kept } => {
                 let [q, k] = [q, k].map(|part| part.skip(head * d_head));
-                Scores::Products {
-                    q,
-                    k,
-                    k_t: Packed::transposed(k.at(0, 0), k.stride, d_head, n_keys),
-                }
+                let products = match kept {
+                    Some(kept) => Products::Kept(kept),
+                    None => {
+                        Products::With(Packed::transposed(k.at(0, 0), k.stride, d_head, n_keys))
+                    }
+                };
+                Scores::Products { q, k, products }
             }
             Source::LookedUp(symbols) => Scores::LookedUp(symbols),
         }
@@ -192,8 +204,16 @@ impl<'a> Example<'a> {
     /// A strip of scores, unscaled; only what the rows see is written.
     fn strip_scores(&self, strip: Strip<'_>, scores: &Scores<'_>, out: &mut [f32]) {
         match scores {
-            Scores::Products { q, k_t, .. } => {
+            Scores::Products { q, products: Products::With(k_t), .. } => {
                 self.products(strip, Lhs::rows(q.at(strip.first, 0), q.stride), k_t, out);
+            }
+            Scores::Products { products: Products::Kept(kept), .. } => {
+                let mut kept = &kept[n_seen(&self.query_pos[..strip.first])..];
+                for (&pos, out) in strip.query_pos.iter().zip(out.chunks_mut(self.strip_stride())) {
+                    let (own, rest) = kept.split_at(pos as usize + 1);
+                    out[..own.len()].copy_from_slice(own);
+                    kept = rest;
+                }
             }
             Scores::LookedUp(symbols) => symbols.scores(strip, out, self.strip_stride()),
         }
@@ -322,16 +342,30 @@ impl<'a> Strip<'a> {
     }
 }
 
+/// Pairs of these queries and the keys that they see.
+fn n_seen(query_pos: &[u32]) -> usize {
+    query_pos.iter().map(|&pos| pos as usize + 1).sum()
+}
+
 /// `y: [queries, width]` of one example, and `lse: [head, queries]` where it is wanted.
-fn forward(example: Example<'_>, y: &mut [f32], mut lse: Option<&mut [f32]>) {
+///
+/// # Arguments
+///
+/// - `kept`: for the products of queries and keys, as [`Source::Products`] has them.
+fn forward(
+    example: Example<'_>,
+    y: &mut [f32],
+    mut lse: Option<&mut [f32]>,
+    mut kept: Option<Writer<'_>>,
+) {
     let Example { form, query_pos, .. } = example;
     let (Dims { n_heads, d_value, .. }, width) = (form.dims, form.width());
     let (n_keys, stride) = (example.n_keys(), example.strip_stride());
-    let mut strip = vec![0.0; STRIP.min(query_pos.len()) * stride];
+    let mut strip = Scratch::new(STRIP.min(query_pos.len()) * stride);
     let mut factors = example.factors();
     for head in 0..n_heads {
         let (v_col, scores_of) = (head * d_value, example.scores(head));
-        let v = Packed::rows(example.v.at(0, v_col), example.v.stride, n_keys, d_value);
+        let v = Packed::rows_once(example.v.at(0, v_col), example.v.stride, n_keys, d_value);
         for strip_of in example.strips() {
             let first = strip_of.first;
             example.strip_scores(strip_of, &scores_of, &mut strip);
@@ -340,6 +374,9 @@ fn forward(example: Example<'_>, y: &mut [f32], mut lse: Option<&mut [f32]>) {
             for (row, scores) in strip.chunks_mut(stride).take(strip_of.n_rows()).enumerate() {
                 let query_idx = first + row;
                 let scores = &mut scores[..strip_of.width(row)];
+                if let Some(kept) = &mut kept {
+                    kept.push(&scores[..query_pos[query_idx] as usize + 1]);
+                }
                 let result = example.row(head, query_idx).forward(scores, &mut factors);
                 sums[row] = result.sum;
                 if let Some(lse) = &mut lse {
