@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use mnemoscope_lab::engine::device::{Device, Unavailable};
@@ -29,7 +29,7 @@ impl Flags {
         let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut flags = Self {
             python: "python3".into(),
-            script: concat!(env!("CARGO_MANIFEST_DIR"), "/pytorch/worker.py").into(),
+            script: "bench/pytorch/worker.py".into(),
             n_threads,
             device: Device::Cpu,
             precision: "f32".into(),
@@ -66,6 +66,8 @@ impl Flags {
                 _ => return Err(format!("unknown flag {flag}")),
             }
         }
+        // What cannot be kept should not be measured first.
+        flags.history.as_deref().map_or(Ok(()), |history| append(history, ""))?;
         Ok(flags)
     }
 }
@@ -238,7 +240,7 @@ fn remember(
     workload: &Workload,
     flags: &Flags,
     sides: &[Finished],
-    history: &PathBuf,
+    history: &Path,
 ) -> Result<(), String> {
     let of = |side: &Finished| {
         json!({
@@ -256,9 +258,7 @@ fn remember(
     for side in sides {
         line[side.name] = of(side);
     }
-    let file = OpenOptions::new().create(true).append(true).open(history);
-    let mut file = file.map_err(|error| format!("{}: {error}", history.display()))?;
-    writeln!(file, "{line}").map_err(|error| format!("{}: {error}", history.display()))
+    append(history, &format!("{line}\n"))
 }
 
 /// Seconds in the unit in which they are readable.
@@ -277,6 +277,13 @@ fn processor() -> Option<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split(':').nth(1)?.trim().to_owned())
+}
+
+/// Appends to a file, which is made if it is not there.
+fn append(file: &Path, words: &str) -> Result<(), String> {
+    let opened = OpenOptions::new().create(true).append(true).open(file);
+    let written = opened.and_then(|mut opened| opened.write_all(words.as_bytes()));
+    written.map_err(|error| format!("{}: {error}", file.display()))
 }
 
 /// The commit that was checked out, where git tells it; the history does not count as a change to it.

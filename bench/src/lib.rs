@@ -42,6 +42,10 @@ The second form compares two runs side by side, one thread each, with one of the
 #[must_use]
 pub fn main() -> std::process::ExitCode {
     memory::keep_freed();
+    if let Err(message) = to_repository() {
+        tell(&format!("error: {message}"));
+        return std::process::ExitCode::from(2);
+    }
     // `cargo bench` says `--bench` to every program it starts.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let outcome = match args.first().map(String::as_str) {
@@ -58,6 +62,14 @@ pub fn main() -> std::process::ExitCode {
             std::process::ExitCode::from(2)
         }
     }
+}
+
+/// Goes to the root of the repository, from where paths are meant: `cargo bench` starts its programs in the folder
+/// of their package, and says which that is.
+fn to_repository() -> Result<(), String> {
+    let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR") else { return Ok(()) };
+    let root = std::path::Path::new(&package).join("..");
+    std::env::set_current_dir(&root).map_err(|error| format!("{}: {error}", root.display()))
 }
 
 /// A line for the person who waits; results go to standard output.
