@@ -220,8 +220,9 @@ fn report(workload: &Workload, sides: &[Finished]) {
         side.peak_bytes.map_or("-".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
     };
     say(&format!(
-        "| `{}`, a {} | {} | {} | {} | **{:.2}** ({:.2}-{:.2}) | {:.2} | {} / {} |",
+        "| `{}`, {} {} | {} | {} | {} | **{:.2}** ({:.2}-{:.2}) | {:.2} | {} / {} |",
         workload.name,
+        if workload.unit.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" },
         workload.unit,
         time(ours),
         time(eager),
