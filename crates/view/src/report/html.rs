@@ -1,12 +1,16 @@
 //! The report as one HTML document.
 
 use super::{Glitch, Report, mark_word, tally};
-use crate::figure::{Figure, escaped, font_face};
+use crate::figure::{self, Figure, SCRIPT, SCRIPT_HASH, escaped, font_face};
 use crate::study::Mark;
 use crate::table::Table;
 
-/// Nothing may be loaded and nothing run, whatever stands in the records.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; font-src data:; img-src data:";
+/// Nothing may be loaded and nothing run but the one script we know, whatever stands in the records.
+fn policy() -> String {
+    format!(
+        "default-src 'none'; script-src '{SCRIPT_HASH}'; style-src 'unsafe-inline'; font-src data:; img-src data:"
+    )
+}
 
 const STYLE: &str = "\
 :root{color-scheme:light}
@@ -38,13 +42,23 @@ dd{margin:0;overflow-wrap:anywhere}
 summary{cursor:pointer}
 @media print{details>*{display:block}body{max-width:none}}";
 
+const HOW: &str = "\
+<h2>Figures</h2>
+<p>Point at a mark to see its run, its count and its interval; click on an arm in a legend to hide it.</p>
+<details><summary>Zoom, and keys</summary><p>Click on a figure: then the wheel zooms, dragging moves what is shown, and a
+double click or <kbd>Esc</kbd> shows all of it again. Keys: <kbd>+</kbd> <kbd>-</kbd> and arrows, <kbd>n</kbd> and
+<kbd>p</kbd> for the next mark and the one before.</p></details>
+";
+
 pub(super) fn document(report: &Report) -> String {
     let title = escaped(&report.title);
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>{STYLE}\n{}</style></head>\n<body>\n<h1>{title}</h1>\n",
+         <title>{title}</title>\n<style>{STYLE}\n{}\n{}</style></head>\n<body>\n<h1>{title}</h1>\n",
+        policy(),
+        figure::STYLE,
         font_face()
     );
     if let Some(question) = &report.question {
@@ -55,7 +69,7 @@ pub(super) fn document(report: &Report) -> String {
     }
     page += &claims(report);
     if !report.figures.is_empty() {
-        page += "<h2>Figures</h2>\n<p>Point at a mark to see its run, its count and its interval.</p>\n";
+        page += HOW;
         let figures: String = report.figures.iter().map(figure).collect();
         page += &format!("<div class=\"figures\">\n{figures}</div>\n");
     }
@@ -65,7 +79,8 @@ pub(super) fn document(report: &Report) -> String {
     }
     page += &glitches(&report.glitches);
     page += &origin(report);
-    page += "</body></html>\n";
+    // Last, so that it finds every figure; the page is whole without it.
+    page += &format!("<script>{SCRIPT}</script>\n</body></html>\n");
     page
 }
 

@@ -104,7 +104,7 @@ impl Report {
         }
     }
 
-    /// The report as one HTML document that loads nothing and runs no script.
+    /// The report as one HTML document that loads nothing and runs one script, that of its figures.
     #[must_use]
     pub fn to_html(&self) -> String {
         html::document(self)
