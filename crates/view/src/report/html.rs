@@ -2,6 +2,7 @@
 
 use super::{Glitch, Report, mark_word, tally};
 use crate::figure::{self, Figure, SCRIPT, SCRIPT_HASH, escaped, font_face};
+use crate::number;
 use crate::study::Mark;
 use crate::table::Table;
 
@@ -40,6 +41,8 @@ code{font-family:'DejaVu Sans Mono',Menlo,Consolas,monospace;overflow-wrap:anywh
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem}
 dd{margin:0;overflow-wrap:anywhere}
 summary{cursor:pointer}
+@media(max-width:44rem){body{padding:.6rem .8rem 3rem}figure svg{max-width:none}h1{font-size:1.4rem}
+dl{grid-template-columns:1fr}dt{font-weight:700;margin-top:.3rem}}
 @media print{details>*{display:block}body{max-width:none}}";
 
 const HOW: &str = "\
@@ -65,7 +68,7 @@ pub(super) fn document(report: &Report) -> String {
         page += &format!("<p class=\"question\">{}</p>\n", escaped(question));
     }
     for warning in &report.warnings {
-        page += &format!("<p class=\"warning\">{}</p>\n", escaped(warning));
+        page += &format!("<p class=\"warning\">{}</p>\n", prose(warning));
     }
     page += &claims(report);
     if !report.figures.is_empty() {
@@ -102,9 +105,9 @@ fn claims(report: &Report) -> String {
             "<tr><td class=\"verdict {class}\">{}</td><td class=\"words\">{}</td><td class=\"words\">{}</td>\
              <td class=\"words\">{}</td></tr>\n",
             mark_word(verdict.mark),
-            escaped(&verdict.claim),
-            escaped(&verdict.expected),
-            escaped(&verdict.measured)
+            prose(&verdict.claim),
+            prose(&verdict.expected),
+            prose(&verdict.measured)
         );
     }
     page + "</tbody></table></div>\n"
@@ -112,12 +115,20 @@ fn claims(report: &Report) -> String {
 
 fn figure(figure: &Figure) -> String {
     format!(
-        "<figure id=\"{}\">\n{}\n<figcaption><b>{}.</b> {}</figcaption></figure>\n",
+        "<figure id=\"{}\">\n<div class=\"scroll\">{}</div>\n<figcaption><b>{}.</b> {}</figcaption></figure>\n",
         escaped(&figure.name),
         figure.to_svg(),
-        escaped(&figure.title),
-        escaped(&figure.caption)
+        prose(&figure.title),
+        prose(&figure.caption)
     )
+}
+
+/// Characters from which a cell of words is broken into lines.
+const LONG: usize = 40;
+
+/// Text that may be broken into lines, but not inside of a number.
+fn prose(text: &str) -> String {
+    escaped(text).replace(number::THIN_SPACE, "\u{202f}")
 }
 
 fn rows(table: &Table) -> String {
@@ -131,7 +142,12 @@ fn rows(table: &Table) -> String {
     for row in table.rows() {
         page += "<tr>";
         for (cell, is_number) in row.iter().zip(&numbers) {
-            page += &format!("<td{}>{}</td>", class(*is_number), escaped(cell));
+            // What is long is broken into lines, so that one name does not push the numbers off the page.
+            let class = match cell.chars().count() > LONG && !is_number {
+                true => " class=\"words\"",
+                false => class(*is_number),
+            };
+            page += &format!("<td{class}>{}</td>", escaped(cell));
         }
         page += "</tr>\n";
     }
@@ -155,7 +171,7 @@ fn glitches(glitches: &[Glitch]) -> String {
 fn origin(report: &Report) -> String {
     let mut page = "<h2>Where this comes from</h2>\n<dl>\n".to_owned();
     for (name, words) in &report.facts {
-        page += &format!("<dt>{name}</dt><dd>{}</dd>\n", escaped(words));
+        page += &format!("<dt>{name}</dt><dd>{}</dd>\n", prose(words));
     }
     page += "</dl>\n";
     if let Some(again) = &report.again {

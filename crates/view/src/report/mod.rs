@@ -194,8 +194,13 @@ fn facts(runs: &[Source]) -> Vec<(&'static str, String)> {
     let releases = each(&|run| Some(format!("mnemoscope {}", run.page.meta["version"].as_str()?)));
     let machines = each(&|run| machine_words(&run.page.meta["machine"]));
     let formats = each(&|run| Some(run.page.format.clone()));
-    for (name, words) in [("release", releases), ("machine", machines), ("record format", formats)]
-    {
+    let commits = each(&|run| Some(run.page.meta["machine"]["commit"].as_str()?.to_owned()));
+    for (name, words) in [
+        ("release", releases),
+        ("commit", commits),
+        ("machine", machines),
+        ("record format", formats),
+    ] {
         if !words.is_empty() {
             facts.push((name, words));
         }

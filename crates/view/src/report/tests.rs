@@ -184,3 +184,28 @@ fn hostile_words_are_text_in_every_part() {
     assert!(markdown.contains("````\nw0 i1 r? ```"), "{markdown}");
     assert!(markdown.starts_with("# \\<script\\>"), "{markdown}");
 }
+
+#[test]
+fn very_long_names_leave_room_for_the_figures_and_the_numbers() {
+    let long = format!("{HOSTILE}{}", "an endless name ".repeat(400));
+    let mut runs = store();
+    for run in &mut runs {
+        run.arm.clone_from(&long);
+        run.page.id = format!("{long}{}", run.page.id);
+        if let Some(Ok(result)) = &mut run.page.result {
+            let set = result.eval["val_sparse"].clone();
+            result.eval.insert(long.clone(), set);
+        }
+    }
+    let figures = figures(&runs, &[]);
+    for figure in &figures {
+        assert!(figure.name.len() <= 80, "{}", figure.name.len());
+        for text in figure.to_svg().split("<text ").skip(1) {
+            let words = text.split("</text>").next().unwrap_or_default().chars().count();
+            assert!(words < 400, "{words} characters in {}", figure.name);
+        }
+    }
+    let html = Report::new(&long, &runs, figures).to_html();
+    assert!(html.contains("<td class=\"words\">&lt;script&gt;"));
+    assert!(html.contains("overflow-wrap:anywhere"));
+}
