@@ -194,6 +194,27 @@ impl LogAxis {
         self.lowest
     }
 
+    /// Twos and fives between the powers of ten, of an axis of no more than two of them.
+    pub(super) fn between_powers(&self) -> Vec<(f64, String)> {
+        if self.highest - self.lowest > 2.0 {
+            return Vec::new();
+        }
+        let [low, high] = self.range();
+        let mut found = Vec::new();
+        let mut power = self.lowest;
+        while power < high {
+            for digit in [2.0_f64, 5.0] {
+                let at = power + digit.log10();
+                if at > low && at < high {
+                    let number = digit * 10_f64.powf(power);
+                    found.push((at, short(digit, power, number)));
+                }
+            }
+            power += 1.0;
+        }
+        found
+    }
+
     /// Powers of ten between two ticks, so that there are not too many.
     pub(super) fn step(&self) -> f64 {
         // The line of zero keeps its own tick only if every power of ten has one.
@@ -208,6 +229,15 @@ impl LogAxis {
             _ if at < lowest - 1e-6 => String::new(),
             _ => power_of_ten(at),
         }))
+    }
+}
+
+/// `0.02`, `5`, `2e-4`: a digit at a power of ten.
+fn short(digit: f64, power: f64, number: f64) -> String {
+    match number {
+        number if (1e-3..1.0).contains(&number) => crate::number::significant(number, 1),
+        number if (1.0..1e4).contains(&number) => format!("{number:.0}"),
+        _ => format!("{digit}e{power:.0}"),
     }
 }
 
@@ -263,6 +293,17 @@ mod tests {
         assert!(axis.zero().is_some() && axis.range()[0] < axis.range()[1]);
         let axis = LogAxis::of(&[], &[]);
         assert!(axis.range()[0] < axis.range()[1]);
+    }
+
+    #[test]
+    fn a_short_axis_has_twos_and_fives() {
+        let between =
+            |axis: LogAxis| axis.between_powers().into_iter().map(|it| it.1).collect::<Vec<_>>();
+        assert_eq!(between(LogAxis::of(&[0.2, 0.3], &[])), ["0.2", "0.5"]);
+        assert_eq!(between(LogAxis::of(&[0.02, 0.3], &[])), ["0.02", "0.05", "0.2", "0.5"]);
+        assert_eq!(between(LogAxis::of(&[0.002, 0.3], &[])), [""; 0]);
+        assert_eq!(between(LogAxis::around(2.0, 90.0)), ["2", "5", "20", "50"]);
+        assert_eq!(between(LogAxis::around(2e-5, 9e-5)), ["2e-5", "5e-5"]);
     }
 
     #[test]

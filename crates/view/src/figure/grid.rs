@@ -15,12 +15,12 @@ const TOP: f64 = 14.0;
 const NAME_SIZE: f64 = 13.0;
 /// Runs that a cell names where the mouse points.
 const MOST_RUNS: usize = 6;
-/// The darkest rate; all lighter ones go by powers of ten down to [`LIGHTEST`].
-const DARKEST: f64 = 0.5;
-const LIGHTEST: f64 = 1e-6;
+/// Shades that the key shows, besides that of zero.
+const N_SHADES: usize = 6;
 
 pub(super) fn scene(grid: &Grid) -> Scene {
     let tick = f64::from(TICK_SIZE);
+    let shades = Shades::of(grid.cells.iter().map(|cell| cell.median));
     let widest =
         grid.y.values.iter().map(|it| text_width(&shown(it, 18), tick)).fold(0.0, f64::max);
     let left = 44.0 + widest;
@@ -38,7 +38,7 @@ pub(super) fn scene(grid: &Grid) -> Scene {
             let place = [left + cell_width * column as f64, y, cell_width, CELL[1]];
             let cell = grid.cells.iter().find(|cell| (cell.column, cell.row) == (column, row));
             match cell {
-                Some(cell) => draw_cell(&mut scene, grid, cell, place),
+                Some(cell) => draw_cell(&mut scene, grid, (cell, shades), place),
                 None => draw_missing(&mut scene, grid, [column, row], place),
             }
         }
@@ -64,7 +64,7 @@ pub(super) fn scene(grid: &Grid) -> Scene {
         *rotate = Some(-90.0);
     }
     scene.add(y_words);
-    key(&mut scene, left, bottom + 60.0);
+    key(&mut scene, shades, left, bottom + 60.0);
     scene
 }
 
@@ -81,27 +81,58 @@ fn fitting(path: &str, room: f64) -> String {
     if rest.len() == path.len() { path } else { format!("…{rest}") }
 }
 
-/// How dark a rate is, from 0 to 1: by its logarithm.
-fn darkness(rate: f64) -> f64 {
-    let [low, high] = [LIGHTEST.log10(), DARKEST.log10()];
-    (0.1 + 0.9 * (rate.log10() - low) / (high - low)).clamp(0.1, 1.0)
+/// Which rate is how dark: by logarithms, from the lowest median that is not zero to the highest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Shades {
+    low: f64,
+    high: f64,
 }
 
-/// From white over blue to nearly black: the lightness falls all the way, so that a print in grey says the same.
-fn colour(rate: f64) -> Color {
-    if rate <= 0.0 {
-        return Color::Rgb(255, 255, 255);
+impl Shades {
+    fn of(medians: impl Iterator<Item = f64>) -> Self {
+        let logs = medians.filter(|median| *median > 0.0).map(f64::log10);
+        let ends = logs.fold(None, |ends: Option<(f64, f64)>, at| match ends {
+            None => Some((at, at)),
+            Some((low, high)) => Some((low.min(at), high.max(at))),
+        });
+        let (low, high) = ends.unwrap_or((-1.0, 0.0));
+        // Rates that hardly differ are not made to look as if they did.
+        let room = ((0.5 - (high - low)) / 2.0).max(0.0);
+        Self { low: low - room, high: high + room }
     }
-    let at = darkness(rate);
-    let between = |from: [f64; 3], to: [f64; 3], share: f64| {
-        let mix =
-            |idx: usize| (from[idx] + share * (to[idx] - from[idx])).round().clamp(0.0, 255.0);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        let mix = |idx: usize| mix(idx) as u8;
-        Color::Rgb(mix(0), mix(1), mix(2))
-    };
-    let [light, blue, dark] = [[240.0, 246.0, 252.0], [0.0, 114.0, 178.0], [4.0, 24.0, 56.0]];
-    if at < 0.6 { between(light, blue, at / 0.6) } else { between(blue, dark, (at - 0.6) / 0.4) }
+
+    /// From 0, as light as a rate that is not zero can be, to 1.
+    fn darkness(self, rate: f64) -> f64 {
+        let at = (rate.log10() - self.low) / (self.high - self.low);
+        (0.1 + 0.9 * at).clamp(0.1, 1.0)
+    }
+
+    /// From white over blue to nearly black: the lightness falls all the way, so that a print in grey says the same.
+    fn colour(self, rate: f64) -> Color {
+        if rate <= 0.0 {
+            return Color::Rgb(255, 255, 255);
+        }
+        let at = self.darkness(rate);
+        let between = |from: [f64; 3], to: [f64; 3], share: f64| {
+            let mix =
+                |idx: usize| (from[idx] + share * (to[idx] - from[idx])).round().clamp(0.0, 255.0);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+            let mix = |idx: usize| mix(idx) as u8;
+            Color::Rgb(mix(0), mix(1), mix(2))
+        };
+        let [light, blue, dark] = [[240.0, 246.0, 252.0], [0.0, 114.0, 178.0], [4.0, 24.0, 56.0]];
+        match at < 0.6 {
+            true => between(light, blue, at / 0.6),
+            false => between(blue, dark, (at - 0.6) / 0.4),
+        }
+    }
+
+    /// Rates of the key, from zero to the darkest.
+    fn rates(self) -> Vec<f64> {
+        let step = (self.high - self.low) / (N_SHADES - 1) as f64;
+        let rate = |idx: usize| 10_f64.powf(self.low + step * idx as f64).min(1.0);
+        std::iter::once(0.0).chain((0..N_SHADES).map(rate)).collect()
+    }
 }
 
 fn square(scene: &mut Scene, [x, y, width, height]: [f64; 4], fill: Color) {
@@ -109,7 +140,12 @@ fn square(scene: &mut Scene, [x, y, width, height]: [f64; 4], fill: Color) {
     scene.add(Primitive::Rect { x, y, width, height, fill, stroke, stroke_width, opacity });
 }
 
-fn draw_cell(scene: &mut Scene, grid: &Grid, cell: &Cell, [x, y, width, height]: [f64; 4]) {
+fn draw_cell(
+    scene: &mut Scene,
+    grid: &Grid,
+    (cell, shades): (&Cell, Shades),
+    [x, y, width, height]: [f64; 4],
+) {
     let mut said = format!("{}\n", where_is(grid, [cell.column, cell.row]));
     if cell.rates.len() > 1 {
         said += &format!(
@@ -128,8 +164,12 @@ fn draw_cell(scene: &mut Scene, grid: &Grid, cell: &Cell, [x, y, width, height]:
         said += &format!("\nand {} more", cell.rates.len() - MOST_RUNS);
     }
     tip(scene, (x + width / 2.0, y + height / 2.0), said);
-    square(scene, [x, y, width, height], colour(cell.median));
-    let ink = if cell.median > 0.0 && darkness(cell.median) > 0.42 { "#ffffff" } else { "#000000" };
+    square(scene, [x, y, width, height], shades.colour(cell.median));
+    let ink = if cell.median > 0.0 && shades.darkness(cell.median) > 0.42 {
+        "#ffffff"
+    } else {
+        "#000000"
+    };
     let mut say = |at: f64, text: String, size: u32| {
         let mut text = words(x + width / 2.0, y + at, text, TextAnchor::Middle, size);
         if let Primitive::Text { color, .. } = &mut text {
@@ -172,17 +212,14 @@ fn where_is(grid: &Grid, [column, row]: [usize; 2]) -> String {
 }
 
 /// What the shades mean.
-fn key(scene: &mut Scene, left: f64, top: f64) {
+fn key(scene: &mut Scene, shades: Shades, left: f64, top: f64) {
     open(scene, "class=\"key\"");
     let title = "error rate, median of the runs".to_owned();
     scene.add(words(left, top + 4.0, title, TextAnchor::Start, TICK_SIZE));
-    let shades = [0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5];
-    for (idx, shade) in shades.into_iter().enumerate() {
-        let x = left + 34.0 * idx as f64;
-        square(scene, [x, top + 10.0, 34.0, 12.0], colour(shade));
-        let name =
-            if shade > 0.0 && shade < 1e-3 { format!("{shade:e}") } else { shade.to_string() };
-        scene.add(words(x + 17.0, top + 36.0, name, TextAnchor::Middle, 10));
+    for (idx, rate) in shades.rates().into_iter().enumerate() {
+        let x = left + 46.0 * idx as f64;
+        square(scene, [x, top + 10.0, 46.0, 12.0], shades.colour(rate));
+        scene.add(words(x + 23.0, top + 36.0, number::rate(rate), TextAnchor::Middle, 9));
     }
     scene.add(Primitive::GroupEnd);
 }
@@ -201,7 +238,8 @@ mod tests {
 
     #[test]
     fn a_higher_rate_is_darker_in_colour_and_in_grey() {
-        let grey = |rate: f64| match colour(rate) {
+        let shades = Shades::of([0.0, 1e-6, 0.5, 1e-3].into_iter());
+        let grey = |rate: f64| match shades.colour(rate) {
             Color::Rgb(r, g, b) => {
                 0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b)
             }
@@ -211,5 +249,19 @@ mod tests {
         for two in rates.windows(2) {
             assert!(grey(two[0]) > grey(two[1]) + 4.0, "{two:?}");
         }
+    }
+
+    #[test]
+    fn shades_reach_from_the_lowest_median_to_the_highest() {
+        let shades = Shades::of([0.0, 0.01, 0.1].into_iter());
+        assert!(
+            (shades.darkness(0.01) - 0.1).abs() < 1e-9 && (shades.darkness(0.1) - 1.0).abs() < 1e-9
+        );
+        let rates = shades.rates();
+        assert!(rates.len() == N_SHADES + 1 && rates[0] == 0.0 && (rates[6] - 0.1).abs() < 1e-12);
+        // Nearly the same rates look nearly the same.
+        let near = Shades::of([0.20, 0.21].into_iter());
+        assert!(near.darkness(0.21) - near.darkness(0.20) < 0.1);
+        assert_eq!(Shades::of(std::iter::empty()), Shades::of([0.0].into_iter()));
     }
 }

@@ -143,7 +143,7 @@ impl Chart {
         };
         let area = Area { left, top, width, height, x: x_axis.range(), y: y_axis.range() };
         let mut scene = frame;
-        axes(&mut scene, before, &area);
+        axes(&mut scene, before, &area, [&x_axis, &y_axis]);
         for def in &mut scene.defs {
             *def = def.replace(&id, CLIP);
         }
@@ -175,7 +175,7 @@ impl Chart {
 pub(super) const CLIP: &str = "figure-clip";
 
 /// The axes, each a group, so that a zoom can put others in their place.
-fn axes(scene: &mut Scene, before: Vec<Primitive>, area: &Area) {
+fn axes(scene: &mut Scene, before: Vec<Primitive>, area: &Area, [x_axis, y_axis]: [&Axis; 2]) {
     let (mut x, mut y) = (Vec::new(), Vec::new());
     for shape in before {
         match &shape {
@@ -188,6 +188,19 @@ fn axes(scene: &mut Scene, before: Vec<Primitive>, area: &Area) {
             _ => scene.add(shape),
         }
     }
+    for (at, name) in between_powers(x_axis) {
+        let (left, _) = area.at((at, area.y[0]));
+        x.insert(0, rule([left, area.top, left, area.bottom()], "#e8e8e8"));
+        x.push(rule([left, area.bottom(), left, area.bottom() + 3.0], "#000000"));
+        let y = label_of(&x).unwrap_or(area.bottom() + 15.0);
+        x.push(words(left, y, name, TextAnchor::Middle, TICK_SIZE));
+    }
+    for (at, name) in between_powers(y_axis) {
+        let (_, top) = area.at((area.x[0], at));
+        y.insert(0, rule([area.left, top, area.left + area.width, top], "#e8e8e8"));
+        y.push(rule([area.left - 3.0, top, area.left, top], "#000000"));
+        y.push(words(area.left - 8.0, top + 4.0, name, TextAnchor::End, TICK_SIZE));
+    }
     for (class, shapes) in [("class=\"axis-x\"", x), ("class=\"axis-y\"", y)] {
         open(scene, class);
         for shape in shapes {
@@ -195,6 +208,27 @@ fn axes(scene: &mut Scene, before: Vec<Primitive>, area: &Area) {
         }
         scene.add(Primitive::GroupEnd);
     }
+}
+
+/// Twos and fives between the powers of ten of an axis that has few of them.
+fn between_powers(axis: &Axis) -> Vec<(f64, String)> {
+    match axis {
+        Axis::Log(axis) => axis.between_powers(),
+        Axis::Plain(_) | Axis::Names(_) => Vec::new(),
+    }
+}
+
+/// How deep the words at the ticks stand.
+fn label_of(shapes: &[Primitive]) -> Option<f64> {
+    shapes.iter().find_map(|shape| match shape {
+        Primitive::Text { y, .. } => Some(*y),
+        _ => None,
+    })
+}
+
+fn rule([x1, y1, x2, y2]: [f64; 4], colour: &str) -> Primitive {
+    let (stroke, stroke_width, stroke_dasharray) = (Color::from(colour), 1.0, None);
+    Primitive::Line { x1, y1, x2, y2, stroke, stroke_width, stroke_dasharray }
 }
 
 pub(super) fn open(scene: &mut Scene, attributes: &str) {

@@ -17,6 +17,8 @@ const PAGE: f64 = 1000.0;
 const CELL: [f64; 2] = [3.0, 18.0];
 /// Vermilion: what frames the largest share, and names rows that are answered wrong.
 const WRONG: Color = Color::Rgb(0xd5, 0x5e, 0x00);
+/// Size of the words of marks.
+const MARK_SIZE: u32 = 10;
 /// Columns from which tokens no longer stand beneath each of them.
 const MOST_TOKENS: usize = 48;
 
@@ -216,9 +218,7 @@ fn draw_panel(scene: &mut Scene, map: &Map, panel: &Panel, grid: &Grid, mut top:
             );
         }
     }
-    for mark in &map.marks {
-        draw_mark(scene, mark, x(mark.key) + cell_width / 2.0, bottom);
-    }
+    draw_marks(scene, map, &|key| x(key) + cell_width / 2.0, bottom);
     text(
         scene,
         grid.left - grid.margin + 12.0,
@@ -270,8 +270,25 @@ fn draw_cell(
     scene.add(Primitive::GroupEnd);
 }
 
+/// Every mark; words of marks that stand close together go away from each other.
+fn draw_marks(scene: &mut Scene, map: &Map, place: &dyn Fn(usize) -> f64, bottom: f64) {
+    let room = f64::from(MARK_SIZE) * 5.0;
+    for (idx, mark) in map.marks.iter().enumerate() {
+        let at = place(mark.key);
+        let is_near =
+            |other: Option<&Mark>| other.is_some_and(|other| (place(other.key) - at).abs() < room);
+        let before = idx.checked_sub(1).and_then(|idx| map.marks.get(idx));
+        let anchor = match (is_near(map.marks.get(idx + 1)), is_near(before)) {
+            (true, false) => TextAnchor::End,
+            (false, true) => TextAnchor::Start,
+            _ => TextAnchor::Middle,
+        };
+        draw_mark(scene, mark, (at, bottom), anchor);
+    }
+}
+
 /// A triangle beneath a column, and its word.
-fn draw_mark(scene: &mut Scene, mark: &Mark, x: f64, bottom: f64) {
+fn draw_mark(scene: &mut Scene, mark: &Mark, (x, bottom): (f64, f64), anchor: TextAnchor) {
     let tip = bottom + 17.0;
     let d = format!(
         "M {x:.1} {tip:.1} L {:.1} {:.1} L {:.1} {:.1} Z",
@@ -289,7 +306,12 @@ fn draw_mark(scene: &mut Scene, mark: &Mark, x: f64, bottom: f64) {
         stroke_dasharray: None,
     };
     scene.add(Primitive::Path(Box::new(path)));
-    text(scene, x, tip + 18.0, shown(&mark.word, 16), TextAnchor::Middle, 10);
+    let aside = match anchor {
+        TextAnchor::Start => -4.0,
+        TextAnchor::Middle => 0.0,
+        TextAnchor::End => 4.0,
+    };
+    text(scene, x + aside, tip + 18.0, shown(&mark.word, 16), anchor, MARK_SIZE);
 }
 
 fn outline(scene: &mut Scene, x: f64, y: f64, width: f64, height: f64) {

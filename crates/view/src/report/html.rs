@@ -41,7 +41,7 @@ code{font-family:'DejaVu Sans Mono',Menlo,Consolas,monospace;overflow-wrap:anywh
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem}
 dd{margin:0;overflow-wrap:anywhere}
 summary{cursor:pointer}
-@media(max-width:44rem){body{padding:.6rem .8rem 3rem}figure svg{max-width:none}h1{font-size:1.4rem}
+@media(max-width:44rem){body{padding:.6rem .8rem 3rem}figure svg{max-width:none;width:max(100%,31rem)}h1{font-size:1.4rem}
 dl{grid-template-columns:1fr}dt{font-weight:700;margin-top:.3rem}}
 @media print{details>*{display:block}body{max-width:none}}";
 
