@@ -33,7 +33,7 @@ pub const LOG_LEGEND: &str = "log scale: ▁ 1e-5 … █ 0.5 and more; · no er
 /// ```
 /// use mnemoscope_view::sparkline::curve;
 ///
-/// assert_eq!(curve(&[0.8, 0.6, 0.3, 0.2, 0.0], 60), "█▇▄▃▁");
+/// assert_eq!(curve(&[8.0, 6.0, 3.0, 2.0, 0.0], 60), "█▇▄▃▁");
 /// ```
 #[must_use]
 pub fn curve(values: &[f64], n_columns: usize) -> String {
