@@ -43,8 +43,14 @@ impl Machine {
             "n_cores": self.n_cores,
             "features": self.features,
             "memory_bytes": self.memory_bytes,
+            "commit": commit(),
         })
     }
+}
+
+/// The commit that the command was built from, where its build could tell.
+pub(crate) fn commit() -> Option<&'static str> {
+    Some(env!("MNEMOSCOPE_COMMIT")).filter(|commit| !commit.is_empty())
 }
 
 /// The machine's memory, or what the control group of this process leaves of it.

@@ -44,10 +44,13 @@ fn a_report_of_a_study_is_one_file_with_the_numbers_of_its_runs() {
     ] {
         assert!(html.contains(part), "{part}");
     }
+    let script = format!("<script>{}</script>", mnemoscope_view::figure::SCRIPT);
+    let without = html.replacen(&script, "", 1);
+    assert_eq!(without.len() + script.len(), html.len());
     for way in ["src=", "href=", "<script", "<link", "@import", "https://"] {
-        assert!(!html.contains(way), "{way}");
+        assert!(!without.contains(way), "{way}");
     }
-    assert!(!html.replace("http://www.w3.org/2000/svg", "").contains("http://"));
+    assert!(!without.replace("http://www.w3.org/2000/svg", "").contains("http://"));
     let shown = door.run(&["show", runs[0]["run"].as_str().unwrap()]).code(0).stdout();
     for run in &runs {
         assert!(html.contains(run["run"].as_str().unwrap()));
@@ -105,7 +108,9 @@ fn a_report_in_markdown_has_its_figures_beside_it() {
 fn what_cannot_be_shown_is_refused_with_what_to_do() {
     let (door, _) = after_the_study();
     door.write("other.toml", &TINY.replace("n_steps = 8", "n_steps = 7"));
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 10] = [
+        (&["figure", "latest", "--kind", "scatter"], "a scatter needs two runs or more"),
+        (&["figure", "latest", "--kind", "pie"], "the kinds are errors, runs, scatter, heat"),
         (&["figure", "study.toml", "--only", "nothing"], "no figure is called \"nothing\""),
         (&["figure", "study.toml", "-o", "f.svg"], "choose with `--only NAME`"),
         (&["figure", "study.toml", "-o", "f.pdf"], "as .svg, .png or .json, not as .pdf"),
@@ -121,4 +126,92 @@ fn what_cannot_be_shown_is_refused_with_what_to_do() {
         assert!(said.contains(message), "{arguments:?}: {said}");
     }
     door.run(&["report", "nobody.toml"]).code(2);
+}
+
+/// The same numbers wherever they are shown: picked from a run, looked for in every place.
+#[test]
+fn a_number_reads_the_same_in_every_place() {
+    let (door, runs) = after_the_study();
+    let listed = door.run(&["runs", "--json"]).code(0).json();
+    let figures = door.run(&["figure", "study.toml", "--kind", "errors", "--json"]).code(0).json();
+    let list = door.run(&["runs"]).code(0).stdout();
+    door.run(&["report", "study.toml", "-o", "r.html"]).code(0);
+    door.run(&["report", "study.toml", "-o", "r.md"]).code(0);
+    let [html, markdown] =
+        ["r.html", "r.md"].map(|name| fs::read_to_string(door.path(name)).unwrap());
+    for run in &runs {
+        let id = run["run"].as_str().unwrap();
+        let shown = door.run(&["show", id, "--json"]).code(0).json();
+        let page = door.run(&["show", id]).code(0).stdout();
+        let of_list = listed["runs"].as_array().unwrap().iter().find(|it| it["run"] == id).unwrap();
+        let mut n_errors = 0;
+        for (set, measured) in run["eval"].as_object().unwrap() {
+            // As JSON: the same digits, none more and none less.
+            let digits = |value: &Value| {
+                let keys = ["n_trials", "n_errors", "error_rate", "interval", "confidence"];
+                keys.map(|key| value[key].to_string())
+            };
+            let figure = figures["figures"].as_array().unwrap().iter();
+            let figure = figure.clone().find(|it| it["plot"]["set"] == *set).unwrap();
+            let arms = figure["plot"]["arms"].as_array().unwrap();
+            let rates = arms.iter().flat_map(|arm| arm["rates"].as_array().unwrap());
+            let drawn = rates.clone().find(|rate| rate["run"] == id).unwrap();
+            for place in [&shown["eval"][set], &of_list["eval"][set], drawn] {
+                assert_eq!(digits(place), digits(measured), "{id} {set}");
+            }
+            // For people: the words of `show` in the report and where the figure is pointed at.
+            let line =
+                page.lines().find(|line| line.split_whitespace().next() == Some(set)).unwrap();
+            let interval = &line[line.find('[').unwrap()..=line.rfind(']').unwrap()];
+            let rate = line[..line.find('[').unwrap()].split_whitespace().last().unwrap();
+            assert!(html.contains(&format!("wrong: {rate} {interval}")), "{rate} {interval}");
+            assert!(
+                html.contains(&format!(">{rate}</td><td>{interval}</td>")),
+                "{rate} {interval}"
+            );
+            let interval = interval.replace('[', "\\[").replace(']', "\\]");
+            assert!(markdown.contains(&format!("| {rate} | {interval} |")), "{rate} {interval}");
+            n_errors += measured["n_errors"].as_u64().unwrap();
+        }
+        let line = list.lines().find(|line| line.trim_start().starts_with(id)).unwrap();
+        let plain: String = line.chars().filter(|c| *c != '\u{2009}').collect();
+        assert!(plain.split_whitespace().any(|word| word == n_errors.to_string()), "{line}");
+    }
+}
+
+/// A store whose path is no text: what is read from it is shown, and the path by its replacement characters.
+#[cfg(unix)]
+#[test]
+fn a_store_whose_name_is_no_text_is_reported_all_the_same() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let door = Door::new();
+    door.write("tiny.toml", TINY);
+    let name = std::ffi::OsStr::from_bytes(b"ru\xffns <b>");
+    let with = |arguments: &[&str]| {
+        let mut command = door.command(arguments);
+        command.env("MNEMOSCOPE_STORE", name);
+        let said = command.output().unwrap();
+        assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8(said.stdout).unwrap()
+    };
+    with(&["run", "tiny.toml", "--quiet"]);
+    with(&["report", "latest", "-o", "r.html"]);
+    let html = fs::read_to_string(door.path("r.html")).unwrap();
+    assert!(html.contains("sealed") && !html.contains("<b> "), "{html}");
+    let said: Value = serde_json::from_str(&with(&["figure", "latest", "--json"])).unwrap();
+    assert!(!said["figures"].as_array().unwrap().is_empty());
+}
+
+/// `run` and `sweep` draw curves for people at a terminal alone.
+#[test]
+fn nobody_at_a_terminal_sees_plain_lines_and_no_curve() {
+    let door = Door::new();
+    door.write("tiny.toml", TINY);
+    for (verb, seed) in [("run", "seed=1"), ("sweep", "seed=2")] {
+        let said = door.run(&[verb, "tiny.toml", "--set", seed]).code(0);
+        for sign in ['\u{1b}', '█', '▁', '░'] {
+            assert!(!said.stderr().contains(sign), "{}", said.stderr());
+        }
+    }
 }

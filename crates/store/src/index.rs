@@ -259,8 +259,10 @@ fn look_again(
     if known.is_some_and(|known| known.files.as_ref() == Some(&files)) {
         return Ok(None);
     }
-    let listed = look(root, name);
+    let mut listed = look(root, name);
     let sealed = listed.status == Some(Status::Sealed) && listed.problem.is_none();
+    // JSON holds no path that is no text; whoever reads the entry puts the directory's own in its place.
+    listed.path = listed.path.to_string_lossy().into_owned().into();
     let entry = serde_json::to_string(&listed).unwrap_or_default();
     index
         .prepare_cached("INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3, NULL)")?

@@ -1,6 +1,7 @@
 //! A sweep while it runs: its arms with what is done, and the time that is left.
 
 use crate::number;
+use crate::sparkline::Trail;
 use crate::table::{Align, Table};
 use crate::text;
 
@@ -21,14 +22,19 @@ pub struct ArmBoard {
     pub n_failed: u64,
     /// The share of its work that is done, from 0 to 1.
     pub done: f64,
+    /// Losses of the run of it that moved last.
+    pub losses: Trail,
 }
 
 /// Cells of a bar.
 const N_CELLS: usize = 10;
+/// Columns of a curve.
+const N_COLUMNS: usize = 12;
 
 /// The table of a sweep's arms, at most `most` of them, and a line that sums up all.
 ///
-/// Arms where something happens stand first.
+/// Arms where something happens stand first. Where something is trained, each has the losses of the run that moved
+/// last, between their lowest and their highest.
 ///
 /// # Arguments
 ///
@@ -51,21 +57,26 @@ pub fn page(arms: &[ArmBoard], left_secs: Option<f64>, most: usize) -> String {
         shown.sort_by_key(|arm| (arm.n_running == 0, arm.n_failed == 0, arm.done >= 1.0));
         shown.truncate(most);
     }
-    let mut table = Table::new(&[
+    let has_curves = shown.iter().any(|arm| !arm.losses.is_empty());
+    let mut columns = vec![
         ("arm", Align::Left),
         ("sealed", Align::Right),
         ("running", Align::Right),
         ("failed", Align::Right),
         ("done", Align::Left),
-    ]);
+    ];
+    columns.extend(has_curves.then_some(("loss", Align::Left)));
+    let mut table = Table::new(&columns);
     for arm in &shown {
-        table.row([
-            text::cut(&arm.arm, 32),
+        let mut row = vec![
+            text::cut(&arm.arm, if has_curves { 18 } else { 32 }),
             format!("{} of {}", arm.n_sealed, arm.n_runs),
             (arm.n_running + arm.n_elsewhere).to_string(),
             arm.n_failed.to_string(),
             bar(arm.done),
-        ]);
+        ];
+        row.extend(has_curves.then(|| arm.losses.line(N_COLUMNS)));
+        table.row(row);
     }
     let mut page = table.to_string();
     if shown.len() < arms.len() {
@@ -121,7 +132,7 @@ mod tests {
             n_running,
             n_failed,
             done,
-            n_elsewhere: 0,
+            ..ArmBoard::default()
         }
     }
 
@@ -134,6 +145,19 @@ mod tests {
             arm("a long name of an arm that has no room on a page of eighty columns", 3, 2, 0);
         arms[30] = ArmBoard { n_elsewhere: 4, ..arm("n_layers=30 lr=0.0003", 20, 0, 1) };
         let page = page(&arms, Some(7_300.0), 4);
+        assert_fits(&page);
+        insta::assert_snapshot!(page);
+    }
+
+    #[test]
+    fn a_board_of_arms_in_training_has_their_losses_and_still_fits() {
+        let mut arms =
+            vec![arm("n_layers=1 lr=0.0003 d_model=128", 625, 2, 625), arm("lstm", 0, 0, 0)];
+        arms[0].n_runs = 1250;
+        for step in 0..5000 {
+            arms[0].losses.push(1.0 / f64::from(step + 1).sqrt());
+        }
+        let page = page(&arms, Some(90.0), 12);
         assert_fits(&page);
         insta::assert_snapshot!(page);
     }

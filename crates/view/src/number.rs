@@ -30,6 +30,15 @@ pub fn count(n: u64) -> String {
     grouped
 }
 
+/// A number that is a count though it is kept as a float, such as a step of a curve, as [`count`] shows it.
+pub(crate) fn whole(value: f64) -> String {
+    if value < 0.0 || value.fract() != 0.0 || value > 9e15 {
+        return value.to_string();
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+    count(value as u64)
+}
+
 /// `1 run`, `2 runs`: a grouped count with its noun.
 ///
 /// # Example

@@ -6,8 +6,12 @@ use serde_json::{Value, json};
 use crate::groups::{short, word};
 use crate::number;
 use crate::result::RunResult;
+use crate::sparkline;
 use crate::table::{Align, Table};
 use crate::text;
+
+/// Sets of a run that the listing has room for.
+const N_COLUMNS: usize = 6;
 
 /// The page of a listing.
 ///
@@ -34,6 +38,8 @@ pub fn page(store: &str, runs: &[Listed], n_fit: usize) -> String {
         ("arm", Align::Wrapped),
         ("seed", Align::Right),
         ("errors", Align::Right),
+        // No heading: a word would be wider than the three sets there usually are.
+        ("", Align::Left),
     ]);
     let mut damaged = String::new();
     for run in runs {
@@ -45,6 +51,7 @@ pub fn page(store: &str, runs: &[Listed], n_fit: usize) -> String {
             run.meta["arm"].as_str().filter(|arm| !arm.is_empty()).unwrap_or("-").to_owned(),
             seed(&run.plan),
             result.as_ref().map_or_else(|| "-".to_owned(), errors),
+            result.as_ref().map_or_else(String::new, rates_line),
         ]);
         if let Some(problem) = &run.problem {
             damaged += &text::wrap(problem, crate::WIDTH, "  ");
@@ -55,6 +62,7 @@ pub fn page(store: &str, runs: &[Listed], n_fit: usize) -> String {
     let line = format!("{shown} in {store}; errors are wrong answers of all sets together");
     page += "\n";
     page += &text::wrap(&line, crate::WIDTH, "  ");
+    page += &sets_words(runs);
     if !damaged.is_empty() {
         page += &format!("\nDamaged\n{damaged}");
     }
@@ -140,6 +148,35 @@ fn errors(result: &RunResult) -> String {
         return "-".to_owned();
     }
     number::count(result.eval.values().map(|set| set.n_errors).sum())
+}
+
+/// A character a set for its error rate.
+fn rates_line(result: &RunResult) -> String {
+    let rates: Vec<f64> = result.eval.values().filter_map(|set| set.error_rate).collect();
+    sparkline::log_rates(&rates, N_COLUMNS)
+}
+
+/// What the characters of [`rates_line`] stand for.
+fn sets_words(runs: &[Listed]) -> String {
+    let of_run = |run: &Listed| {
+        let result = RunResult::from_json(&run.result).ok()?;
+        (!result.eval.is_empty()).then(|| result.eval.into_keys().collect::<Vec<String>>())
+    };
+    let mut sets: Vec<Vec<String>> = runs.iter().filter_map(of_run).collect();
+    sets.sort();
+    sets.dedup();
+    let which = match sets.as_slice() {
+        [] => return String::new(),
+        [only] if only.len() <= N_COLUMNS => {
+            only.iter().map(|set| text::cut(set, 24)).collect::<Vec<_>>().join(", ")
+        }
+        _ => "sets in the order of their names".to_owned(),
+    };
+    text::wrap(
+        &format!("right: error rates of {which}; {}", sparkline::LOG_LEGEND),
+        crate::WIDTH,
+        "  ",
+    )
 }
 
 /// A stored time as a date.

@@ -1,4 +1,4 @@
-//! A learning curve in one line of text.
+//! A learning curve in one line of text, also of one that is still being drawn.
 
 /// A curve of error rates, one character a point, tall where the rate is high.
 ///
@@ -22,6 +22,92 @@ pub fn log_rates(rates: &[f64], n_columns: usize) -> String {
 
 /// What the characters of [`log_rates`] mean, for the foot of a page.
 pub const LOG_LEGEND: &str = "log scale: ▁ 1e-5 … █ 0.5 and more; · no error";
+
+/// A curve of any numbers, one character a point, between its lowest and its highest.
+///
+/// Of more numbers than columns each character is the mean of its share of them, so that a noisy curve is
+/// smooth and no part of it is left out. What is not finite is `?`.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_view::sparkline::curve;
+///
+/// assert_eq!(curve(&[8.0, 6.0, 3.0, 2.0, 0.0], 60), "█▇▄▃▁");
+/// ```
+#[must_use]
+pub fn curve(values: &[f64], n_columns: usize) -> String {
+    let n_kept = values.len().min(n_columns);
+    let mean = |column: usize| {
+        let part = &values[column * values.len() / n_kept..(column + 1) * values.len() / n_kept];
+        part.iter().sum::<f64>() / part.len() as f64
+    };
+    let means: Vec<f64> = (0..n_kept).map(mean).collect();
+    let finite = || means.iter().copied().filter(|mean| mean.is_finite());
+    let (low, high) =
+        (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+    let level = |mean: &f64| match high - low {
+        _ if !mean.is_finite() => '?',
+        // A curve that does not move is neither high nor low.
+        width if width <= 0.0 => LEVELS[3],
+        width => LEVELS[level_idx((mean - low) / width)],
+    };
+    means.iter().map(level).collect()
+}
+
+/// A curve that grows by one number at a time and stays small however many there are.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_view::sparkline::Trail;
+///
+/// let mut trail = Trail::default();
+/// for step in 0..10_000 {
+///     trail.push(f64::from(10_000 - step));
+/// }
+/// assert_eq!(trail.line(8), "█▇▆▅▄▃▂▁");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trail {
+    /// Means of `every` numbers each, in order.
+    means: Vec<f64>,
+    /// Sum and number of those that are not yet as many.
+    rest: (f64, u32),
+    /// Numbers of a mean, less one.
+    every_less_one: u32,
+}
+
+impl Trail {
+    /// Means that are kept, at most.
+    const MOST: usize = 256;
+
+    /// Adds a number.
+    pub fn push(&mut self, value: f64) {
+        self.rest = (self.rest.0 + value, self.rest.1 + 1);
+        if self.rest.1 <= self.every_less_one {
+            return;
+        }
+        self.means.push(self.rest.0 / f64::from(self.rest.1));
+        self.rest = (0.0, 0);
+        if self.means.len() == Self::MOST {
+            self.means = self.means.chunks(2).map(|two| two.iter().sum::<f64>() / 2.0).collect();
+            self.every_less_one = 2 * self.every_less_one + 1;
+        }
+    }
+
+    /// Whether nothing can be shown yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.means.is_empty()
+    }
+
+    /// The curve so far, as [`curve`] draws it.
+    #[must_use]
+    pub fn line(&self, n_columns: usize) -> String {
+        curve(&self.means, n_columns)
+    }
+}
 
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -87,6 +173,28 @@ mod tests {
         assert!(line.ends_with('·'), "{line}");
         assert_eq!(log_rates(&[], 50), "");
         assert_eq!(log_rates(&[0.5], 0), "");
+    }
+
+    #[test]
+    fn a_curve_is_as_wide_as_its_numbers_and_smooth_where_there_are_many() {
+        assert_eq!(curve(&[], 10), "");
+        assert_eq!(curve(&[2.0, 2.0], 10), "▄▄");
+        assert_eq!(curve(&[1.0, f64::NAN, 0.0], 10), "█?▁");
+        let noisy: Vec<f64> = (0..1000).map(|idx| f64::from(idx % 2)).collect();
+        assert_eq!(curve(&noisy, 5), "▄▄▄▄▄");
+        assert_eq!(curve(&[0.5; 3], 0), "");
+    }
+
+    #[test]
+    fn a_trail_keeps_the_form_of_what_it_halves() {
+        let mut trail = Trail::default();
+        assert!(trail.is_empty());
+        for idx in 0..100_000 {
+            trail.push(if idx < 50_000 { 1.0 } else { 0.0 });
+        }
+        assert!(trail.means.len() < Trail::MOST);
+        let line = trail.line(10);
+        assert!(line.starts_with("████") && line.ends_with("▁▁▁▁"), "{line}");
     }
 
     #[test]

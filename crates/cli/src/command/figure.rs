@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mnemoscope_lab::probe::map::{HeadMap, Maps, finished};
-use mnemoscope_view::figure::{Figure, Map, Panel, Plot};
+use mnemoscope_view::figure::{Figure, Kind, Map, Panel, Plot, marks_of, why_not};
+use mnemoscope_view::glitch::Language;
 use mnemoscope_view::{WIDTH, number, text};
 use serde_json::{Value, json};
 
@@ -22,6 +23,9 @@ pub(crate) struct Flags {
     /// Only the figure of this name; may be repeated. Without -o the names are listed
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Only figures of this kind; may be repeated
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    kind: Vec<Kind>,
     /// Where each head of a run looks in this text; on flip-flop such as w1i0r1, of the automaton such
     /// as 1--0-
     #[arg(long, value_name = "TEXT")]
@@ -35,6 +39,12 @@ pub(crate) struct Flags {
     /// Pixels of a PNG for each unit of the SVG
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10))]
     pixels: u8,
+}
+
+/// A kind by its word, or the words there are.
+fn kind(word: &str) -> Result<Kind, String> {
+    let words = || Kind::ALL.map(Kind::word).join(", ");
+    Kind::of_word(word).ok_or_else(|| format!("the kinds are {}", words()))
 }
 
 struct Figures {
@@ -80,6 +90,12 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
         None => subject.figures(),
         Some(text) => vec![in_text(&subject, text, session)?],
     };
+    for kind in &flags.kind {
+        if figures.iter().all(|figure| figure.kind != *kind) {
+            return Err(Failure::usage(why_not(*kind, &subject.sources)));
+        }
+    }
+    figures.retain(|figure| flags.kind.is_empty() || flags.kind.contains(&figure.kind));
     let names: Vec<String> = figures.iter().map(|figure| figure.name.clone()).collect();
     if let Some(unknown) = flags.only.iter().find(|only| !names.contains(only)) {
         return Err(Failure::usage(format!("no figure is called {unknown:?}"))
@@ -160,24 +176,34 @@ fn in_text(subject: &Subject, text: &str, session: &Session) -> Result<Figure, F
         .zip(&answers)
         .map(|(character, answer)| format!("{character}→{answer}"))
         .collect();
+    let language = match run.plan()["task"]["name"].as_str() {
+        Some("automaton") => Language::Automaton,
+        Some("flipflop" | "mixture") => Language::FlipFlop,
+        _ => Language::Spelt,
+    };
+    let (marks, wrong_rows) = marks_of(language, &characters, &answers);
+    let wrong_words = if wrong_rows.is_empty() { "" } else { " ×: a row with a wrong answer." };
     let panel = |map: &HeadMap| Panel {
         name: format!("layer {}, head {}", map.layer, map.head),
         rows: rows.clone(),
         shares: (0..map.pattern.dims()[0]).map(|query| map.pattern.row(query).to_vec()).collect(),
     };
     Ok(Figure {
+        kind: Kind::Attention,
         name: format!("attention-{}", run.id()),
         title: format!("Where the heads of run {} look", run.id()),
-        caption: "A panel a head. A row a token that asks, with what the model answers after it, a column a \
-                  token it may look at. The darker, the larger the share of attention; black is all of it. \
-                  Framed: the largest share of the row."
-            .to_owned(),
+        caption: format!(
+            "A panel a head. A row a token that asks, with what the model answers after it, a column a token it may \
+             look at. The darker, the larger the share of attention; black is all of it. Framed: the largest share \
+             of the row.{wrong_words}"
+        ),
         plot: Plot::Map(Map {
             run: run.id().to_owned(),
             keys: characters,
             row_axis: "token → answer".to_owned(),
             panels: heads.iter().map(panel).collect(),
-            marks: Vec::new(),
+            marks,
+            wrong_rows,
         }),
     })
 }

@@ -4,8 +4,9 @@ use kuva::render::color::Color;
 use kuva::render::render::{Primitive, Scene, TextAnchor};
 
 use super::frame::shown;
-use super::{Figure, Map, Mark, Panel, Plot, label};
-use crate::glitch::Picture;
+use super::layers;
+use super::{Figure, Kind, Map, Mark, Panel, Plot, label};
+use crate::glitch::{Language, Picture};
 use crate::number;
 
 /// Width of all columns together, at most.
@@ -14,6 +15,10 @@ const WIDTH: f64 = 600.0;
 const PAGE: f64 = 1000.0;
 /// Sides of a cell, the smallest and the largest.
 const CELL: [f64; 2] = [3.0, 18.0];
+/// Vermilion: what frames the largest share, and names rows that are answered wrong.
+const WRONG: Color = Color::Rgb(0xd5, 0x5e, 0x00);
+/// Size of the words of marks.
+const MARK_SIZE: u32 = 10;
 /// Columns from which tokens no longer stand beneath each of them.
 const MOST_TOKENS: usize = 48;
 
@@ -24,6 +29,7 @@ pub fn attention_of(picture: &Picture) -> Option<Figure> {
     let keys = (0..n_keys)
         .map(|pos| label(picture.words.get(pos).map_or("?", String::as_str), 8))
         .collect();
+    let word = |token: usize| label(picture.vocab.get(token).map_or("?", String::as_str), 12);
     let mut panel = Panel { name: String::new(), rows: Vec::new(), shares: Vec::new() };
     for head in &picture.attention {
         panel.rows.push(format!("{}.{}", head.layer, head.head));
@@ -34,20 +40,74 @@ pub fn attention_of(picture: &Picture) -> Option<Figure> {
         marks.insert(0, Mark { key: picture.write_pos, word: "written".to_owned() });
     }
     Some(Figure {
+        kind: Kind::Attention,
         name: format!("attention-{}", super::plain(&picture.run)),
         title: format!("Where each head looked, {} example {}", picture.set, picture.index),
-        caption: "A row a head, named by layer and head, a column a token up to the one where the model was \
-                  asked. The darker, the larger the share of attention; black is all of it. Framed: the \
-                  largest share of the row."
-            .to_owned(),
+        caption: format!(
+            "Asked for {}, the model said {}. A row a head, named by layer and head, a column a token up to the one \
+             where the model was asked. The darker, the larger the share of attention; black is all of it. Framed: \
+             the largest share of the row.",
+            word(picture.expected),
+            word(picture.predicted)
+        ),
         plot: Plot::Map(Map {
             run: picture.run.clone(),
             keys,
             row_axis: "head".to_owned(),
             panels: vec![panel],
             marks,
+            wrong_rows: Vec::new(),
         }),
     })
+}
+
+/// Where a string of flip-flop or its automaton was last written and is asked, and the rows at which it is answered
+/// wrong; nothing of languages that do not say what is right.
+///
+/// # Arguments
+///
+/// - `characters`: the string, an instruction or symbol each.
+/// - `answers`: what the model says after each.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_view::{figure::marks_of, glitch::Language};
+///
+/// let [string, answers] = ["w1i0r1", "00000x"].map(|it| it.chars().map(String::from).collect::<Vec<_>>());
+/// let (marks, wrong_rows) = marks_of(Language::FlipFlop, &string, &answers);
+/// assert_eq!((marks[0].key, marks[1].key), (0, 4));
+/// assert_eq!(wrong_rows, [4]);
+/// ```
+#[must_use]
+pub fn marks_of(
+    language: Language,
+    characters: &[String],
+    answers: &[String],
+) -> (Vec<Mark>, Vec<usize>) {
+    let (mut written, mut last, mut wrong) = (None, None, Vec::new());
+    for (idx, (character, answer)) in characters.iter().zip(answers).enumerate() {
+        let next = characters.get(idx + 1);
+        match (language, character.as_str()) {
+            (Language::FlipFlop, "w") => written = next.map(|symbol| (idx, symbol)),
+            (Language::FlipFlop, "r") => {
+                if let Some((write, symbol)) = written {
+                    last = Some((write, idx));
+                    wrong.extend((answer != symbol).then_some(idx));
+                }
+            }
+            (Language::Automaton, word) => {
+                if word != "-" {
+                    written = Some((idx, character));
+                }
+                wrong.extend(written.filter(|(_, state)| answer != *state).map(|_| idx));
+            }
+            _ => {}
+        }
+    }
+    let mark = |key: usize, word: &str| Mark { key, word: word.to_owned() };
+    let marks = last.map(|(write, read)| vec![mark(write, "written"), mark(read, "asked")]);
+    (marks.unwrap_or_default(), wrong)
 }
 
 /// Where panels and cells stand.
@@ -66,7 +126,8 @@ impl Grid {
         let width = (WIDTH / n_keys as f64).clamp(CELL[0], CELL[1]);
         let longest =
             map.panels.iter().flat_map(|panel| &panel.rows).map(|row| row.chars().count());
-        let longest = longest.max().unwrap_or(1) as f64;
+        let sign = if map.wrong_rows.is_empty() { 0 } else { 2 };
+        let longest = (longest.max().unwrap_or(1) + sign) as f64;
         let square = map.panels.iter().all(|panel| panel.rows.len() == n_keys);
         Self {
             cell: [width, if square { width } else { 16.0 }],
@@ -113,15 +174,17 @@ fn draw_panel(scene: &mut Scene, map: &Map, panel: &Panel, grid: &Grid, mut top:
     let x = |key: usize| grid.left + cell_width * key as f64;
     for (idx, (name, shares)) in panel.rows.iter().zip(&panel.shares).enumerate() {
         let y = top + cell_height * idx as f64;
+        let is_wrong = map.wrong_rows.contains(&idx);
         if cell_height >= 9.0 {
-            text(
-                scene,
-                grid.left - 6.0,
-                y + cell_height / 2.0 + 4.0,
-                shown(name, 12),
-                TextAnchor::End,
-                11,
-            );
+            let (at, middle) = (grid.left - 6.0, y + cell_height / 2.0 + 4.0);
+            let name = shown(name, 12);
+            let name = if is_wrong { format!("× {name}") } else { name };
+            text(scene, at, middle, name, TextAnchor::End, 11);
+            if let (true, Some(Primitive::Text { color, bold, .. })) =
+                (is_wrong, scene.elements.last_mut())
+            {
+                (*color, *bold) = (Some(WRONG), true);
+            }
         }
         let largest = shares.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
         for (key, share) in shares.iter().enumerate().take(map.keys.len()) {
@@ -129,7 +192,7 @@ fn draw_panel(scene: &mut Scene, map: &Map, panel: &Panel, grid: &Grid, mut top:
             draw_cell(
                 scene,
                 map,
-                [name, &panel.name],
+                [&(if is_wrong { format!("{name}, wrong") } else { name.clone() }), &panel.name],
                 (key, *share),
                 is_largest,
                 [x(key), y, cell_width, cell_height],
@@ -155,9 +218,7 @@ fn draw_panel(scene: &mut Scene, map: &Map, panel: &Panel, grid: &Grid, mut top:
             );
         }
     }
-    for mark in &map.marks {
-        draw_mark(scene, mark, x(mark.key) + cell_width / 2.0, bottom);
-    }
+    draw_marks(scene, map, &|key| x(key) + cell_width / 2.0, bottom);
     text(
         scene,
         grid.left - grid.margin + 12.0,
@@ -192,7 +253,7 @@ fn draw_cell(
         map.row_axis,
         number::rate(share)
     );
-    scene.add(Primitive::GroupStart { transform: None, title: Some(title), extra_attrs: None });
+    layers::tip(scene, (x + width / 2.0, y + height / 2.0), title);
     // Small shares are seen and large ones told apart if grey follows the root.
     #[expect(
         clippy::cast_possible_truncation,
@@ -201,7 +262,7 @@ fn draw_cell(
     )]
     let grey = (255.0 * (1.0 - share.clamp(0.0, 1.0).sqrt())).round() as u8;
     let (stroke, stroke_width) = match is_largest {
-        true => (Some(Color::Rgb(0xd5, 0x5e, 0x00)), Some(1.4)),
+        true => (Some(WRONG), Some(1.4)),
         false => (None, None),
     };
     let fill = Color::Rgb(grey, grey, grey);
@@ -209,8 +270,25 @@ fn draw_cell(
     scene.add(Primitive::GroupEnd);
 }
 
+/// Every mark; words of marks that stand close together go away from each other.
+fn draw_marks(scene: &mut Scene, map: &Map, place: &dyn Fn(usize) -> f64, bottom: f64) {
+    let room = f64::from(MARK_SIZE) * 5.0;
+    for (idx, mark) in map.marks.iter().enumerate() {
+        let at = place(mark.key);
+        let is_near =
+            |other: Option<&Mark>| other.is_some_and(|other| (place(other.key) - at).abs() < room);
+        let before = idx.checked_sub(1).and_then(|idx| map.marks.get(idx));
+        let anchor = match (is_near(map.marks.get(idx + 1)), is_near(before)) {
+            (true, false) => TextAnchor::End,
+            (false, true) => TextAnchor::Start,
+            _ => TextAnchor::Middle,
+        };
+        draw_mark(scene, mark, (at, bottom), anchor);
+    }
+}
+
 /// A triangle beneath a column, and its word.
-fn draw_mark(scene: &mut Scene, mark: &Mark, x: f64, bottom: f64) {
+fn draw_mark(scene: &mut Scene, mark: &Mark, (x, bottom): (f64, f64), anchor: TextAnchor) {
     let tip = bottom + 17.0;
     let d = format!(
         "M {x:.1} {tip:.1} L {:.1} {:.1} L {:.1} {:.1} Z",
@@ -228,7 +306,12 @@ fn draw_mark(scene: &mut Scene, mark: &Mark, x: f64, bottom: f64) {
         stroke_dasharray: None,
     };
     scene.add(Primitive::Path(Box::new(path)));
-    text(scene, x, tip + 18.0, shown(&mark.word, 16), TextAnchor::Middle, 10);
+    let aside = match anchor {
+        TextAnchor::Start => -4.0,
+        TextAnchor::Middle => 0.0,
+        TextAnchor::End => 4.0,
+    };
+    text(scene, x + aside, tip + 18.0, shown(&mark.word, 16), anchor, MARK_SIZE);
 }
 
 fn outline(scene: &mut Scene, x: f64, y: f64, width: f64, height: f64) {

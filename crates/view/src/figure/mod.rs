@@ -12,17 +12,33 @@
 //!
 //! Okabe and Ito, "Color Universal Design", 2008, for the colours.
 
+mod bars;
+mod counts;
+mod curves;
 mod draw;
 mod frame;
+mod grid;
+mod kind;
+mod layers;
 mod map;
+mod norms;
 mod of_records;
 mod png;
+mod points;
 mod probes;
+mod script;
+mod spread;
 mod svg;
+mod swept;
 
-pub use map::attention_of;
+pub use counts::Kept;
+pub use kind::{Kind, why_not};
+pub use map::{attention_of, marks_of};
+pub use norms::Norms;
 pub use of_records::{Source, figures};
 pub use probes::Probes;
+pub use script::{SCRIPT, SCRIPT_HASH, STYLE};
+pub use spread::{BAND_FROM, Middle, QUARTILES_FROM, Spread, Summary, summaries};
 pub(crate) use svg::escaped;
 
 use mnemoscope_stats::rate::clopper_pearson;
@@ -39,23 +55,25 @@ pub const CONFIDENCE: f64 = 0.95;
 /// # Example
 ///
 /// ```
-/// use mnemoscope_view::figure::{Counted, Curves, Figure, Line, Plot, Scale, Share};
+/// use mnemoscope_view::figure::{Counted, Curves, Figure, Kind, Line, Plot, Scale, Share};
 ///
 /// let share = Share::of(3, 100);
 /// let line = Line { arm: "lstm".into(), run: Some("3f2a".into()), seed: Some("0".into()),
 ///                   points: vec![share.at(10.0), Share::of(0, 100).at(20.0)] };
 /// let figure = Figure {
+///     kind: Kind::Curve,
 ///     name: "curve-val".into(),
 ///     title: "Error rate on val".into(),
 ///     caption: "A line a run.".into(),
-///     plot: Plot::Curves(Curves { x: "steps".into(), y: "error rate".into(), scale: Scale::Log,
-///                                 counted: Counted::Trials, lines: vec![line], published: vec![] }),
+///     plot: Plot::Curves(Curves::new("error rate", Scale::Log, Counted::Trials, vec![line])),
 /// };
 /// let svg = figure.to_svg();
 /// assert!(svg.starts_with("<svg") && svg.contains("run 3f2a"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
+    /// What it is a figure of.
+    pub kind: Kind,
     /// A name that is also one of a file: letters, digits, `-`, `_` and `.` only.
     pub name: String,
     /// What it shows, in a few words.
@@ -76,6 +94,10 @@ pub enum Plot {
     Scatter(Scatter),
     /// Error rates of each run, arm by arm.
     Strips(Strips),
+    /// How many fall where, arm beside arm.
+    Bars(Bars),
+    /// Error rates over two things that a sweep changed.
+    Grid(Grid),
     /// Where heads look.
     Map(Map),
 }
@@ -88,6 +110,8 @@ pub enum Scale {
     Share,
     /// By powers of ten, with zero on a line of its own.
     Log,
+    /// As wide as the numbers are, by powers of ten where they differ by more than a factor of thirty.
+    Wide,
     /// As wide as the numbers are.
     Linear,
 }
@@ -102,6 +126,8 @@ pub enum Counted {
     Cases,
     /// Training examples of one step.
     Examples,
+    /// Numbers of a param, all of them together.
+    Norms,
 }
 
 impl Counted {
@@ -110,6 +136,7 @@ impl Counted {
             Self::Trials => ("trial", "trials"),
             Self::Cases => ("case", "cases"),
             Self::Examples => ("example", "examples"),
+            Self::Norms => ("norm", "norms"),
         };
         number::counted(n, one, many)
     }
@@ -128,8 +155,26 @@ pub struct Curves {
     pub counted: Counted,
     /// A line a run; those of an arm look alike.
     pub lines: Vec<Line>,
+    /// Medians and bands of arms of [`BAND_FROM`] runs or more.
+    pub summaries: Vec<Summary>,
     /// Published points to hold them against.
     pub published: Vec<Published>,
+}
+
+impl Curves {
+    /// Lines over steps, with the medians and bands of their arms and nothing published beside them.
+    #[must_use]
+    pub fn new(y: &str, scale: Scale, counted: Counted, lines: Vec<Line>) -> Self {
+        Self {
+            x: "steps".to_owned(),
+            y: y.to_owned(),
+            scale,
+            counted,
+            summaries: summaries(&lines),
+            lines,
+            published: Vec::new(),
+        }
+    }
 }
 
 /// The numbers of one run over its steps.
@@ -167,6 +212,17 @@ pub struct Point {
     pub n: Option<u64>,
     /// Its interval; none of what is no rate.
     pub interval: Option<[f64; 2]>,
+    /// The step it was measured at, where that is an earlier one: of the best so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured_at: Option<f64>,
+}
+
+impl Point {
+    /// A number that is no rate and has no count.
+    #[must_use]
+    pub fn new(x: f64, y: f64) -> Self {
+        Self { x, y, n: None, interval: None, measured_at: None }
+    }
 }
 
 /// Some of all, with the exact interval of their share at [`CONFIDENCE`].
@@ -200,7 +256,7 @@ impl Share {
     /// The share as a point of a curve.
     #[must_use]
     pub fn at(self, x: f64) -> Point {
-        Point { x, y: self.share, n: Some(self.n), interval: Some(self.interval) }
+        Point { n: Some(self.n), interval: Some(self.interval), ..Point::new(x, self.share) }
     }
 }
 
@@ -292,6 +348,78 @@ impl Measured {
     }
 }
 
+/// How many fall where, arm beside arm.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Bars {
+    /// What the bins divide.
+    pub x: String,
+    /// What is counted.
+    pub y: String,
+    /// Names of the bins, from the lowest.
+    pub bins: Vec<String>,
+    /// The counts of each arm.
+    pub arms: Vec<Heights>,
+}
+
+/// The counts of one arm, bin by bin.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Heights {
+    /// The arm.
+    pub arm: String,
+    /// What was counted in all.
+    pub n: u64,
+    /// As many as there are bins.
+    pub bars: Vec<Bar>,
+}
+
+/// What fell into one bin.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Bar {
+    /// How many.
+    pub n: u64,
+    /// Their share of all of the arm, with its exact interval at [`CONFIDENCE`].
+    pub share: Share,
+    /// The runs they come from.
+    pub runs: Vec<String>,
+}
+
+/// Error rates on a set over two things that differ between the plans of runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Grid {
+    /// The set.
+    pub set: String,
+    /// What the columns differ in.
+    pub x: Axis,
+    /// What the rows differ in.
+    pub y: Axis,
+    /// Those cells that have a measured run.
+    pub cells: Vec<Cell>,
+}
+
+/// A thing that plans differ in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Axis {
+    /// Its path in a plan.
+    pub path: String,
+    /// What it is set to, from the lowest.
+    pub values: Vec<String>,
+}
+
+/// The runs of one cell: they differ in their seeds alone.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cell {
+    /// The column, from 0.
+    pub column: usize,
+    /// The row, from 0.
+    pub row: usize,
+    /// Each of its runs.
+    pub rates: Vec<Measured>,
+    /// The middle one of their rates.
+    pub median: f64,
+    /// Runs without an error among them, with the exact interval of their share.
+    pub flawless: Share,
+}
+
 /// Where heads look: shares of attention, heads or queries down, keys across.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Map {
@@ -305,6 +433,8 @@ pub struct Map {
     pub panels: Vec<Panel>,
     /// Columns that are marked, and with what.
     pub marks: Vec<Mark>,
+    /// Rows at which the answer is wrong.
+    pub wrong_rows: Vec<usize>,
 }
 
 /// Rows that belong together: all heads from one query, or one head from all queries.

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mnemoscope_store::{Error, RunReader};
 
+use super::counts::{self, Kept};
+use super::norms::{self, Norms};
 use super::probes::{self, Probes};
+use super::spread::quartiles;
 use super::{
-    Counted, Curves, Figure, Line, Measured, Pair, Plot, Point, Scale, Scatter, Share, Strip,
-    Strips, plain,
+    Counted, Curves, Figure, Kind, Line, Measured, Pair, Plot, Point, Scale, Scatter, Share, Strip,
+    Strips, plain, swept,
 };
 use crate::number;
 use crate::published;
@@ -23,6 +26,12 @@ pub struct Source {
     pub page: RunPage,
     /// What was probed while it was trained.
     pub probes: Probes,
+    /// Norms of its params and gradients while it was trained.
+    pub norms: Norms,
+    /// The first of the glitches it kept.
+    pub kept: Vec<Kept>,
+    /// Keys that its spec sweeps.
+    pub swept: Vec<String>,
 }
 
 impl Source {
@@ -41,22 +50,25 @@ impl Source {
         Ok(Self {
             arm: arm.unwrap_or(own).to_owned(),
             probes: probes::of(run.events().of_kind("probe").map(|event| &event.data)),
+            norms: norms::of(run.events().of_kind("probe").map(|event| &event.data)),
+            kept: counts::kept(run)?,
+            swept: run.file("spec.toml").map(|spec| swept_keys(&spec)).unwrap_or_default(),
             page,
         })
     }
 
-    fn result(&self) -> Option<&RunResult> {
+    pub(super) fn result(&self) -> Option<&RunResult> {
         self.page.result.as_ref()?.as_ref().ok()
     }
 
-    fn seed(&self) -> Option<String> {
+    pub(super) fn seed(&self) -> Option<String> {
         let number = |key: &str| self.page.plan["seeds"][key].as_u64();
         let planned = number("data").zip(number("model"));
         let planned = planned.map(|(data, model)| crate::result::Seeds { data, model }.to_string());
         self.result().and_then(|result| result.seeds).map(|seeds| seeds.to_string()).or(planned)
     }
 
-    fn measured(&self, set: &str) -> Option<Measured> {
+    pub(super) fn measured(&self, set: &str) -> Option<Measured> {
         Measured::of(&self.page.id, self.seed(), self.result()?.eval.get(set)?)
     }
 
@@ -66,10 +78,26 @@ impl Source {
     }
 }
 
+/// The keys that a spec sweeps, read off its text: a figure is labelled by them and nothing else depends on it.
+fn swept_keys(spec: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(spec);
+    let mut is_sweep = false;
+    let mut keys = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(table) = line.strip_prefix('[') {
+            is_sweep = table.starts_with("sweep");
+        } else if is_sweep && !line.starts_with('#') {
+            let key = |word: &str| word.contains('.').then(|| word.trim_matches('"').to_owned());
+            keys.extend(line.split(['=', ' ', '{', '}', ',']).filter_map(key));
+        }
+    }
+    keys
+}
+
 /// Every figure that the runs have something to show in.
 ///
-/// Error rates by arm and against each other come first, then published probes, learning curves, losses and
-/// the other probes.
+/// Error rates by arm and against each other come first, then published probes, learning curves, losses,
+/// the other probes, and norms.
 #[must_use]
 pub fn figures(runs: &[Source], published: &[published::Curve]) -> Vec<Figure> {
     let sets: BTreeSet<&str> = runs
@@ -82,14 +110,18 @@ pub fn figures(runs: &[Source], published: &[published::Curve]) -> Vec<Figure> {
     let mut figures = Vec::new();
     if runs.len() > 1 {
         figures.extend(sets.iter().filter_map(|set| strips(runs, set)));
+        figures.extend(sets.iter().filter_map(|set| counts::of_runs(runs, set)));
         figures.extend(scatter(runs, &sets));
+        figures.extend(swept::figures(runs, &sets));
     }
+    figures.extend(sets.iter().filter_map(|set| counts::by_distance(runs, set)));
     let (held_against, others): (Vec<_>, Vec<_>) =
         probes::figures(runs, published).into_iter().partition(|(_, published)| *published);
     figures.extend(held_against.into_iter().map(|(figure, _)| figure));
     figures.extend(learning_curves(runs));
     figures.extend(losses(runs));
     figures.extend(others.into_iter().map(|(figure, _)| figure));
+    figures.extend(norms::figures(runs));
     with_names_of_their_own(figures)
 }
 
@@ -126,6 +158,7 @@ fn strips(runs: &[Source], set: &str) -> Option<Figure> {
     };
     let arms: Vec<Strip> = arms(runs).into_iter().filter_map(strip).collect();
     (!arms.is_empty()).then(|| Figure {
+        kind: Kind::Errors,
         name: format!("errors-{}", plain(set)),
         title: format!("Error rate on {set}, run by run"),
         caption: "A mark a run with the interval of its record, hollow where the run made no error; the line of \
@@ -134,19 +167,6 @@ fn strips(runs: &[Source], set: &str) -> Option<Figure> {
             .to_owned(),
         plot: Plot::Strips(Strips { set: set.to_owned(), arms }),
     })
-}
-
-/// The values that a quarter, a half and three quarters lie at or below, between neighbours where they fall
-/// between.
-fn quartiles(mut rates: Vec<f64>) -> Option<[f64; 3]> {
-    rates.sort_by(f64::total_cmp);
-    let last = rates.len().checked_sub(1).filter(|last| *last >= 4)?;
-    let at = |quarter: usize| {
-        let (whole, part) = (quarter * last / 4, (quarter * last % 4) as f64 / 4.0);
-        let above = rates[(whole + 1).min(last)];
-        rates[whole] + part * (above - rates[whole])
-    };
-    Some([at(1), at(2), at(3)])
 }
 
 /// The two tails of flip-flop where they are there, else the first two sets.
@@ -164,6 +184,7 @@ fn scatter(runs: &[Source], sets: &[&str]) -> Option<Figure> {
     };
     let points: Vec<Pair> = runs.iter().filter_map(point).collect();
     (!points.is_empty()).then(|| Figure {
+        kind: Kind::Scatter,
         name: format!("scatter-{}-{}", plain(x), plain(y)),
         title: format!("Error rates on {x} and {y}"),
         caption: "A mark a run, with the intervals of its record. Lines beside the axes: exactly no error."
@@ -172,71 +193,106 @@ fn scatter(runs: &[Source], sets: &[&str]) -> Option<Figure> {
     })
 }
 
+/// Where bands come from, for captions.
+pub(super) fn band_words() -> String {
+    format!(
+        "Of {} runs of an arm or more a heavy line is their median, and the band reaches from the lowest to the \
+         highest, from {} runs on from quartile to quartile; it is no interval of anything.",
+        super::BAND_FROM,
+        super::QUARTILES_FROM
+    )
+}
+
+/// Of each set its curve, and the best of it so far.
 fn learning_curves(runs: &[Source]) -> Vec<Figure> {
     let sets: BTreeSet<&String> = runs.iter().flat_map(|run| run.page.curves.keys()).collect();
-    let figure = |set: &String| {
+    let confidence = super::CONFIDENCE * 100.0;
+    let lines = |set: &String| -> Vec<Line> {
         let line = |run: &Source| {
             let points = run.page.curves.get(set)?.iter().map(|point| {
                 Share::of(point.n_errors, point.n_trials).at(number::to_f64(point.step))
             });
             run.line(points.collect())
         };
-        Figure {
-            name: format!("curve-{}", plain(set)),
-            title: format!("Error rate on {set} while training"),
-            caption: format!(
-                "A line a run; those of an arm share colour, dash and mark. Rates at the lowest line are \
-                 exactly zero. Intervals ({} %, \
-                 Clopper-Pearson) where the mouse points.",
-                super::CONFIDENCE * 100.0
+        runs.iter().filter_map(line).collect()
+    };
+    let figure = |set: &String, kind: Kind, lines: Vec<Line>| {
+        let (title, what) = match kind {
+            Kind::Best => (
+                format!("Best error rate on {set} so far"),
+                "The lowest rate that a run had up to a step; it was chosen for being low, so it flatters. ",
             ),
-            plot: Plot::Curves(Curves {
-                x: "steps".to_owned(),
-                y: "error rate".to_owned(),
-                scale: Scale::Log,
-                counted: Counted::Trials,
-                lines: runs.iter().filter_map(line).collect(),
-                published: Vec::new(),
-            }),
+            _ => (format!("Error rate on {set} while training"), ""),
+        };
+        Figure {
+            kind,
+            name: format!("{}-{}", kind.word(), plain(set)),
+            title,
+            caption: format!(
+                "{what}A line a run; those of an arm share colour and mark. {} Rates at the lowest line are exactly \
+                 zero. Intervals ({confidence} %, Clopper-Pearson) where the mouse points.",
+                band_words()
+            ),
+            plot: Plot::Curves(Curves::new("error rate", Scale::Log, Counted::Trials, lines)),
         }
     };
-    sets.into_iter().map(figure).collect()
+    let both = |set| {
+        let lines = lines(set);
+        let best = |line: &Line| Line { points: best_so_far(&line.points), ..line.clone() };
+        let best = lines.iter().map(best).collect();
+        [figure(set, Kind::Curve, lines), figure(set, Kind::Best, best)]
+    };
+    sets.into_iter().flat_map(both).collect()
+}
+
+/// Each point replaced by the lowest up to it, with its count, its interval and the step it was measured at.
+fn best_so_far(points: &[Point]) -> Vec<Point> {
+    let mut best: Option<Point> = None;
+    let so_far = |&point: &Point| {
+        let lowest = best.filter(|best| best.y <= point.y).unwrap_or(point);
+        best = Some(lowest);
+        let measured_at = (lowest.x.to_bits() != point.x.to_bits()).then_some(lowest.x);
+        Point { x: point.x, measured_at, ..lowest }
+    };
+    points.iter().map(so_far).collect()
 }
 
 fn losses(runs: &[Source]) -> Option<Figure> {
     let line = |run: &Source| {
         let n = run.page.plan["train"]["batch_size"].as_u64();
         let losses = run.page.losses.iter().filter(|(_, loss)| loss.is_finite());
-        let point =
-            |&(step, y): &(u64, f64)| Point { x: number::to_f64(step), y, n, interval: None };
+        let point = |&(step, y): &(u64, f64)| Point { n, ..Point::new(number::to_f64(step), y) };
         run.line(losses.map(point).collect())
     };
     let lines: Vec<Line> = runs.iter().filter_map(line).collect();
     (!lines.is_empty()).then(|| Figure {
+        kind: Kind::Loss,
         name: "loss".to_owned(),
         title: "Training loss".to_owned(),
-        caption: "A line a run, each point the mean of one batch; of three runs of an arm or more a band from \
-                  the lowest to the highest."
-            .to_owned(),
-        plot: Plot::Curves(Curves {
-            x: "steps".to_owned(),
-            y: "loss (nats)".to_owned(),
-            scale: Scale::Linear,
-            counted: Counted::Examples,
-            lines,
-            published: Vec::new(),
-        }),
+        caption: format!("A line a run, each point the mean of one batch. {}", band_words()),
+        plot: Plot::Curves(Curves::new("loss (nats)", Scale::Linear, Counted::Examples, lines)),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::quartiles;
+    use super::*;
 
     #[test]
-    fn quartiles_lie_between_neighbours() {
-        assert_eq!(quartiles(vec![1.0, 2.0, 3.0, 4.0]), None);
-        assert_eq!(quartiles(vec![4.0, 1.0, 2.0, 3.0, 0.0]), Some([1.0, 2.0, 3.0]));
-        assert_eq!(quartiles(vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), Some([1.25, 2.5, 3.75]));
+    fn the_best_so_far_never_rises_and_says_where_it_was() {
+        let rates = [0.5, 0.2, 0.4, 0.2, 0.0].into_iter().enumerate();
+        let points: Vec<Point> = rates.map(|(step, y)| Point::new(step as f64, y)).collect();
+        let best = best_so_far(&points);
+        let seen: Vec<(f64, Option<f64>)> = best.iter().map(|it| (it.y, it.measured_at)).collect();
+        let expected = [(0.5, None), (0.2, None), (0.2, Some(1.0)), (0.2, Some(1.0)), (0.0, None)];
+        assert_eq!(seen, expected);
+        assert_eq!(best.iter().map(|it| it.x).collect::<Vec<_>>(), [0.0, 1.0, 2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn keys_of_a_sweep_are_read_off_its_table() {
+        let spec = b"[train]\nlr = 1\n[sweep]\nseed = { count = 2 }\n\"train.lr\" = [1, 2]\n# \"a.b\" = [1]\n\
+            zip = [{ \"model.d_model\" = [8], \"train.n_steps\" = [1] }]\n[eval.val]\nx.y = 2\n";
+        assert_eq!(swept_keys(spec), ["train.lr", "model.d_model", "train.n_steps"]);
     }
 }

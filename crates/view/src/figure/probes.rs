@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::of_records::Source;
-use super::{Counted, Curves, Figure, Line, Plot, Point, Published, Scale, Share, plain};
+use super::of_records::{Source, band_words};
+use super::{Counted, Curves, Figure, Kind, Line, Plot, Point, Published, Scale, Share, plain};
 use crate::number;
 use crate::published;
 
@@ -80,21 +80,18 @@ fn figure(runs: &[Source], published: &[published::Curve], path: &str) -> Option
     let beside_words =
         if has_published { " Hollow marks: what was published, not measured here." } else { "" };
     let figure = Figure {
+        kind: Kind::Probe,
         name: format!("probe-{}", plain(path)),
         title: format!("{path} while training"),
         caption: format!(
-            "A line a run; those of an arm share colour, dash and mark, and three of them or more a band \
-             from the lowest to the highest.{beside_words} Counts and intervals ({} %, Clopper-Pearson) where \
-             the mouse points.",
+            "A line a run; those of an arm share colour and mark. {}{beside_words} Counts and intervals ({} %, \
+             Clopper-Pearson) where the mouse points.",
+            band_words(),
             super::CONFIDENCE * 100.0
         ),
         plot: Plot::Curves(Curves {
-            x: "steps".to_owned(),
-            y: path.to_owned(),
-            scale: Scale::Share,
-            counted: Counted::Cases,
-            lines,
             published: beside,
+            ..Curves::new(path, Scale::Share, Counted::Cases, lines)
         }),
     };
     Some((figure, has_published))

@@ -12,6 +12,9 @@ pub(super) const FONT: &[u8] = include_bytes!("../../assets/fonts/DejaVuSans-sub
 /// The font, and what is nearest to its widths where a reader has other fonts only.
 pub(super) const FONTS: &str = "'DejaVu Sans', Verdana, sans-serif";
 
+/// Size of letters in legends.
+pub(super) const FONT_SIZE: u32 = 12;
+
 /// The document of a figure, with a title and a description for those who cannot see it.
 pub(super) fn document(figure: &Figure, with_font: bool) -> String {
     let mut scene = draw::scene(figure);
@@ -24,14 +27,16 @@ pub(super) fn document(figure: &Figure, with_font: bool) -> String {
     let Some(end) = svg.find('>') else { return svg };
     let (root, rest) = svg.split_at(end);
     let (title, words) = (escaped(&figure.title), escaped(&figure.caption));
-    format!("{root}{size} role=\"img\"><title>{title}</title><desc>{words}</desc>{}", &rest[1..])
+    let about = format!(" role=\"img\" class=\"figure\" data-kind=\"{}\"", figure.kind.word());
+    format!("{root}{size}{about}><title>{title}</title><desc>{words}</desc>{}", &rest[1..])
 }
 
 /// A document whose places have no more than two decimals: the library rounds to so many, and writes some
-/// with fifteen digits of what is left. Words between tags stay as they are.
+/// with fifteen digits of what is left. A path's first place is followed by lines without saying so each time, and
+/// what is not drawn has no width. Words between tags stay as they are.
 fn shortened(svg: &str) -> String {
     let mut short = String::with_capacity(svg.len());
-    let (mut in_tag, mut n_decimals) = (false, None);
+    let (mut in_tag, mut n_decimals, mut before) = (false, None, ' ');
     for c in svg.chars() {
         in_tag = match c {
             '<' => true,
@@ -43,11 +48,14 @@ fn shortened(svg: &str) -> String {
             (Some(n), c) if c.is_ascii_digit() => Some(n + 1),
             _ => None,
         };
-        if n_decimals.is_none_or(|n| n <= 2) {
+        let is_line = in_tag && (c == 'L' || before == 'L' && c == ' ');
+        if n_decimals.is_none_or(|n| n <= 2) && !is_line {
             short.push(c);
         }
+        before = c;
     }
-    short
+    // Quotes of words are escaped, so this is never of words.
+    short.replace(" stroke=\"none\" stroke-width=\"0\"", "")
 }
 
 /// The rule that carries the font.
@@ -58,7 +66,7 @@ pub(super) fn font_face() -> String {
     rule
 }
 
-fn push_base64(text: &mut String, bytes: &[u8]) {
+pub(super) fn push_base64(text: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for chunk in bytes.chunks(3) {
         let byte = |idx: usize| u32::from(chunk.get(idx).copied().unwrap_or(0));
@@ -119,8 +127,9 @@ mod tests {
 
     #[test]
     fn places_are_shortened_and_words_are_not() {
-        let svg = "<path d=\"M 30.060000000000002 1.5 L 2 0.25\"/><text x=\"1.239\">1.23456</text>";
-        let short = "<path d=\"M 30.06 1.5 L 2 0.25\"/><text x=\"1.23\">1.23456</text>";
+        let svg =
+            "<path d=\"M 30.060000000000002 1.5 L 2 0.25\"/><text x=\"1.239\">1.23456 L</text>";
+        let short = "<path d=\"M 30.06 1.5 2 0.25\"/><text x=\"1.23\">1.23456 L</text>";
         assert_eq!(shortened(svg), short);
     }
 

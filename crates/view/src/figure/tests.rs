@@ -16,7 +16,12 @@ pub(crate) const HOSTILE: &str = "<script>alert('x')</script>\"&$x^2$\n\u{202e}\
 fn source(id: &str, arm: &str, seed: u64, errors: [u64; 3]) -> Source {
     let result = result(id, arm, errors);
     let point = |step: u64, n_errors: u64| CurvePoint { step, n_trials: 26_508, n_errors };
-    let probe = |step| json!({"step": step, "memory": {"w_o2": {"n_right": step, "n": 65}}});
+    let probe = |step| {
+        json!({
+            "step": step, "memory": {"w_o2": {"n_right": step, "n": 65}},
+            "norms": {"param": {"embed.weight": 6.5}, "grad": {"embed.weight": 1.0 / step as f64}},
+        })
+    };
     let events = [probe(1), probe(11)];
     Source {
         arm: arm.to_owned(),
@@ -41,6 +46,9 @@ fn source(id: &str, arm: &str, seed: u64, errors: [u64; 3]) -> Source {
             problems: Vec::new(),
         },
         probes: probes::of(events.iter()),
+        norms: norms::of(events.iter()),
+        kept: Vec::new(),
+        swept: Vec::new(),
     }
 }
 
@@ -70,8 +78,11 @@ fn rates_and_intervals_are_those_of_the_records() {
             "errors-val_sparse",
             "scatter-val_sparse-val_dense",
             "curve-val",
+            "best-val",
             "loss",
-            "probe-memory.w_o2"
+            "probe-memory.w_o2",
+            "norms-param-embed.weight",
+            "norms-grad-embed.weight"
         ]
     );
     let Plot::Strips(strips) = named(&figures, "errors-val_sparse").plot else { panic!() };
@@ -125,6 +136,101 @@ fn published_points_stand_at_the_step_of_their_iteration() {
     assert!(figures[4].to_svg().contains("published: 0.415 at step 11"));
 }
 
+/// Runs of a sweep of learning rate and width, the batch size following the width, one combination left out.
+fn sweep() -> Vec<Source> {
+    let mut runs = Vec::new();
+    for (idx, (lr, d_model)) in [(0.001, 64), (0.001, 128), (0.01, 64)].into_iter().enumerate() {
+        for seed in 0..2 {
+            let n_errors = if idx == 1 { 0 } else { 40 * seed + idx as u64 };
+            let mut run = source(&format!("{idx}{seed}"), "arm", seed, [0, n_errors, 7]);
+            run.page.plan["train"]["lr"] = json!(lr);
+            run.page.plan["model"] = json!({"d_model": d_model, "d_mlp": 4 * d_model});
+            run.swept = vec!["train.lr".to_owned(), "model.d_model".to_owned()];
+            runs.push(run);
+        }
+    }
+    runs
+}
+
+#[test]
+fn a_sweep_of_two_things_has_a_heat_map_and_missing_cells_are_missing() {
+    let runs = sweep();
+    let figure = named(&figures(&runs, &[]), "heat-val_sparse");
+    let Plot::Grid(grid) = &figure.plot else { panic!() };
+    // What follows from the width is not a third thing, and the spec says which of the two was meant.
+    let axis = |path: &str, values: [&str; 2]| Axis {
+        path: path.to_owned(),
+        values: values.map(str::to_owned).to_vec(),
+    };
+    let axes = [axis("model.d_model", ["64", "128"]), axis("train.lr", ["0.001", "0.01"])];
+    assert_eq!([grid.x.clone(), grid.y.clone()], axes);
+    let at: Vec<(usize, usize)> = grid.cells.iter().map(|cell| (cell.column, cell.row)).collect();
+    assert_eq!(at, [(0, 0), (1, 0), (0, 1)]);
+    assert_eq!(grid.cells[0].rates.len(), 2);
+    assert!((grid.cells[0].median - 20.0 / 353_875.0).abs() < 1e-12);
+    assert_eq!((grid.cells[1].flawless.n_some, grid.cells[1].flawless.n), (2, 2));
+    let svg = figure.to_svg();
+    assert!(svg.contains("model.d_model = 128, train.lr = 0.01\nno measured run"), "{svg}");
+    assert!(svg.contains("run 00: 0 of 353\u{2009}875 trials wrong: 0 [0,"), "{svg}");
+    for (kept, why) in [(4, "these differ in model.d_model alone"), (2, "these differ in none")] {
+        let why = format!(
+            "a heat map needs runs whose plans differ in two things besides their seeds; {why}"
+        );
+        assert_eq!(why_not(Kind::Heat, &runs[..kept]), why);
+        assert!(figures(&runs[..kept], &[]).iter().all(|figure| figure.kind != Kind::Heat));
+    }
+}
+
+#[test]
+fn runs_are_counted_by_their_errors_and_kept_glitches_by_their_distance() {
+    let mut runs = sweep();
+    runs[0].kept =
+        [1, 2, 3, 9].map(|distance| Kept { set: "val_sparse".to_owned(), distance }).to_vec();
+    let figures = figures(&runs, &[]);
+    let Plot::Bars(bars) = named(&figures, "runs-val_sparse").plot else { panic!() };
+    assert_eq!(bars.bins, ["0", "1–9", "10–99"]);
+    let heights = |bars: &Bars| bars.arms[0].bars.iter().map(|bar| bar.n).collect::<Vec<_>>();
+    // Errors of the six runs: 0, 40, 0, 0, 2, 42.
+    assert_eq!((heights(&bars), bars.arms[0].n), (vec![3, 1, 2], 6));
+    assert_eq!(bars.arms[0].bars[2].runs, ["01", "21"]);
+    assert_eq!(bars.arms[0].bars[1].share, Share::of(1, 6));
+    let figure = named(&figures, "distance-val_sparse");
+    let Plot::Bars(bars) = &figure.plot else { panic!() };
+    assert_eq!(bars.bins, ["1", "2–3", "4–7", "8–15"]);
+    assert_eq!(heights(bars), [1, 2, 0, 1]);
+    assert!(
+        figure.caption.starts_with("Of 84 errors in all, the 4 that were kept"),
+        "{}",
+        figure.caption
+    );
+    for bar in ["arm, 2–3\n2 of 4: 0.500 [", "run 00"] {
+        assert!(figure.to_svg().contains(bar), "{bar}");
+    }
+}
+
+#[test]
+fn shapes_of_an_arm_can_be_found_and_its_axes_read() {
+    let figures = figures(&store(), &[]);
+    let svg = named(&figures, "curve-val").to_svg();
+    for part in [
+        "class=\"figure\" data-kind=\"curve\"",
+        "<g class=\"legend\" data-arm=\"1\">",
+        "<g class=\"arm\" data-arm=\"0\">",
+        "data-y=\"log -5.35",
+        "class=\"axis-x\"",
+    ] {
+        assert!(svg.contains(part), "{part}");
+    }
+    // The clip that is used is the one that is defined, in every figure.
+    for figure in &figures {
+        let svg = figure.to_svg();
+        let defined = svg.matches(&format!("<clipPath id=\"{}-clip\">", figure.name)).count();
+        assert_eq!(defined, svg.matches(&format!("url(#{}-clip)", figure.name)).count());
+        // The same figure is the same document, however many were drawn before it.
+        assert_eq!(svg, figure.to_svg());
+    }
+}
+
 #[test]
 fn hostile_names_are_text_in_every_figure() {
     let mut runs = store();
@@ -137,7 +243,17 @@ fn hostile_names_are_text_in_every_figure() {
                 eval.into_iter().map(|(set, it)| (format!("{set}{HOSTILE}"), it)).collect();
         }
     }
+    runs.extend(sweep());
+    for (idx, run) in runs.iter_mut().enumerate() {
+        run.page.plan["model"] = json!({ "<b>": format!("{idx}{HOSTILE}") });
+        run.page.plan["train"] = json!({ "&lr": idx % 2 });
+        run.kept = vec![Kept { set: format!("val{HOSTILE}"), distance: 3 }];
+        run.norms =
+            [("param".to_owned(), [(HOSTILE.to_owned(), vec![(1, 2.0), (2, 90.0)])].into())].into();
+    }
     let mut figures = figures(&runs, &[]);
+    assert!(figures.iter().any(|figure| figure.kind == Kind::Norms));
+    assert!(figures.iter().any(|figure| figure.kind == Kind::Distance));
     figures.push(map());
     for figure in &figures {
         assert!(figure.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)));

@@ -1,12 +1,17 @@
 //! The report as one HTML document.
 
 use super::{Glitch, Report, mark_word, tally};
-use crate::figure::{Figure, escaped, font_face};
+use crate::figure::{self, Figure, SCRIPT, SCRIPT_HASH, escaped, font_face};
+use crate::number;
 use crate::study::Mark;
 use crate::table::Table;
 
-/// Nothing may be loaded and nothing run, whatever stands in the records.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; font-src data:; img-src data:";
+/// Nothing may be loaded and nothing run but the one script we know, whatever stands in the records.
+fn policy() -> String {
+    format!(
+        "default-src 'none'; script-src '{SCRIPT_HASH}'; style-src 'unsafe-inline'; font-src data:; img-src data:"
+    )
+}
 
 const STYLE: &str = "\
 :root{color-scheme:light}
@@ -36,26 +41,38 @@ code{font-family:'DejaVu Sans Mono',Menlo,Consolas,monospace;overflow-wrap:anywh
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem}
 dd{margin:0;overflow-wrap:anywhere}
 summary{cursor:pointer}
+@media(max-width:44rem){body{padding:.6rem .8rem 3rem}figure svg{max-width:none;width:max(100%,31rem)}h1{font-size:1.4rem}
+dl{grid-template-columns:1fr}dt{font-weight:700;margin-top:.3rem}}
 @media print{details>*{display:block}body{max-width:none}}";
+
+const HOW: &str = "\
+<h2>Figures</h2>
+<p>Point at a mark to see its run, its count and its interval; click on an arm in a legend to hide it.</p>
+<details><summary>Zoom, and keys</summary><p>Click on a figure: then the wheel zooms, dragging moves what is shown, and a
+double click or <kbd>Esc</kbd> shows all of it again. Keys: <kbd>+</kbd> <kbd>-</kbd> and arrows, <kbd>n</kbd> and
+<kbd>p</kbd> for the next mark and the one before.</p></details>
+";
 
 pub(super) fn document(report: &Report) -> String {
     let title = escaped(&report.title);
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>{STYLE}\n{}</style></head>\n<body>\n<h1>{title}</h1>\n",
+         <title>{title}</title>\n<style>{STYLE}\n{}\n{}</style></head>\n<body>\n<h1>{title}</h1>\n",
+        policy(),
+        figure::STYLE,
         font_face()
     );
     if let Some(question) = &report.question {
         page += &format!("<p class=\"question\">{}</p>\n", escaped(question));
     }
     for warning in &report.warnings {
-        page += &format!("<p class=\"warning\">{}</p>\n", escaped(warning));
+        page += &format!("<p class=\"warning\">{}</p>\n", prose(warning));
     }
     page += &claims(report);
     if !report.figures.is_empty() {
-        page += "<h2>Figures</h2>\n<p>Point at a mark to see its run, its count and its interval.</p>\n";
+        page += HOW;
         let figures: String = report.figures.iter().map(figure).collect();
         page += &format!("<div class=\"figures\">\n{figures}</div>\n");
     }
@@ -65,7 +82,8 @@ pub(super) fn document(report: &Report) -> String {
     }
     page += &glitches(&report.glitches);
     page += &origin(report);
-    page += "</body></html>\n";
+    // Last, so that it finds every figure; the page is whole without it.
+    page += &format!("<script>{SCRIPT}</script>\n</body></html>\n");
     page
 }
 
@@ -87,9 +105,9 @@ fn claims(report: &Report) -> String {
             "<tr><td class=\"verdict {class}\">{}</td><td class=\"words\">{}</td><td class=\"words\">{}</td>\
              <td class=\"words\">{}</td></tr>\n",
             mark_word(verdict.mark),
-            escaped(&verdict.claim),
-            escaped(&verdict.expected),
-            escaped(&verdict.measured)
+            prose(&verdict.claim),
+            prose(&verdict.expected),
+            prose(&verdict.measured)
         );
     }
     page + "</tbody></table></div>\n"
@@ -97,12 +115,20 @@ fn claims(report: &Report) -> String {
 
 fn figure(figure: &Figure) -> String {
     format!(
-        "<figure id=\"{}\">\n{}\n<figcaption><b>{}.</b> {}</figcaption></figure>\n",
+        "<figure id=\"{}\">\n<div class=\"scroll\">{}</div>\n<figcaption><b>{}.</b> {}</figcaption></figure>\n",
         escaped(&figure.name),
         figure.to_svg(),
-        escaped(&figure.title),
-        escaped(&figure.caption)
+        prose(&figure.title),
+        prose(&figure.caption)
     )
+}
+
+/// Characters from which a cell of words is broken into lines.
+const LONG: usize = 40;
+
+/// Text that may be broken into lines, but not inside of a number.
+fn prose(text: &str) -> String {
+    escaped(text).replace(number::THIN_SPACE, "\u{202f}")
 }
 
 fn rows(table: &Table) -> String {
@@ -116,7 +142,12 @@ fn rows(table: &Table) -> String {
     for row in table.rows() {
         page += "<tr>";
         for (cell, is_number) in row.iter().zip(&numbers) {
-            page += &format!("<td{}>{}</td>", class(*is_number), escaped(cell));
+            // What is long is broken into lines, so that one name does not push the numbers off the page.
+            let class = match cell.chars().count() > LONG && !is_number {
+                true => " class=\"words\"",
+                false => class(*is_number),
+            };
+            page += &format!("<td{class}>{}</td>", escaped(cell));
         }
         page += "</tr>\n";
     }
@@ -140,7 +171,7 @@ fn glitches(glitches: &[Glitch]) -> String {
 fn origin(report: &Report) -> String {
     let mut page = "<h2>Where this comes from</h2>\n<dl>\n".to_owned();
     for (name, words) in &report.facts {
-        page += &format!("<dt>{name}</dt><dd>{}</dd>\n", escaped(words));
+        page += &format!("<dt>{name}</dt><dd>{}</dd>\n", prose(words));
     }
     page += "</dl>\n";
     if let Some(again) = &report.again {

@@ -104,7 +104,7 @@ impl Report {
         }
     }
 
-    /// The report as one HTML document that loads nothing and runs no script.
+    /// The report as one HTML document that loads nothing and runs one script, that of its figures.
     #[must_use]
     pub fn to_html(&self) -> String {
         html::document(self)
@@ -194,8 +194,13 @@ fn facts(runs: &[Source]) -> Vec<(&'static str, String)> {
     let releases = each(&|run| Some(format!("mnemoscope {}", run.page.meta["version"].as_str()?)));
     let machines = each(&|run| machine_words(&run.page.meta["machine"]));
     let formats = each(&|run| Some(run.page.format.clone()));
-    for (name, words) in [("release", releases), ("machine", machines), ("record format", formats)]
-    {
+    let commits = each(&|run| Some(run.page.meta["machine"]["commit"].as_str()?.to_owned()));
+    for (name, words) in [
+        ("release", releases),
+        ("commit", commits),
+        ("machine", machines),
+        ("record format", formats),
+    ] {
         if !words.is_empty() {
             facts.push((name, words));
         }

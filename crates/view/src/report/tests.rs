@@ -75,8 +75,12 @@ fn a_report_says_what_the_tables_say() {
 }
 
 #[test]
-fn a_report_loads_nothing() {
+fn a_report_loads_nothing_and_runs_one_script() {
     let html = report(false).to_html();
+    let script = format!("<script>{}</script>", crate::figure::SCRIPT);
+    assert_eq!(html.matches("<script").count(), 1);
+    assert!(html.contains(&format!("script-src '{}'", crate::figure::SCRIPT_HASH)));
+    let html = html.replace(&script, "");
     for way in ["src=", "href=", "<script", "<link", "<iframe", "@import", "https://"] {
         assert!(!html.contains(way), "{way}");
     }
@@ -120,7 +124,8 @@ fn a_report_of_25_arms_of_25_seeds_stays_below_5_mb() {
 #[test]
 fn hostile_words_are_text_in_every_part() {
     let report = report(true);
-    let html = report.to_html();
+    let script = format!("<script>{}</script>", crate::figure::SCRIPT);
+    let html = report.to_html().replace(&script, "");
     assert!(!html.contains("<script") && !html.contains('\0') && !html.contains('\u{202e}'));
     // Every tag that is opened is one of ours.
     let ours = [
@@ -146,6 +151,7 @@ fn hostile_words_are_text_in_every_part() {
         "figcaption",
         "b",
         "pre",
+        "kbd",
         "dl",
         "dt",
         "dd",
@@ -177,4 +183,29 @@ fn hostile_words_are_text_in_every_part() {
     // Outside of fences no bracket is bare; inside, the fence is longer than any that the text holds.
     assert!(markdown.contains("````\nw0 i1 r? ```"), "{markdown}");
     assert!(markdown.starts_with("# \\<script\\>"), "{markdown}");
+}
+
+#[test]
+fn very_long_names_leave_room_for_the_figures_and_the_numbers() {
+    let long = format!("{HOSTILE}{}", "an endless name ".repeat(400));
+    let mut runs = store();
+    for run in &mut runs {
+        run.arm.clone_from(&long);
+        run.page.id = format!("{long}{}", run.page.id);
+        if let Some(Ok(result)) = &mut run.page.result {
+            let set = result.eval["val_sparse"].clone();
+            result.eval.insert(long.clone(), set);
+        }
+    }
+    let figures = figures(&runs, &[]);
+    for figure in &figures {
+        assert!(figure.name.len() <= 80, "{}", figure.name.len());
+        for text in figure.to_svg().split("<text ").skip(1) {
+            let words = text.split("</text>").next().unwrap_or_default().chars().count();
+            assert!(words < 400, "{words} characters in {}", figure.name);
+        }
+    }
+    let html = Report::new(&long, &runs, figures).to_html();
+    assert!(html.contains("<td class=\"words\">&lt;script&gt;"));
+    assert!(html.contains("overflow-wrap:anywhere"));
 }

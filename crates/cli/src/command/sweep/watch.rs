@@ -9,6 +9,7 @@ use mnemoscope_lab::clock::{Clock as _, SystemClock};
 use mnemoscope_lab::event::Progress;
 use mnemoscope_lab::sweep::{End, Planned, SweepWatcher, Work};
 use mnemoscope_view::board::{self, ArmBoard};
+use mnemoscope_view::sparkline::Trail;
 
 use crate::interrupt::Interrupt;
 
@@ -44,6 +45,8 @@ struct Run {
 /// Everything that changes.
 struct Board {
     arms: Vec<String>,
+    /// Losses of each arm's run that moved last, and which run that is.
+    losses: Vec<(Option<usize>, Trail)>,
     runs: Vec<Run>,
     drawn_secs: f64,
     began_secs: f64,
@@ -96,7 +99,9 @@ impl Watch {
         } else {
             ProgressBar::hidden()
         };
-        let board = Board { arms, runs, drawn_secs: now - LINE_EVERY_SECS, began_secs: now, bar };
+        let losses = vec![(None, Trail::default()); arms.len()];
+        let board =
+            Board { arms, losses, runs, drawn_secs: now - LINE_EVERY_SECS, began_secs: now, bar };
         Self {
             shown,
             on_terminal,
@@ -145,6 +150,18 @@ impl Watch {
 }
 
 impl Board {
+    /// Adds a loss to the curve of an arm: that of one run, until it has ended and another moves.
+    fn loss(&mut self, idx: usize, loss_nats: f64) {
+        let (of, trail) = &mut self.losses[self.runs[idx].arm];
+        let goes_on = of.is_some_and(|of| of == idx || self.runs[of].stand == Stand::Running);
+        if !goes_on {
+            (*of, *trail) = (Some(idx), Trail::default());
+        }
+        if *of == Some(idx) {
+            trail.push(loss_nats);
+        }
+    }
+
     fn work(&self) -> Work {
         let left = |run: &&Run| run.stand != Stand::Failed;
         let sum = |of: fn(&Run) -> f64| self.runs.iter().filter(left).map(of).sum::<f64>();
@@ -154,8 +171,12 @@ impl Board {
     }
 
     fn by_arm(&self) -> Vec<ArmBoard> {
-        let new = |arm: &String| ArmBoard { arm: arm.clone(), ..ArmBoard::default() };
-        let mut arms: Vec<ArmBoard> = self.arms.iter().map(new).collect();
+        let new = |(arm, (_, losses)): (&String, &(Option<usize>, Trail))| ArmBoard {
+            arm: arm.clone(),
+            losses: losses.clone(),
+            ..ArmBoard::default()
+        };
+        let mut arms: Vec<ArmBoard> = self.arms.iter().zip(&self.losses).map(new).collect();
         for run in &self.runs {
             let arm = &mut arms[run.arm];
             arm.n_runs += 1;
@@ -199,7 +220,10 @@ impl SweepWatcher for Watch {
                 run.before_flops = run.trained(*step, *n_steps);
                 run.done_flops = run.before_flops;
             }
-            Progress::Step { step, n_steps, .. } => run.done_flops = run.trained(*step, *n_steps),
+            Progress::Step { step, n_steps, loss_nats, .. } => {
+                run.done_flops = run.trained(*step, *n_steps);
+                board.loss(idx, *loss_nats);
+            }
             Progress::Note(words) => self.say(&board, words),
             Progress::Curve { .. }
             | Progress::Eval { .. }
