@@ -366,6 +366,7 @@ class Viewer {
       if (pos === this.asked) marks.push('asked');
       if (asked && asked.write_pos === pos && pos !== this.asked) marks.push('written');
       if (this.edits.has(pos)) marks.push('edited');
+      if (pos === this.cursor) marks.push('cursor');
       if (place) marks.push(place.right ? 'right' : 'wrong');
       if (pos >= n) marks.push('unfed');
       if (pairs && kinds[token] === 1) marks.push('second');
@@ -442,7 +443,7 @@ class Viewer {
         element('td', {}, element('code', {}, vocab[token])),
         element('td', { className: 'number' }, String(row[token])),
         element('td', { className: 'number' }, rate(weights[token] / sum)),
-        element('td', {}, bar), element('td', {}, notes.join(', and ')));
+        element('td', {}, notes.join(', and ')), element('td', {}, bar));
     });
     const words = place
       ? place.write_pos === asked

@@ -1,9 +1,9 @@
 //! Runs side by side: the figures and tables of a report, without what only a study has.
 
-use super::{Live, Page, without_styles};
+use super::{Live, Page};
 use crate::figure::{Source, figures};
 use crate::number;
-use crate::report::{Report, body};
+use crate::report::Report;
 use crate::serve::Board;
 use crate::serve::lab::{Refusal, RefusalKind};
 use crate::serve::web::{Query, Reply, revision};
@@ -63,5 +63,5 @@ fn live_of(board: &Board, runs: &[&str], query: &Query, now: String) -> Result<L
     let title = format!("{} compared", number::counted(runs.len() as u64, "run", "runs"));
     let report = Report::new(&title, &sources, figures(&sources, &[]));
     let source = format!("/live/compare{}", query.without("since").text());
-    Ok(Live { source, revision: now, html: without_styles(&body(&report)) })
+    Ok(Live { source, revision: now, html: super::report(&report, &sources) })
 }

@@ -112,6 +112,16 @@ pub(super) fn without_styles(html: &str) -> String {
     plain + rest
 }
 
+/// A report within the dashboard: its runs can be followed.
+pub(super) fn report(report: &crate::report::Report, runs: &[crate::figure::Source]) -> String {
+    let mut html = without_styles(&crate::report::body(report));
+    for run in runs {
+        let cell = format!("<td>{}</td>", escaped(&run.page.id));
+        html = html.replace(&cell, &format!("<td>{}</td>", run_link(&run.page.id)));
+    }
+    html
+}
+
 /// How a run stands, in a colour and a word.
 pub(super) fn badge(status: &str) -> String {
     let known = ["running", "interrupted", "sealed", "failed", "crashed", "damaged"];

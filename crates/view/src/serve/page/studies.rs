@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use mnemoscope_store::{Filter, RunReader, Selection};
 use serde_json::{Value, json};
 
-use super::{Live, Page, badge, cell, without_styles};
+use super::{Live, Page, badge, cell};
 use crate::figure::{Source, escaped, figures};
 use crate::number;
-use crate::report::{Report, body};
+use crate::report::Report;
 use crate::runs::date_of;
 use crate::serve::Board;
 use crate::serve::lab::{Judged, Refusal, RefusalKind, Waiting};
@@ -261,5 +261,5 @@ fn study_live(board: &Board, name: &str, waiting: &Waiting) -> Result<Live, Refu
     report.warnings = warnings;
     report.spec = spec;
     let source = format!("/live/study?name={}", encoded(name));
-    Ok(Live { source, revision: now, html: without_styles(&body(&report)) })
+    Ok(Live { source, revision: now, html: super::report(&report, &sources) })
 }
