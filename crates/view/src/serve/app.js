@@ -512,6 +512,23 @@ class Viewer {
     if (this.whole) this.drawWhole(n);
   }
 
+  /** The head that puts the most on one place from where the model is asked. */
+  boldest() {
+    const most = this.patterns.heads.map((_, map) => Math.max(...this.patterns.row(map, this.asked)));
+    return most.indexOf(Math.max(...most));
+  }
+
+  /** The row that asks and the column of the last write, tinted. */
+  markLarge(canvas) {
+    const context = canvas.getContext('2d');
+    const place = this.placeAt(this.asked);
+    context.fillStyle = 'rgba(0, 114, 178, 0.3)';
+    context.fillRect(0, this.asked, this.asked + 1, 1);
+    if (!place || place.write_pos === this.asked) return;
+    context.fillStyle = 'rgba(0, 158, 115, 0.3)';
+    context.fillRect(place.write_pos, place.write_pos, 1, canvas.height - place.write_pos);
+  }
+
   /** Every head's whole pattern, small; one of them large. */
   drawWhole(n) {
     const began = performance.now();
@@ -527,13 +544,14 @@ class Viewer {
     });
     const large = element('canvas', { id: 'large', className: 'map large', width: n, height: n, role: 'img' });
     const name = element('h3', { id: 'large-name' });
-    const readout = element('output', { className: 'note readout', id: 'large-readout' }, 'Point at the picture to read a share; a click asks at that row.');
+    const readout = element('output', { className: 'note readout', id: 'large-readout' }, 'Blue is the row that asks, green the column of the last write. Point at the picture to read a share; a click asks at that row.');
     let shown = 0;
     const enlarge = (map) => {
       shown = map;
       name.textContent = `Layer ${heads[map].layer}, head ${heads[map].head}: a row a place that looks, a column a place it looks at`;
       large.setAttribute('aria-label', name.textContent);
       drawPattern(large, this.patterns, map);
+      this.markLarge(large);
       small.forEach((it, idx) => it.setAttribute('aria-pressed', String(idx === map)));
     };
     large.addEventListener('mousemove', (event) => {
@@ -543,7 +561,7 @@ class Viewer {
     });
     large.addEventListener('click', (event) => this.askAt(cellAt(large, event)[1]));
     this.maps.append(element('div', { className: 'small-maps' }, ...small), name, large, readout);
-    enlarge(Math.min(Math.max(Number(this.head) || 0, 0), heads.length - 1));
+    enlarge(this.head === '' || this.head === 'none' ? this.boldest() : Number(this.head));
     // Reading a pixel back waits until all are drawn.
     large.getContext('2d').getImageData(0, 0, 1, 1);
     const secs = (performance.now() - began) / 1000;
