@@ -84,7 +84,9 @@ fn questions(address: SocketAddr, n_runs: u64, timing: bool) {
     let n_pages = n_runs.div_ceil(100);
     let last =
         format!("Runs {} to {} of {}.", count(n_pages * 100 - 99), count(n_runs), count(n_runs));
-    rung("last", timing, 9, || page(address, &format!("/?page={n_pages}"), &[last.clone()]));
+    rung("last", timing, 9, || {
+        page(address, &format!("/?page={n_pages}"), std::slice::from_ref(&last))
+    });
     let fits = |idx: &u64| n_layers(*idx) >= 4 && error_rate(*idx) > 0.5;
     let n_fit = (0..n_runs).filter(fits).count() as u64;
     let found = match n_fit {
@@ -92,12 +94,14 @@ fn questions(address: SocketAddr, n_runs: u64, timing: bool) {
         n => format!("{}.", number::counted(n, "run", "runs")),
     };
     let condition = "/?where=model.n_layers%3E=4+and+val_sparse.error_rate%3E0.5";
-    rung("where", timing, 9, || page(address, condition, &[found.clone()]));
+    rung("where", timing, 9, || page(address, condition, std::slice::from_ref(&found)));
     let lowest = (0..n_runs).min_by(|&a, &b| error_rate(a).total_cmp(&error_rate(b))).unwrap();
     let sorted = format!("{}\"><code>", id(lowest));
-    rung("sorted", timing, 9, || page(address, "/?sort=val.error_rate", &[sorted.clone()]));
+    rung("sorted", timing, 9, || {
+        page(address, "/?sort=val.error_rate", std::slice::from_ref(&sorted))
+    });
     let groups = number::counted(n_runs.div_ceil(N_SEEDS).min(6), "group", "groups");
-    rung("groups", timing, 9, || page(address, "/?by=arm", &[groups.clone()]));
+    rung("groups", timing, 9, || page(address, "/?by=arm", std::slice::from_ref(&groups)));
     let (head, _) = get(address, "/live/runs");
     let revision = head
         .lines()

@@ -19,7 +19,7 @@ mod lab;
 mod page;
 mod web;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ struct Board {
     desk: Desk,
     gate: Gate,
     /// Ids of the plans of the study that a run belongs to, by the run whose spec they were resolved from.
-    plans: Mutex<BTreeMap<String, Option<Arc<Vec<String>>>>>,
+    plans: Mutex<BTreeMap<String, Option<Arc<BTreeSet<String>>>>>,
 }
 
 impl Dashboard {
@@ -290,7 +290,7 @@ impl Board {
     }
 
     /// The plans of the study that a run belongs to, by the spec that it keeps.
-    fn plans_of(&self, run: &str, waiting: &Waiting) -> Option<Arc<Vec<String>>> {
+    fn plans_of(&self, run: &str, waiting: &Waiting) -> Option<Arc<BTreeSet<String>>> {
         let known = |board: &Self| {
             board.plans.lock().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
         };
@@ -301,7 +301,7 @@ impl Board {
         let spec = spec.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let judged = spec.map(|spec| self.desk.ask(waiting, move |lab| lab.judge(&spec, &[])));
         let plans = match judged {
-            Some(Ok(judged)) => Some(Arc::new(judged.plans)),
+            Some(Ok(judged)) => Some(Arc::new(judged.plans.into_iter().collect())),
             // Not now; perhaps the next time.
             Some(Err(refusal)) if refusal.kind == RefusalKind::Busy => return None,
             Some(Err(_)) | None => None,

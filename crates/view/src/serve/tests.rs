@@ -450,6 +450,8 @@ fn a_study_says_how_many_of_how_many_and_what_stands_in_its_way() {
     assert_eq!(studies[0], expected);
     let page = served.page("/study?name=a%20study");
     assert!(page.contains("1 plan has no run yet; claims are judged by what is there."));
+    // A run in a table of the report can be followed.
+    assert!(page.contains("<td><a id=\"run-run1\" href=\"/run/run1\">"));
     let other = served.page("/study?name=another");
     assert!(other.contains("Its claims are not judged here: the spec is bad."));
     assert_eq!(served.get("/study?name=none").status, 404);

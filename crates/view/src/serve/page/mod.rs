@@ -9,6 +9,8 @@ pub(super) mod run;
 pub(super) mod runs;
 pub(super) mod studies;
 
+use std::collections::BTreeSet;
+
 use axum::http::StatusCode;
 
 use super::lab::Refusal;
@@ -114,12 +116,20 @@ pub(super) fn without_styles(html: &str) -> String {
 
 /// A report within the dashboard: its runs can be followed.
 pub(super) fn report(report: &crate::report::Report, runs: &[crate::figure::Source]) -> String {
-    let mut html = without_styles(&crate::report::body(report));
-    for run in runs {
-        let cell = format!("<td>{}</td>", escaped(&run.page.id));
-        html = html.replace(&cell, &format!("<td>{}</td>", run_link(&run.page.id)));
+    let ids: BTreeSet<&str> = runs.iter().map(|run| run.page.id.as_str()).collect();
+    let html = without_styles(&crate::report::body(report));
+    let mut cells = html.split("<td>");
+    let mut linked = cells.next().unwrap_or_default().to_owned();
+    for cell in cells {
+        linked += "<td>";
+        match cell.split_once("</td>") {
+            Some((id, rest)) if ids.contains(id) => {
+                linked += &format!("{}</td>{rest}", run_link(id))
+            }
+            _ => linked += cell,
+        }
     }
-    html
+    linked
 }
 
 /// How a run stands, in a colour and a word.
