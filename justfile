@@ -43,6 +43,10 @@ crashes:
 trackers:
     cargo test --test checks -- trackers
 
+# What a person does with the dashboard, done by Chromium; needs chromium, nodejs, npm and a network.
+browser:
+    cargo test --release --test checks -- browser
+
 # A thousand short runs: what each costs beside its work; and an index of a hundred thousand.
 scale:
     cargo test --release --test checks -- thousand

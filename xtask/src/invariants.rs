@@ -52,6 +52,7 @@ const IMPURE_PATHS: &[&str] =
 
 /// Libraries that belong to some rooms: what the room is there to keep from the others.
 const OWNED_LIBRARIES: &[(&str, &[&str])] = &[
+    ("axum", &["view"]),
     ("burn", &["engine", "model"]),
     ("burn-autodiff", &["engine"]),
     ("burn-cuda", &["engine"]),
@@ -61,6 +62,7 @@ const OWNED_LIBRARIES: &[(&str, &[&str])] = &[
     ("ctrlc", &["cli"]),
     ("cudarc", &["engine"]),
     ("gemm", &["engine"]),
+    ("getrandom", &["cli"]),
     ("indicatif", &["cli"]),
     ("kuva", &["view"]),
     ("libmimalloc-sys", &["engine"]),
@@ -69,6 +71,7 @@ const OWNED_LIBRARIES: &[(&str, &[&str])] = &[
     ("parquet", &["task"]),
     ("rusqlite", &["store"]),
     ("tiny-skia", &["view"]),
+    ("tokio", &["view"]),
     ("toml", &["lab"]),
     ("wgpu", &["engine"]),
 ];

@@ -7,7 +7,7 @@ use mnemoscope_lab::engine::device::{Device, Unavailable};
 
 use crate::command::{
     demo, doctor, eval, figure, gallery, generate, glitches, plan, probe, prune, replay, report,
-    reproduce, run, runs, score, show, spec, sweep, theory,
+    reproduce, run, runs, score, serve, show, spec, sweep, theory,
 };
 
 /// The end of the long help.
@@ -104,6 +104,8 @@ pub(crate) enum Verb {
     Figure(figure::Flags),
     /// Write a study or runs as one page that opens anywhere: claims, figures, numbers, glitches
     Report(report::Flags),
+    /// Show the store in a browser: runs live, figures, studies, and failing sequences to edit
+    Serve(serve::Flags),
     /// Check the theory of both papers, formula by formula
     Theory(theory::Flags),
     /// Look at the machine and the store, and check the instrument itself

@@ -11,6 +11,7 @@ pub mod eval;
 pub mod event;
 pub mod launch;
 mod on_device;
+pub mod opened;
 pub mod pace;
 pub mod plan;
 pub mod probe;

@@ -4,7 +4,7 @@ use mnemoscope_engine::device::Device;
 use mnemoscope_engine::{Ops, burn};
 use mnemoscope_model::hook::Record;
 use mnemoscope_model::{Model, ModelSpec};
-use mnemoscope_store::RunReader;
+use mnemoscope_store::{CheckpointRef, RunReader};
 use mnemoscope_task::{Scoring, Task};
 use serde::Serialize;
 
@@ -57,8 +57,26 @@ pub fn open_model<B: Ops>(
     run: &RunReader,
     device: &burn::tensor::Device<B>,
 ) -> Result<(Plan, Model<B>, String), Error> {
+    let (plan, model, reference) = open_model_at(run, None, device)?;
+    Ok((plan, model, reference.blake3))
+}
+
+/// [`open_model`] after so many steps, if that checkpoint is kept; of none named the last.
+///
+/// # Errors
+///
+/// As [`open_model`]; `NotFound`, if there is no such checkpoint.
+pub(crate) fn open_model_at<B: Ops>(
+    run: &RunReader,
+    step: Option<u64>,
+    device: &burn::tensor::Device<B>,
+) -> Result<(Plan, Model<B>, CheckpointRef), Error> {
     let plan = Plan::from_value(run.plan())?;
-    let (reference, bytes) = run.last_checkpoint()?.ok_or_else(|| {
+    let found = match step {
+        Some(step) => Some(run.checkpoint(step)?),
+        None => run.last_checkpoint()?,
+    };
+    let (reference, bytes) = found.ok_or_else(|| {
         Error::new(
             ErrorKind::NotFound,
             format!("run {} has no checkpoint yet; finish it with `mnemoscope run`", run.id()),
@@ -67,7 +85,7 @@ pub fn open_model<B: Ops>(
     let checkpoint = Checkpoint::from_bytes(&bytes)?;
     checkpoint.check_plan(&plan.id())?;
     let model = Model::from_params(&plan.model, checkpoint.params, device)?;
-    Ok((plan, model, reference.blake3))
+    Ok((plan, model, reference))
 }
 
 /// Answers a glitch's example again with the model that erred.
@@ -100,14 +118,7 @@ fn replay_on<B: Ops>(
             ),
         ));
     }
-    let task = &plan
-        .eval
-        .sets
-        .get(&glitch.set)
-        .ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("run {} has no set `{}`", run.id(), glitch.set))
-        })?
-        .task;
+    let task = set_of(&plan, &glitch)?;
     let batch = draw_again(task, &glitch)?;
     let row = row_of(&batch, glitch.query_pos)?;
     let d_vocab = model.spec().d_vocab();
@@ -122,6 +133,14 @@ fn replay_on<B: Ops>(
     Ok(Replay { glitch, task, logits, same_bits, largest_difference, attention, occurrence })
 }
 
+/// The language of the set that a glitch comes from.
+pub(crate) fn set_of<'p>(plan: &'p Plan, glitch: &Glitch) -> Result<&'p Task, Error> {
+    let set = plan.eval.sets.get(&glitch.set).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("run {} has no set `{}`", plan.id(), glitch.set))
+    })?;
+    Ok(&set.task)
+}
+
 /// The occurrence counter at the place of the error, where the language has one.
 fn occurrence(task: &Task, glitch: &Glitch) -> Option<i32> {
     let Task::Bigram(language) = task else { return None };
@@ -132,7 +151,7 @@ fn occurrence(task: &Task, glitch: &Glitch) -> Option<i32> {
 }
 
 /// The glitch's example, from its address.
-fn draw_again(task: &Task, glitch: &Glitch) -> Result<Batch, Error> {
+pub(crate) fn draw_again(task: &Task, glitch: &Glitch) -> Result<Batch, Error> {
     let batch = Batch::draw(task, &glitch.stream, glitch.index, 1, Scoring::Reads);
     if batch.tokens != glitch.tokens {
         return Err(Error::new(

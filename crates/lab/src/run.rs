@@ -20,8 +20,8 @@ use crate::{Error, ErrorKind};
 
 /// Steps between two losses in the record.
 const LOSS_EVERY: u64 = 10;
-/// Checkpoints that stay: if the newest is damaged on the disk, a resume has another.
-pub(crate) const CHECKPOINTS_KEPT: usize = 2;
+/// Checkpoints that stay where nothing else is said: if the newest is damaged on the disk, a resume has another.
+pub const CHECKPOINTS_KEPT: usize = 2;
 /// Kind of the event that holds what was probed of a step.
 pub const PROBE: &str = "probe";
 /// The file that holds the spec.
@@ -39,6 +39,9 @@ pub struct RunOptions {
     pub device: Device,
     /// Steps between two checkpoints; the last step always makes one.
     pub checkpoint_every: u64,
+    /// The newest so many checkpoints stay, at least 1; [`CHECKPOINTS_KEPT`] are customary. Each holds the whole
+    /// state, and shows later how the model answered then.
+    pub checkpoints_kept: usize,
     /// What the record says about the machine.
     pub machine: Value,
 }
@@ -390,7 +393,7 @@ impl<'a> Execution<'a> {
         // resume takes back what comes after.
         self.writer.append(TIMING, &json!({"step": step, "train_secs": self.train_secs}))?;
         let saved = self.writer.save_checkpoint(step, &trainer.checkpoint().to_bytes())?;
-        self.writer.keep_last(CHECKPOINTS_KEPT)?;
+        self.writer.keep_last(self.options.checkpoints_kept)?;
         let blake3 = saved.blake3.clone();
         self.saved = Some(saved);
         Ok(blake3)

@@ -38,7 +38,13 @@ fn plan(spec: &str, device: Device) -> Plan {
 }
 
 fn options(device: Device) -> RunOptions {
-    RunOptions { n_threads: 2, device, checkpoint_every: 5, machine: json!({"name": "test"}) }
+    RunOptions {
+        n_threads: 2,
+        device,
+        checkpoint_every: 5,
+        checkpoints_kept: 2,
+        machine: json!({"name": "test"}),
+    }
 }
 
 /// The losses of all recorded steps, and the result, of a plan executed in a store of its own.

@@ -82,6 +82,7 @@ fn options(n_threads: usize) -> RunOptions {
         n_threads,
         device: Device::Cpu,
         checkpoint_every: 4,
+        checkpoints_kept: 2,
         machine: json!({"name": "test"}),
     }
 }

@@ -60,6 +60,7 @@ fn options(n_threads: usize) -> SweepOptions {
             n_threads,
             device: Device::Cpu,
             checkpoint_every: 4,
+            checkpoints_kept: 2,
             machine: json!({"name": "test"}),
         },
         memory_bytes: None,

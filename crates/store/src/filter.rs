@@ -63,6 +63,9 @@ struct Comparison {
 const OPS: [&str; 7] = ["!=", "<=", ">=", "==", "=", "<", ">"];
 const ROOTS: [&str; 7] = ["id", "status", "created_secs", "problem", "plan", "meta", "result"];
 
+/// Brackets and `not`s within each other, at most.
+const MOST_NESTED: usize = 64;
+
 /// What a path leads to that leads nowhere.
 pub(crate) static NOTHING: Value = Value::Null;
 
@@ -77,7 +80,7 @@ impl Filter {
     ///
     /// [`Invalid`](crate::ErrorKind::Invalid), with what is wrong.
     pub fn read(text: &str, full: &dyn Fn(&str) -> String) -> Result<Self, Error> {
-        let mut reader = Reader { rest: text, depth: 0, full };
+        let mut reader = Reader { rest: text, depth: 0, nested: 0, full };
         let node = reader.any().and_then(|node| match reader.rest.trim_start() {
             "" => Ok(node),
             _ => Err("goes on where it should end"),
@@ -205,6 +208,8 @@ struct Reader<'t> {
     rest: &'t str,
     /// Open brackets.
     depth: usize,
+    /// Brackets and `not`s that what is read now stands in.
+    nested: usize,
     full: &'t dyn Fn(&str) -> String,
 }
 
@@ -228,6 +233,17 @@ impl Reader<'_> {
     }
 
     fn one(&mut self) -> Result<Node, &'static str> {
+        // A reader that calls itself has as much room as its stack, and conditions come from anywhere.
+        if self.nested > MOST_NESTED {
+            return Err("has more than 64 brackets and nots within each other");
+        }
+        self.nested += 1;
+        let node = self.one_of_them();
+        self.nested -= 1;
+        node
+    }
+
+    fn one_of_them(&mut self) -> Result<Node, &'static str> {
         if self.word("not") {
             return Ok(Node::Not(Box::new(self.one()?)));
         }
@@ -431,6 +447,18 @@ mod tests {
                 format!("the filter `{text}` {why}; write for example `plan.model.n_layers=2`")
             );
         }
+    }
+
+    #[test]
+    fn a_condition_of_a_hundred_thousand_brackets_is_refused_and_not_the_end() {
+        for word in ["(", "not ", "not("] {
+            let said = (word.repeat(100_000) + "id=1").parse::<Filter>().unwrap_err().to_string();
+            assert!(
+                said.contains("has more than 64 brackets and nots within each other"),
+                "{word}"
+            );
+        }
+        assert!(("not ".repeat(60) + "id=1").parse::<Filter>().is_ok());
     }
 
     proptest! {

@@ -186,6 +186,27 @@ impl Store {
         self.root.join(id).join(RESULT).exists()
     }
 
+    /// Whether some process is writing the run `id`, without reading it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_store::Store;
+    /// use serde_json::json;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = Store::open(&dir.path().join("runs"))?;
+    /// let begun = store.begin("3f9c0a1b", &json!({}), &json!({}))?;
+    /// assert!(store.is_running("3f9c0a1b"));
+    /// drop(begun);
+    /// assert!(!store.is_running("3f9c0a1b"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_running(&self, id: &str) -> bool {
+        RunLock::is_held(&self.root.join(id))
+    }
+
     /// Begins the run `id` of `plan`, or goes on with it, or finds it done.
     ///
     /// The writer holds the lock of the run. A process that was killed leaves no lock behind.

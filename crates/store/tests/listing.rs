@@ -269,7 +269,26 @@ fn a_large_store_is_listed_as_it_is() {
     let last = Selection { descending: true, most: Some(2), ..Selection::default() };
     let last = store.select(&last).unwrap();
     assert_eq!((last.n_fit, ids(&last.runs)), (N, vec![id(2_099).as_str(), id(2_098).as_str()]));
+    // The pages of a listing, one after the other, are the listing.
+    let whole = ids_of(&store.select(&Selection::default()).unwrap().runs);
+    for n in [1, 700, N] {
+        let page = |skip: usize| {
+            let page = Selection { skip, most: Some(n), ..Selection::default() };
+            let selected = store.select(&page).unwrap();
+            assert_eq!(selected.n_fit, N);
+            let values = store.values(&page, &["id".to_owned()]).unwrap();
+            let ids = ids_of(&selected.runs);
+            assert_eq!(values.concat(), ids.iter().map(|id| json!(id)).collect::<Vec<_>>());
+            ids
+        };
+        let pages = (0..=N).step_by(n).take(4).flat_map(page);
+        assert_eq!(pages.collect::<Vec<_>>(), whole[..whole.len().min(4 * n)]);
+    }
     assert!(store.fields().unwrap().contains(&"result.n_errors".to_owned()));
+}
+
+fn ids_of(runs: &[Listed]) -> Vec<String> {
+    runs.iter().map(|run| run.id.clone()).collect()
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl RunPage {
         page
     }
 
-    fn facts(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
         let word = |key: &str| self.meta[key].as_str().map(str::to_owned);
         let mut facts = vec![("status", self.status.clone())];
         facts.extend(self.message.clone().map(|message| ("because", message)));
@@ -337,7 +337,8 @@ pub fn reads_table(eval: &BTreeMap<String, SetResult>) -> Table {
     table
 }
 
-fn doubts_table(eval: &BTreeMap<String, SetResult>, task: &Value) -> Table {
+/// What makes the counts less certain, by set.
+pub(crate) fn doubts_table(eval: &BTreeMap<String, SetResult>, task: &Value) -> Table {
     let n_columns = if is_bigram(task) { 3 } else { 4 };
     let columns = [
         ("set", Align::Left),
@@ -360,7 +361,7 @@ fn doubts_table(eval: &BTreeMap<String, SetResult>, task: &Value) -> Table {
 }
 
 /// How the intervals were made, each method once.
-fn methods(eval: &BTreeMap<String, SetResult>) -> String {
+pub(crate) fn methods(eval: &BTreeMap<String, SetResult>) -> String {
     let named = |pick: fn(&SetResult) -> Option<&String>| {
         let mut names: Vec<&str> = eval.values().filter_map(pick).map(String::as_str).collect();
         names.sort_unstable();

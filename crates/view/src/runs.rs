@@ -109,7 +109,7 @@ pub fn table_page(store: &str, fields: &[String], rows: &[Vec<Value>], n_fit: us
 }
 
 /// A value in a cell: of a number that is not whole, three digits.
-fn cell(value: &Value) -> String {
+pub(crate) fn cell(value: &Value) -> String {
     match value.as_f64() {
         Some(number) if !value.is_i64() && !value.is_u64() => number::rate(number),
         _ => word(value),
@@ -138,12 +138,12 @@ pub fn to_json(store: &str, runs: &[Listed]) -> Value {
     json!({"store": store, "runs": runs})
 }
 
-fn seed(plan: &Value) -> String {
+pub(crate) fn seed(plan: &Value) -> String {
     plan["seeds"]["data"].as_u64().map_or_else(|| "-".to_owned(), |seed| seed.to_string())
 }
 
 /// Wrong answers of all sets together; a dash where nothing was measured.
-fn errors(result: &RunResult) -> String {
+pub(crate) fn errors(result: &RunResult) -> String {
     if result.eval.is_empty() {
         return "-".to_owned();
     }

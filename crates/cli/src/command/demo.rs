@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::command::plan::Resolved;
 use crate::command::replay::{Replayed, nth_glitch};
-use crate::command::run::execute;
+use crate::command::run::{CheckpointFlags, execute};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::machine::memory_bytes;
@@ -18,6 +18,9 @@ use crate::voice::Spoken;
 
 /// The plan of the demonstration.
 pub(crate) const SPEC: &str = include_str!("../spec/demo.toml");
+
+/// Enough checkpoints to see in `serve` how the model came to read.
+const CHECKPOINTS: CheckpointFlags = CheckpointFlags { checkpoint_every: 50, keep_checkpoints: 12 };
 
 /// Flags of `demo`.
 #[derive(Debug, Args)]
@@ -47,7 +50,7 @@ impl Spoken for Demonstrated {
         page += &format!("\n{}\n{}", reads_table(&self.result.eval), self.replayed.page());
         let id = &self.result.run;
         page += &format!(
-            "\nGo on with\n  mnemoscope show {id}\n  mnemoscope replay {id}:1\n  \
+            "\nGo on with\n  mnemoscope show {id}\n  mnemoscope replay {id}:1\n  mnemoscope serve\n  \
              mnemoscope run studies/fflm/lstm-vs-transformer/study.toml\nThe record lies in {}\n",
             self.path
         );
@@ -67,7 +70,7 @@ impl Spoken for Demonstrated {
 pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
     let study = resolve(SPEC, None, &flags.sets, memory_bytes())?;
     let resolved = Resolved { text: SPEC.to_owned(), study };
-    let (stored, run) = execute(resolved, 100, session)?.into_only()?;
+    let (stored, run) = execute(resolved, CHECKPOINTS, session)?.into_only()?;
     let reader = session.store()?.find(&run.result.run)?;
     if reader.names("glitches")?.is_empty() {
         return Err(Failure::check(format!("run {} made no error to show", run.result.run))

@@ -238,8 +238,13 @@ fn train(plan: &Plan, n_threads: usize) -> Result<Value, Failure> {
     let name = format!("mnemoscope-doctor-{}-{n_threads}", std::process::id());
     let scratch = Scratch(std::env::temp_dir().join(name));
     let store = Store::open(&scratch.0)?;
-    let options =
-        RunOptions { n_threads, device: Device::Cpu, checkpoint_every: 4, machine: Value::Null };
+    let options = RunOptions {
+        n_threads,
+        device: Device::Cpu,
+        checkpoint_every: 4,
+        checkpoints_kept: 2,
+        machine: Value::Null,
+    };
     let clock = StoppedClock { unix_secs: 0 };
     match run_plan(plan, &Labels::default(), &store, &options, &clock, &mut NoWatcher)? {
         Outcome::Sealed(result) => Ok(result),

@@ -18,6 +18,7 @@ pub(crate) mod reproduce;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod score;
+pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod spec;
 mod subject;
@@ -50,6 +51,7 @@ pub(crate) fn dispatch(verb: &Verb, session: &mut Session) -> Result<Exit, Failu
         Verb::Show(flags) => show::run(flags, session),
         Verb::Figure(flags) => figure::run(flags, session),
         Verb::Report(flags) => report::run(flags, session),
+        Verb::Serve(flags) => serve::run(flags, session),
         Verb::Theory(flags) => theory::run(flags, session),
         Verb::Doctor(flags) => doctor::run(flags, session),
     }

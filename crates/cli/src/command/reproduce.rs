@@ -9,7 +9,7 @@ use mnemoscope_view::table::{Align, Table};
 use serde_json::{Value, json};
 
 use crate::command::plan::Resolved;
-use crate::command::run::{Executed, execute};
+use crate::command::run::{CheckpointFlags, Executed, execute};
 use crate::command::theory::Bench;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -97,9 +97,8 @@ pub(crate) struct Flags {
     /// Another value for a key of every study's spec, such as `sweep.seed.count=5`; may be repeated
     #[arg(long = "set", value_name = "PATH=VALUE")]
     sets: Vec<String>,
-    /// Steps between two checkpoints; no number depends on it
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
-    checkpoint_every: u64,
+    #[command(flatten)]
+    checkpoints: CheckpointFlags,
 }
 
 /// A paper whose figures are studies.
@@ -318,9 +317,7 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
     for (name, ready) in ready {
         session.voice.note(&format!("study {name}"));
         let done = match ready {
-            Ready::Spec(resolved) => {
-                Done::Spec(execute(*resolved, flags.checkpoint_every, session)?)
-            }
+            Ready::Spec(resolved) => Done::Spec(execute(*resolved, flags.checkpoints, session)?),
             Ready::Theory(parts) => {
                 Done::Theory(Bench::run(parts, flags.scale.effort(), 0, session))
             }

@@ -30,9 +30,19 @@ pub(crate) struct Flags {
     /// Another value for a key of the spec, such as `model.n_layers=1`; may be repeated
     #[arg(long = "set", value_name = "PATH=VALUE")]
     sets: Vec<String>,
+    #[command(flatten)]
+    checkpoints: CheckpointFlags,
+}
+
+/// When the state of a run is saved, and how much of it stays; no number depends on either.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct CheckpointFlags {
     /// Steps between two checkpoints; no number depends on it
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
-    checkpoint_every: u64,
+    pub(crate) checkpoint_every: u64,
+    /// Checkpoints to keep, the newest; with more than the usual 2 `serve` shows how a model came to its answers
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..), hide_default_value = true)]
+    pub(crate) keep_checkpoints: u32,
 }
 
 /// A study whose plans were executed.
@@ -235,7 +245,7 @@ impl Executed {
 /// Executes the plans of a spec.
 pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
     let resolved = resolve_file(&flags.file, &flags.sets)?;
-    let mut executed = execute(resolved, flags.checkpoint_every, session)?;
+    let mut executed = execute(resolved, flags.checkpoints, session)?;
     if !executed.is_study()
         && let Some((_, failure)) = executed.failures.pop()
     {
@@ -255,7 +265,7 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
 /// When somebody asks to stop, or when the store itself refuses: then no run can be recorded.
 pub(crate) fn execute(
     resolved: Resolved,
-    checkpoint_every: u64,
+    checkpoints: CheckpointFlags,
     session: &mut Session,
 ) -> Result<Executed, Failure> {
     let Resolved { text, study } = resolved;
@@ -267,7 +277,8 @@ pub(crate) fn execute(
     let options = RunOptions {
         n_threads: session.n_threads,
         device: session.device,
-        checkpoint_every,
+        checkpoint_every: checkpoints.checkpoint_every,
+        checkpoints_kept: checkpoints.keep_checkpoints as usize,
         machine: Machine::look().to_json(),
     };
     let mut executed = Executed::of(study);

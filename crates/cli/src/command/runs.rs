@@ -7,6 +7,7 @@ use mnemoscope_lab::task::file::{Columns, write_columns};
 use mnemoscope_store::{Filter, Listed, Selection, Store};
 use mnemoscope_view::groups::{self, Group, group};
 use mnemoscope_view::number;
+use mnemoscope_view::query::{self, full_path};
 use mnemoscope_view::runs::{page, table_page, to_json};
 use mnemoscope_view::tensorboard::{event_file, scalars};
 use serde_json::{Value, json};
@@ -160,6 +161,7 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
         sort: flags.sort.as_deref().map(full_path),
         descending: flags.reverse,
         most: Some(flags.limit.unwrap_or(usual)).filter(|&most| most > 0),
+        ..Selection::default()
     };
     let answer = answer(flags, &store, &selection)?;
     session.say(&Runs { store: session.store_name(), answer }, Exit::Done)
@@ -249,12 +251,7 @@ fn plain(label: &str) -> String {
 
 /// The error rate of every set.
 fn rates(store: &Store) -> Result<Vec<String>, Failure> {
-    let mut fields = store.fields()?;
-    let of_a_set = |field: &String| {
-        let rest = field.strip_prefix("result.eval.").and_then(|it| it.strip_suffix(".error_rate"));
-        rest.is_some_and(|set| !set.contains('.'))
-    };
-    fields.retain(of_a_set);
+    let fields = query::rates(store)?;
     if fields.is_empty() {
         return Err(Failure::usage(
             "nothing is measured yet; choose what to show with `--show FIELD`",
@@ -265,69 +262,13 @@ fn rates(store: &Store) -> Result<Vec<String>, Failure> {
 
 /// Refuses a field that no run has, where there are runs.
 fn check_fields(store: &Store, asked: &[String]) -> Result<(), Failure> {
-    if asked.is_empty() {
-        return Ok(());
-    }
-    let known = store.fields()?;
-    if known.is_empty() {
-        return Ok(());
-    }
-    let there = |field: &str| {
-        let below = format!("{field}.");
-        let own = ["id", "status", "created_secs", "problem", "plan", "meta", "result"];
-        own.contains(&field) || known.iter().any(|it| it == field || it.starts_with(&below))
-    };
-    match asked.iter().find(|field| !there(field)) {
+    match query::unknown_field(store, asked)? {
         None => Ok(()),
-        Some(field) => Err(Failure::usage(format!(
-            "no run has a field `{field}`; `mnemoscope runs -o runs.csv` writes all there are"
-        ))),
+        Some(field) => Err(Failure::usage(query::no_such_field(&field))),
     }
 }
 
 /// Conditions as people write them.
 pub(crate) fn conditions(texts: &[String]) -> Result<Vec<Filter>, Failure> {
-    texts.iter().map(|text| Ok(Filter::read(text, &full_path)?)).collect()
-}
-
-/// A field by the name that the store knows: people name keys of the spec, labels, and sets that were measured.
-fn full_path(name: &str) -> String {
-    let (first, more) = match name.split_once('.') {
-        Some((first, _)) => (first, true),
-        None => (name, false),
-    };
-    match first {
-        "seed" if !more => "plan.seeds.data".to_owned(),
-        "task" | "model" | "train" | "probe" | "seeds" => format!("plan.{name}"),
-        "eval" => format!("result.{name}"),
-        "arm" | "study" | "version" | "machine" => format!("meta.{name}"),
-        "id" | "status" | "created_secs" | "problem" | "plan" | "meta" | "result" => {
-            name.to_owned()
-        }
-        _ if more => format!("result.eval.{name}"),
-        _ => name.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn people_name_keys_of_the_spec() {
-        let cases = [
-            ("model.n_layers=2", "plan.model.n_layers=2"),
-            ("arm = lstm", "meta.arm=lstm"),
-            ("eval.val.n_errors>0", "result.eval.val.n_errors>0"),
-            ("val_sparse.error_rate > 0", "result.eval.val_sparse.error_rate>0"),
-            ("status=sealed", "status=sealed"),
-            ("seed=3 or plan.seeds.data=1", "plan.seeds.data=3 or plan.seeds.data=1"),
-        ];
-        for (said, meant) in cases {
-            assert_eq!(Filter::read(said, &full_path).unwrap().to_string(), meant);
-        }
-        for nonsense in ["nonsense", "", "n_layers=2"] {
-            assert!(Filter::read(nonsense, &full_path).is_err(), "{nonsense}");
-        }
-    }
+    Ok(query::conditions(texts)?)
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use mnemoscope_lab::sweep::Shard;
 
+use crate::command::run::CheckpointFlags;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -53,9 +54,8 @@ struct Start {
     /// How often a run is tried again that crashed or that the machine refused
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
-    /// Steps between two checkpoints; no number depends on it
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
-    checkpoint_every: u64,
+    #[command(flatten)]
+    checkpoints: CheckpointFlags,
     /// The sweep that the file must still be: tasks of a cluster start long after they were written
     #[arg(long, value_name = "ID", hide = true)]
     expect: Option<String>,

@@ -20,6 +20,8 @@ use super::suggest;
 pub(crate) struct Corpora {
     /// Where relative paths begin; none for a spec that is no file.
     folder: Option<PathBuf>,
+    /// Whether no file is read at all.
+    built_in_only: bool,
     /// What was read so far: arms, sweep points and evaluation sets name one text many times.
     known: RefCell<BTreeMap<PathBuf, Result<Corpus, String>>>,
 }
@@ -28,7 +30,12 @@ impl Corpora {
     /// Looks for texts where the spec lies.
     pub(crate) fn beside(spec: Option<&Path>) -> Self {
         let folder = spec.map(|spec| spec.parent().unwrap_or(Path::new("")).to_owned());
-        Self { folder, known: RefCell::default() }
+        Self { folder, ..Self::default() }
+    }
+
+    /// Knows what is built in and reads no file: for specs that somebody else may have written.
+    pub(crate) fn built_in_only() -> Self {
+        Self { built_in_only: true, ..Self::default() }
     }
 
     /// The corpus that a spec means by `name`: the built-in one, or the counts of a text file.
@@ -39,6 +46,12 @@ impl Corpora {
     pub(crate) fn corpus(&self, name: &str) -> Result<Corpus, String> {
         if name == Corpus::TINY_SHAKESPEARE {
             return Ok(Corpus::tiny_shakespeare());
+        }
+        if self.built_in_only {
+            return Err(format!(
+                "found {name:?}, which is a file beside the spec; only {:?} is known where a record alone is read",
+                Corpus::TINY_SHAKESPEARE
+            ));
         }
         let Some(path) = self.path_of(name) else {
             return Err(format!(

@@ -53,7 +53,7 @@ pub(crate) use complaint::Complaints;
 pub use complaint::{Complaint, Place};
 pub use estimate::Estimate;
 pub use judge::{Judgement, LEVEL, Numbers, Test, judge};
-pub use resolve::resolve;
+pub use resolve::{resolve, resolve_stored};
 pub use study::{Arm, Study};
 pub use types::{
     AdamWPlan, Anneal, Decay, EvalPlan, EvalSet, Freeze, OptimizerPlan, Plan, Precision, Seeds,

@@ -66,9 +66,27 @@ pub fn resolve(
     sets: &[String],
     memory_bytes: Option<u64>,
 ) -> Result<Study, Error> {
+    resolve_with(&Corpora::beside(path), text, path, sets, memory_bytes)
+}
+
+/// Resolves a spec that a record keeps. No file is read: a text that it names is a complaint.
+///
+/// # Errors
+///
+/// As [`resolve`].
+pub fn resolve_stored(text: &str) -> Result<Study, Error> {
+    resolve_with(&Corpora::built_in_only(), text, None, &[], None)
+}
+
+fn resolve_with(
+    corpora: &Corpora,
+    text: &str,
+    path: Option<&Path>,
+    sets: &[String],
+    memory_bytes: Option<u64>,
+) -> Result<Study, Error> {
     let file = path.map_or_else(|| "spec".to_owned(), |path| path.display().to_string());
-    let corpora = Corpora::beside(path);
-    let notes = Notes::about(&file, vocabulary(), &corpora);
+    let notes = Notes::about(&file, vocabulary(), corpora);
     let spec = match tree::parse(text) {
         Ok(spec) => spec,
         Err(complaints) => {

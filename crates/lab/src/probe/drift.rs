@@ -182,7 +182,7 @@ fn drifted<B: Ops>(
     let too_long = |n_ctx| {
         format!("the string has {n_pos} tokens, and the model knows {n_ctx} places; use fewer -")
     };
-    let Seen { answers: said, patterns } = see(model, tokens, &too_long, device)?;
+    let Seen { answers: said, patterns, .. } = see(model, tokens, &too_long, device)?;
     let states: Vec<usize> = latest_writes(tokens);
     let right: Vec<bool> =
         said.iter().zip(&states).map(|(&said, &write)| said == tokens[write]).collect();

@@ -137,7 +137,7 @@ fn look<B: Ops>(
     let n_pos = tokens.len();
     let too_long =
         |n_ctx| format!("the text has {n_pos} characters, and the model knows {n_ctx} places");
-    let Seen { answers, patterns } = see(model, tokens, &too_long, device)?;
+    let Seen { answers, patterns, .. } = see(model, tokens, &too_long, device)?;
     let heads = patterns.into_iter().map(|(layer, head, data)| {
         let pattern = Matrix::of(&Array { shape: vec![n_pos, n_pos], data });
         HeadMap { layer, head, pattern }
@@ -147,11 +147,13 @@ fn look<B: Ops>(
 }
 
 /// What one pass over one sequence shows.
-pub(super) struct Seen {
+pub(crate) struct Seen {
+    /// `[pos, d_vocab]`.
+    pub(crate) logits: Vec<f32>,
     /// The most likely next token after each.
     pub(super) answers: Vec<Token>,
     /// Layer, head, and the pattern: `[query, key]`.
-    pub(super) patterns: Vec<(usize, usize, Vec<f32>)>,
+    pub(crate) patterns: Vec<(usize, usize, Vec<f32>)>,
 }
 
 /// Answers one sequence at every place and reads every pattern of it.
@@ -166,6 +168,25 @@ pub(super) fn see<B: Ops>(
     too_long: &dyn Fn(usize) -> String,
     device: &burn::tensor::Device<B>,
 ) -> Result<Seen, Error> {
+    let seen = look_at(model, tokens, too_long, device)?;
+    if seen.patterns.is_empty() {
+        let why = format!("a model `{}` has no heads to look at", model.spec().name());
+        return Err(Error::new(ErrorKind::NotFound, why));
+    }
+    Ok(seen)
+}
+
+/// [`see`] of any model; one without heads has no patterns.
+///
+/// # Errors
+///
+/// `Spec` with what `too_long` says of the places there are, if the sequence has more tokens.
+pub(crate) fn look_at<B: Ops>(
+    model: &Model<B>,
+    tokens: &[Token],
+    too_long: &dyn Fn(usize) -> String,
+    device: &burn::tensor::Device<B>,
+) -> Result<Seen, Error> {
     let (spec, n_pos) = (model.spec(), tokens.len());
     if let Some(n_ctx) = spec.n_ctx().filter(|&n_ctx| n_pos > n_ctx) {
         return Err(Error::new(ErrorKind::Spec, too_long(n_ctx)));
@@ -175,10 +196,6 @@ pub(super) fn see<B: Ops>(
         .map(|point| point.name)
         .filter(|name| name.ends_with(".attn.hook_pattern"))
         .collect();
-    if names.is_empty() {
-        let why = format!("a model `{}` has no heads to look at", spec.name());
-        return Err(Error::new(ErrorKind::NotFound, why));
-    }
     let asked: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut record = Record::new(&spec, &asked)?;
     let numbers: Vec<i32> = tokens.iter().map(|&token| i32::from(token)).collect();
@@ -191,7 +208,8 @@ pub(super) fn see<B: Ops>(
         let patterns = patterns_of_heads(&record.values()[name], 0, n_pos);
         patterns.into_iter().enumerate().map(move |(head, pattern)| (layer, head, pattern))
     });
-    Ok(Seen { answers: answers(&logits, d_vocab), patterns: patterns.collect() })
+    let patterns = patterns.collect();
+    Ok(Seen { answers: answers(&logits, d_vocab), logits, patterns })
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use crate::lock::RunLock;
 ///     sort: Some("created_secs".to_owned()),
 ///     descending: true,
 ///     most: Some(10),
+///     ..Selection::default()
 /// };
 /// assert_eq!(store.select(&selection)?.n_fit, 0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -39,14 +40,16 @@ pub struct Selection {
     pub sort: Option<String>,
     /// From the largest to the smallest.
     pub descending: bool,
-    /// The first so many; `None` for all.
+    /// So many of the first are left out: those of the pages before.
+    pub skip: usize,
+    /// The first so many of the others; `None` for all.
     pub most: Option<usize>,
 }
 
 /// What was selected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selected {
-    /// Runs that fit, also those beyond the most that were asked for.
+    /// Runs that fit, also those before and beyond the ones that were asked for.
     pub n_fit: usize,
     /// The runs, in order.
     pub runs: Vec<Listed>,
@@ -131,7 +134,7 @@ impl<'p> Table<'p> {
             let ordering = by_field.then_with(|| self.id(*a).cmp(self.id(*b)));
             if selection.descending { ordering.reverse() } else { ordering }
         };
-        match selection.most {
+        match selection.most.map(|most| most.saturating_add(selection.skip)) {
             // Of many, only the first need be in order.
             Some(most) if most > 0 && most < fitting.len() => {
                 fitting.select_nth_unstable_by(most - 1, order);
@@ -141,6 +144,11 @@ impl<'p> Table<'p> {
         }
         fitting
     }
+}
+
+/// Those of the runs that fit that are on the page that was asked for.
+fn on_page<'f>(fitting: &'f [Place], selection: &Selection) -> impl Iterator<Item = &'f Place> {
+    fitting.iter().skip(selection.skip).take(selection.most.unwrap_or(usize::MAX))
 }
 
 impl Column {
@@ -199,7 +207,7 @@ pub(super) fn select(
     let fitting = table.fitting(selection);
     let mut entry = index.prepare("SELECT entry FROM entry WHERE id = ?1")?;
     let mut runs = Vec::new();
-    for &place in fitting.iter().take(selection.most.unwrap_or(usize::MAX)) {
+    for &place in on_page(&fitting, selection) {
         let listed = match place {
             Place::Loose(idx) => table.loose[idx].clone(),
             Place::Packed(pack, idx) => {
@@ -239,7 +247,7 @@ pub(super) fn values(
             })
             .collect()
     };
-    Ok(fitting.iter().take(selection.most.unwrap_or(usize::MAX)).map(row).collect())
+    Ok(on_page(&fitting, selection).map(row).collect())
 }
 
 /// Every path that leads to a value in some run.

@@ -59,11 +59,19 @@ pub(super) fn document(report: &Report) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>{STYLE}\n{}\n{}</style></head>\n<body>\n<h1>{title}</h1>\n",
+         <title>{title}</title>\n<style>{STYLE}\n{}\n{}</style></head>\n<body>\n",
         policy(),
         figure::STYLE,
         font_face()
     );
+    page += &body(report);
+    // Last, so that it finds every figure; the page is whole without it.
+    page + &format!("<script>{SCRIPT}</script>\n</body></html>\n")
+}
+
+/// What stands in the document, for other pages to hold too.
+pub(crate) fn body(report: &Report) -> String {
+    let mut page = format!("<h1>{}</h1>\n", escaped(&report.title));
     if let Some(question) = &report.question {
         page += &format!("<p class=\"question\">{}</p>\n", escaped(question));
     }
@@ -81,10 +89,7 @@ pub(super) fn document(report: &Report) -> String {
         page += &format!("<h3>{}</h3>\n{}", escaped(heading), rows(table));
     }
     page += &glitches(&report.glitches);
-    page += &origin(report);
-    // Last, so that it finds every figure; the page is whole without it.
-    page += &format!("<script>{SCRIPT}</script>\n</body></html>\n");
-    page
+    page + &origin(report)
 }
 
 fn claims(report: &Report) -> String {
@@ -113,7 +118,7 @@ fn claims(report: &Report) -> String {
     page + "</tbody></table></div>\n"
 }
 
-fn figure(figure: &Figure) -> String {
+pub(crate) fn figure(figure: &Figure) -> String {
     format!(
         "<figure id=\"{}\">\n<div class=\"scroll\">{}</div>\n<figcaption><b>{}.</b> {}</figcaption></figure>\n",
         escaped(&figure.name),
@@ -131,7 +136,7 @@ fn prose(text: &str) -> String {
     escaped(text).replace(number::THIN_SPACE, "\u{202f}")
 }
 
-fn rows(table: &Table) -> String {
+pub(crate) fn rows(table: &Table) -> String {
     let class = |is_number: bool| if is_number { " class=\"number\"" } else { "" };
     let numbers: Vec<bool> = table.headings().map(|(_, is_number)| is_number).collect();
     let mut page = "<div class=\"scroll\"><table><thead><tr>".to_owned();
@@ -186,7 +191,7 @@ fn origin(report: &Report) -> String {
     page
 }
 
-fn folded(summary: &str, text: &str) -> String {
+pub(crate) fn folded(summary: &str, text: &str) -> String {
     format!(
         "<details><summary>{}</summary><pre>{}</pre></details>\n",
         escaped(summary),

@@ -7,6 +7,8 @@
 mod html;
 mod markdown;
 
+pub(crate) use html::{body, figure, folded, rows};
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;

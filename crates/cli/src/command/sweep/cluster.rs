@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::Start;
 use super::status::{self, Known};
 use crate::command::plan::{Resolved, check_disk, resolve_file};
+use crate::command::run::CheckpointFlags;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::machine::memory_bytes;
@@ -318,7 +319,9 @@ fn words(
     words.extend(["--store".to_owned(), root.display().to_string()]);
     words.extend(["--threads".to_owned(), start.cluster.cpus.to_string()]);
     words.extend(["--retries".to_owned(), start.retries.to_string()]);
-    words.extend(["--checkpoint-every".to_owned(), start.checkpoint_every.to_string()]);
+    let CheckpointFlags { checkpoint_every, keep_checkpoints } = start.checkpoints;
+    words.extend(["--checkpoint-every".to_owned(), checkpoint_every.to_string()]);
+    words.extend(["--keep-checkpoints".to_owned(), keep_checkpoints.to_string()]);
     words.extend(["--expect".to_owned(), sweep.to_owned()]);
     if device != Device::Cpu {
         words.extend(["--device".to_owned(), device.to_string()]);

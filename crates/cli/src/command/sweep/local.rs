@@ -135,7 +135,8 @@ pub(super) fn run(file: &Path, start: &Start, session: &mut Session) -> Result<E
         run: RunOptions {
             n_threads: session.n_threads,
             device: session.device,
-            checkpoint_every: start.checkpoint_every,
+            checkpoint_every: start.checkpoints.checkpoint_every,
+            checkpoints_kept: start.checkpoints.keep_checkpoints as usize,
             machine: Machine::look().to_json(),
         },
         memory_bytes: memory_bytes(),
