@@ -67,6 +67,23 @@ await shows('runs that are ticked stand side by side', async () => {
   assert.ok((await text('main')).includes(told.rate));
 });
 
+await shows('a figure tells the numbers of a mark, and hides the arm that is clicked on', async () => {
+  const figure = page.locator('figure:has(.legend)').first();
+  const [mark, entry] = [figure.locator('.tt').first(), figure.locator('.legend').first()];
+  await mark.hover({ force: true });
+  await page.waitForSelector('.figure-tip:not([hidden])');
+  assert.match(await text('.figure-tip'), /\d/);
+  await entry.click();
+  assert.equal(await entry.getAttribute('aria-pressed'), 'false');
+  const name = await entry.getAttribute('data-arm');
+  assert.ok(await figure.locator(`.arm.off[data-arm="${name}"]`).count() > 0);
+  assert.equal(await figure.locator(`.arm:not(.off)[data-arm="${name}"]`).count(), 0);
+  await page.evaluate(() => document.activeElement.blur());
+  // What is fetched again comes with all arms; those that were hidden stay hidden.
+  await page.evaluate(() => { const live = document.querySelector('[data-source]'); live.dataset.revision = ''; exchange(live, live.innerHTML.replaceAll(' off"', '"').replaceAll(' live"', '"')); });
+  assert.ok(await page.locator('figure .arm.off').count() > 0);
+});
+
 await shows('list and curves move while a run trains elsewhere, without a reload', async () => {
   await open('/');
   await page.evaluate(() => { window.mark = 'the same page'; });
