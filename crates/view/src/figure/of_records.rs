@@ -193,11 +193,18 @@ fn scatter(runs: &[Source], sets: &[&str]) -> Option<Figure> {
     })
 }
 
-/// Where bands come from, for captions.
-pub(super) fn band_words() -> String {
+/// What lines and bands are, for captions; nothing of an only line.
+pub(super) fn line_words(lines: &[Line]) -> String {
+    if lines.len() < 2 {
+        return String::new();
+    }
+    let words = "A line a run; those of an arm share colour and mark. ";
+    if super::summaries(lines).is_empty() {
+        return words.to_owned();
+    }
     format!(
-        "Of {} runs of an arm or more a heavy line is their median, and the band reaches from the lowest to the \
-         highest, from {} runs on from quartile to quartile; it is no interval of anything.",
+        "{words}Of {} runs of an arm or more a heavy line is their median, and the band reaches from the lowest to the \
+         highest, from {} runs on from quartile to quartile; it is no interval of anything. ",
         super::BAND_FROM,
         super::QUARTILES_FROM
     )
@@ -229,9 +236,9 @@ fn learning_curves(runs: &[Source]) -> Vec<Figure> {
             name: format!("{}-{}", kind.word(), plain(set)),
             title,
             caption: format!(
-                "{what}A line a run; those of an arm share colour and mark. {} Rates at the lowest line are exactly \
-                 zero. Intervals ({confidence} %, Clopper-Pearson) where the mouse points.",
-                band_words()
+                "{what}{}Rates at the lowest line are exactly zero. Intervals ({confidence} %, Clopper-Pearson) where \
+                 the mouse points.",
+                line_words(&lines)
             ),
             plot: Plot::Curves(Curves::new("error rate", Scale::Log, Counted::Trials, lines)),
         }
@@ -269,7 +276,7 @@ fn losses(runs: &[Source]) -> Option<Figure> {
         kind: Kind::Loss,
         name: "loss".to_owned(),
         title: "Training loss".to_owned(),
-        caption: format!("A line a run, each point the mean of one batch. {}", band_words()),
+        caption: format!("{}Each point is the mean of one batch.", line_words(&lines)),
         plot: Plot::Curves(Curves::new("loss (nats)", Scale::Linear, Counted::Examples, lines)),
     })
 }
@@ -287,6 +294,16 @@ mod tests {
         let expected = [(0.5, None), (0.2, None), (0.2, Some(1.0)), (0.2, Some(1.0)), (0.0, None)];
         assert_eq!(seen, expected);
         assert_eq!(best.iter().map(|it| it.x).collect::<Vec<_>>(), [0.0, 1.0, 2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn a_caption_speaks_of_bands_only_where_there_are_any() {
+        let points = vec![Point::new(0.0, 0.5), Point::new(1.0, 0.2)];
+        let line = Line { arm: "a".to_owned(), run: None, seed: None, points };
+        let words = |n: usize| line_words(&vec![line.clone(); n]);
+        assert_eq!(words(1), "");
+        assert!(words(2).starts_with("A line a run") && !words(2).contains("band"));
+        assert!(words(3).contains("the band reaches"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::of_records::{Source, band_words};
+use super::of_records::{Source, line_words};
 use super::{Counted, Curves, Figure, Kind, Line, Plot, Point, Published, Scale, Share, plain};
 use crate::number;
 use crate::published;
@@ -78,15 +78,14 @@ fn figure(runs: &[Source], published: &[published::Curve], path: &str) -> Option
     }
     let has_published = !beside.is_empty();
     let beside_words =
-        if has_published { " Hollow marks: what was published, not measured here." } else { "" };
+        if has_published { "Hollow marks: what was published, not measured here. " } else { "" };
     let figure = Figure {
         kind: Kind::Probe,
         name: format!("probe-{}", plain(path)),
         title: format!("{path} while training"),
         caption: format!(
-            "A line a run; those of an arm share colour and mark. {}{beside_words} Counts and intervals ({} %, \
-             Clopper-Pearson) where the mouse points.",
-            band_words(),
+            "{}{beside_words}Counts and intervals ({} %, Clopper-Pearson) where the mouse points.",
+            line_words(&lines),
             super::CONFIDENCE * 100.0
         ),
         plot: Plot::Curves(Curves {
