@@ -8,6 +8,7 @@ use mnemoscope_lab::plan::{
 };
 use mnemoscope_lab::probe::Probed;
 use mnemoscope_lab::run::{Labels, Outcome, PROBE, RunOptions, run_plan};
+use mnemoscope_lab::sweep::{Planned, disk_bytes};
 use mnemoscope_store::Store;
 use mnemoscope_view::number;
 use mnemoscope_view::published::{Curve, Pair, tables};
@@ -43,6 +44,13 @@ pub(crate) struct CheckpointFlags {
     /// Checkpoints to keep, the newest; with more than the usual 2 `serve` shows how a model came to its answers
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..), hide_default_value = true)]
     pub(crate) keep_checkpoints: u32,
+}
+
+impl CheckpointFlags {
+    /// Bytes that the records of these plans still need.
+    pub(crate) fn disk_bytes(self, plans: &[Planned], store: &Store) -> u64 {
+        disk_bytes(plans, Some(store), self.keep_checkpoints as usize, self.checkpoint_every)
+    }
 }
 
 /// A study whose plans were executed.

@@ -74,7 +74,7 @@ pub fn forecast(
         wall_secs: thread_secs(&open, device, clock)?
             .map(|secs| secs / n_threads.min(open.len()) as f64),
         peak_bytes: peaks.iter().take(n_side_by_side).sum(),
-        disk_bytes: disk_bytes(plans, store),
+        disk_bytes: disk_bytes(plans, store, CHECKPOINTS_KEPT, 1),
     })
 }
 
@@ -116,15 +116,28 @@ fn secs_per_flop(plan: &Plan, device: Device, clock: &dyn Clock) -> Result<Optio
 }
 
 /// Bytes that the records of the open plans take at their fullest; an estimate that needs no trial.
+///
+/// # Arguments
+///
+/// - `checkpoints_kept`, `checkpoint_every`: as for a run; one keeps no more than it comes by.
 #[must_use]
-pub fn disk_bytes(plans: &[Planned], store: Option<&Store>) -> u64 {
+pub fn disk_bytes(
+    plans: &[Planned],
+    store: Option<&Store>,
+    checkpoints_kept: usize,
+    checkpoint_every: u64,
+) -> u64 {
     let is_open =
         |planned: &&Planned| store.is_none_or(|store| !store.is_sealed(&planned.plan.id()));
-    plans.iter().filter(is_open).map(|it| record_bytes(&it.plan)).fold(0, u64::saturating_add)
+    let of_record = |it: &Planned| {
+        let n_coming = it.plan.train.n_steps.div_ceil(checkpoint_every.max(1));
+        record_bytes(&it.plan, n_coming.min(checkpoints_kept as u64))
+    };
+    plans.iter().filter(is_open).map(of_record).fold(0, u64::saturating_add)
 }
 
-/// Bytes that the record of a plan takes at its fullest.
-fn record_bytes(plan: &Plan) -> u64 {
+/// Bytes that the record of a plan with so many checkpoints takes at its fullest.
+fn record_bytes(plan: &Plan, n_checkpoints: u64) -> u64 {
     let n_moments = match &plan.train.optimizer {
         OptimizerPlan::AdamW(_) => 2,
         OptimizerPlan::Sgd(_) => 1,
@@ -132,7 +145,7 @@ fn record_bytes(plan: &Plan) -> u64 {
     let n_params = plan.model.n_params().unwrap_or(0);
     let checkpoint_bytes = n_params.saturating_mul(4 * (1 + n_moments));
     // One more is there while the oldest is not yet removed.
-    let n_checkpoints = CHECKPOINTS_KEPT as u64 + 1;
+    let n_checkpoints = n_checkpoints + 1;
     let n_sets = plan.eval.sets.len() as u64;
     let curves = plan.train.n_steps.checked_div(plan.train.curve_every).unwrap_or(0) * n_sets;
     let n_events = plan.train.n_steps / 10 + curves;
@@ -192,7 +205,17 @@ mod tests {
         let spec = "model.preset = 'fflm-base'";
         let plan = resolve(spec, None, &[], None).unwrap().arms.remove(0).plans.remove(0);
         let checkpoints = 19_170_309 * 4 * 3 * 3;
-        let bytes = record_bytes(&plan);
+        let bytes = record_bytes(&plan, 2);
         assert!((checkpoints..checkpoints + (3 << 20)).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn more_checkpoints_take_more_of_the_disk_but_no_more_than_come() {
+        let plans = plans("");
+        let bytes = |kept, every| disk_bytes(&plans, None, kept, every);
+        let n_params = plans[0].plan.model.n_params().unwrap();
+        assert_eq!(bytes(12, 1) - bytes(2, 1), 10 * n_params * 4 * 3);
+        // Of a hundred steps three checkpoints come, at 40, at 80 and at the end.
+        assert_eq!(bytes(1000, 40), bytes(3, 1));
     }
 }

@@ -9,7 +9,7 @@ use mnemoscope_lab::clock::Clock as _;
 use mnemoscope_lab::engine::device::Device;
 use mnemoscope_lab::launch::slurm::{Array, MOST_TASKS, limit_secs, script};
 use mnemoscope_lab::launch::{Command, hyperqueue};
-use mnemoscope_lab::sweep::{Planned, Shard, disk_bytes, forecast, id, planned};
+use mnemoscope_lab::sweep::{Planned, Shard, forecast, id, planned};
 use mnemoscope_store::Store;
 use mnemoscope_view::number;
 use serde_json::{Value, json};
@@ -140,7 +140,7 @@ pub(super) fn run(file: &Path, start: &Start, session: &mut Session) -> Result<E
     let plans = planned(&study);
     let sweep = id(&plans);
     let store = session.store_for_writing()?;
-    check_disk(disk_bytes(&plans, Some(&store)), store.root())?;
+    check_disk(start.checkpoints.disk_bytes(&plans, &store), store.root())?;
     let open: Vec<usize> =
         (0..plans.len()).filter(|&idx| !store.is_sealed(&plans[idx].plan.id())).collect();
     let pack = pack(flags, limit, &plans, &store, session)?;

@@ -5,9 +5,7 @@ use std::path::Path;
 use mnemoscope_lab::clock::Clock as _;
 use mnemoscope_lab::plan::Study;
 use mnemoscope_lab::run::RunOptions;
-use mnemoscope_lab::sweep::{
-    self, End, Planned, Shard, SweepOptions, Swept, disk_bytes, planned, run_sweep,
-};
+use mnemoscope_lab::sweep::{self, End, Planned, Shard, SweepOptions, Swept, planned, run_sweep};
 use mnemoscope_store::Store;
 use mnemoscope_view::study::page_of_arms;
 use mnemoscope_view::{number, text};
@@ -129,7 +127,7 @@ pub(super) fn run(file: &Path, start: &Start, session: &mut Session) -> Result<E
         .filter_map(|(idx, planned)| start.shard.holds(idx).then_some(planned))
         .collect();
     let store = session.store_for_writing()?;
-    check_disk(disk_bytes(&plans, Some(&store)), store.root())?;
+    check_disk(start.checkpoints.disk_bytes(&plans, &store), store.root())?;
     session.interrupt.listen()?;
     let options = SweepOptions {
         run: RunOptions {
