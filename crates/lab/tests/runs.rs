@@ -520,8 +520,7 @@ fn a_parameter_that_is_not_finite_is_found_where_it_first_shows() {
 
 #[test]
 fn a_gradient_that_is_not_finite_is_named_though_the_loss_is_finite() {
-    // A stream of next to nothing, blown up behind its last norm: logits stay below the largest
-    // number, and the gradient that goes back through the norm does not.
+    // Next to nothing, blown up behind the last norm: logits stay finite, their gradient does not.
     let blow_up = |name: &str, numbers: &mut [f32]| {
         let factor = match name {
             "ln_f.gain" => 1e20,

@@ -8,7 +8,7 @@ use mnemoscope_lab::engine::device::{Device, Found};
 use mnemoscope_lab::event::NoWatcher;
 use mnemoscope_lab::pace::product_rate;
 use mnemoscope_lab::plan::{Plan, resolve};
-use mnemoscope_lab::run::{Labels, Outcome, RunOptions, run_plan};
+use mnemoscope_lab::run::{CHECKPOINTS_KEPT, Labels, Outcome, RunOptions, run_plan};
 use mnemoscope_lab::task::{FlipFlop, Target, Task, oracle, reads, split};
 use mnemoscope_store::{FORMAT, Store};
 use mnemoscope_view::{WIDTH, number, text};
@@ -242,7 +242,7 @@ fn train(plan: &Plan, n_threads: usize) -> Result<Value, Failure> {
         n_threads,
         device: Device::Cpu,
         checkpoint_every: 4,
-        checkpoints_kept: 2,
+        checkpoints_kept: CHECKPOINTS_KEPT,
         machine: Value::Null,
     };
     let clock = StoppedClock { unix_secs: 0 };

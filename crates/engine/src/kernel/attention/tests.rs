@@ -303,3 +303,29 @@ fn statistics_at_their_ends_are_exact_and_finite() {
     check_close("two are closed", &stats, &[2_f32.ln(), 0.5_f32.sqrt(), 0.5], 2e-7);
     check_close("two are closed, gradient", &d_s, &[0.25, 0.0, -0.25, 0.0], 1e-6);
 }
+
+#[test]
+fn products_that_were_kept_give_the_bits_of_those_that_are_formed_again() {
+    let (batch, seq_len, d, d_value) = (2, 37, 20, 9);
+    let dims = Dims { seq_len, n_heads: 1, d_head: d, d_value };
+    let rows = QueryRows::new(seq_len, vec![(0, 0), (0, 3), (0, 20), (0, 36), (1, 5)]);
+    let everywhere = (Places::all(batch, seq_len), batch * seq_len);
+    for (places, n_queries) in [everywhere, (Places::of(&rows, batch), rows.len())] {
+        let (q, k) = (numbers(1, n_queries * d), numbers(2, batch * seq_len * d));
+        let (v, d_y) = (numbers(3, batch * seq_len * d_value), numbers(4, n_queries * d_value));
+        let form = Form::new(dims, &Attend::plain(1), None);
+        let apart = Apart { qkv: [&q, &k, &v], places: &places, form };
+        let ((y, lse, kept), (again, _, none)) = (apart.forward(true), apart.forward(false));
+        assert!(kept.is_some() && none.is_none());
+        check_same_bits("y", &y, &again);
+        let grads = |kept| apart.backward(Trace { y: &y, lse: &lse }, kept, &d_y, [true; 3]);
+        for (with, without) in grads(kept.as_deref()).into_iter().zip(grads(None)) {
+            check_same_bits("gradient", &with.unwrap(), &without.unwrap());
+        }
+    }
+    let wide = Form::new(Dims { d_head: 18, ..dims }, &Attend::plain(1), None);
+    let none: [&[f32]; 3] = [&[]; 3];
+    let places = Places::all(0, seq_len);
+    let (_, _, kept) = Apart { qkv: none, places: &places, form: wide }.forward(true);
+    assert!(kept.is_none(), "of a head narrower than half its keys nothing is kept");
+}
