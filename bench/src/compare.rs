@@ -50,7 +50,7 @@ impl Flags {
                 "--device" => {
                     flags.device =
                         value.parse().map_err(|unknown: Unavailable| unknown.to_string())?;
-                    flags.device.precision().clone_into(&mut flags.precision);
+                    flags.device.precisions()[0].name().clone_into(&mut flags.precision);
                 }
                 "--precision" => flags.precision.clone_from(value),
                 "--threads" => flags.n_threads = count()?,

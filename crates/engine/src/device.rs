@@ -99,6 +99,36 @@ impl FromStr for Device {
     }
 }
 
+/// How exactly products of matrices are computed. Sums, and everything else, are of single precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// In single precision.
+    F32,
+    /// Of factors rounded to eleven significant bits, as tensor cores and PyTorch under
+    /// `set_float32_matmul_precision("high")` do.
+    Tf32,
+    /// Of factors rounded to eight significant bits; parameters and what the optimiser keeps stay single.
+    Bf16,
+}
+
+impl Precision {
+    /// `"f32"`, `"tf32"` or `"bf16"`, as plans and records have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// Why a device cannot be used, in one sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable(pub(crate) String);
@@ -121,7 +151,7 @@ pub trait OnDevice {
 }
 
 impl Device {
-    /// Does `work` on this device.
+    /// Does `work` on this device, with products in single precision.
     ///
     /// # Errors
     ///
@@ -144,9 +174,28 @@ impl Device {
     /// assert_eq!(Device::Cpu.run(Double(21.0)), Ok(42.0));
     /// ```
     pub fn run<W: OnDevice>(self, work: W) -> Result<W::Output, Unavailable> {
+        self.run_in(Precision::F32, work)
+    }
+
+    /// Does `work` on this device, with products of a precision. Both stay on the thread that calls.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`], or if the device has no such products.
+    pub fn run_in<W: OnDevice>(
+        self,
+        precision: Precision,
+        work: W,
+    ) -> Result<W::Output, Unavailable> {
+        if !self.precisions().contains(&precision) {
+            let known: Vec<&str> = self.precisions().iter().map(|known| known.name()).collect();
+            let known = known.join(", ");
+            let message = format!("{self} does not multiply in {precision}; it knows {known}");
+            return Err(Unavailable(message));
+        }
         match self {
             Self::Cpu => Ok(work.on::<CpuAutodiff>(&cpu())),
-            Self::Cuda(number) => gpu::cuda::run(number, work),
+            Self::Cuda(number) => gpu::cuda::run(number, precision, work),
             Self::Vulkan(_) | Self::Metal(_) => gpu::wgpu::run(self, work),
         }
     }
@@ -190,18 +239,12 @@ impl Device {
             .map_or(Self::Cpu, |found| found.device)
     }
 
-    /// In what precision products of matrices are computed on this device.
-    ///
-    /// # Returns
-    ///
-    /// `"f32"`, or `"tf32"` where Burn's products use tensor cores that round what they multiply to eleven
-    /// significant bits, as PyTorch does under `set_float32_matmul_precision("high")`. Sums are of single
-    /// precision in both.
+    /// In which precisions this device multiplies matrices; the first is the most exact.
     #[must_use]
-    pub fn precision(self) -> &'static str {
+    pub fn precisions(self) -> &'static [Precision] {
         match self {
-            Self::Cuda(_) => "tf32",
-            Self::Cpu | Self::Vulkan(_) | Self::Metal(_) => "f32",
+            Self::Cuda(_) => &[Precision::F32, Precision::Tf32, Precision::Bf16],
+            Self::Cpu | Self::Vulkan(_) | Self::Metal(_) => &[Precision::F32],
         }
     }
 }

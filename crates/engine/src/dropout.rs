@@ -75,6 +75,17 @@ impl Dropout {
         self.row(example, head, query_pos).factor(key_pos)
     }
 
+    /// The version of the format.
+    #[cfg(feature = "gpu")]
+    pub(crate) const VERSION: u32 = VERSION;
+
+    /// The halves of the key, below which bits an entry is dropped, and by what kept ones are multiplied.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn parts(&self) -> ([u32; 2], u32, f32) {
+        let DropoutRow { bound, kept, .. } = self.row(0, 0, 0);
+        ([self.key as u32, (self.key >> 32) as u32], bound, kept)
+    }
+
     /// One row of a pattern.
     pub(crate) fn row(&self, example: u32, head: u32, query_pos: u32) -> DropoutRow {
         let key = [self.key as u32, (self.key >> 32) as u32];

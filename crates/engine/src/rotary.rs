@@ -86,6 +86,12 @@ impl Rotary {
         &self.sin[pos * self.n_rotated / 2..][..self.n_rotated / 2]
     }
 
+    /// Cosines and sines of all places, `[pos, pair]`.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn tables(&self) -> [&[f32]; 2] {
+        [&self.cos, &self.sin]
+    }
+
     /// Stops where `[rows, d]` does not fit `n_turned` heads at these places.
     #[track_caller]
     pub(crate) fn check(&self, [n_rows, d]: [usize; 2], n_turned: usize, rows: &QueryRows) {

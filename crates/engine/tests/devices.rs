@@ -7,7 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop")]
 
 use mnemoscope_engine::burn::tensor::{Device as BurnDevice, Int, Tensor};
-use mnemoscope_engine::device::{Device, OnDevice};
+use mnemoscope_engine::device::{Device, OnDevice, Precision};
 use mnemoscope_engine::optim::{AdamW, Learned, Rule, Sgd, sums_of_squares, update};
 use mnemoscope_engine::testing::{check_close, numbers};
 use mnemoscope_engine::{
@@ -27,16 +27,23 @@ fn gpus() -> Vec<Device> {
 
 /// Does the same on the CPU and on every GPU, and compares all numbers.
 ///
-/// A device of another precision than single may be off by what rounding the factors of a product to eleven bits
-/// makes of a result: parts in a thousand of its largest entry.
+/// In another precision than single a result may be off by what rounding the factors of a product to eleven or eight
+/// bits makes of it: parts in a thousand or a hundred of its largest entry.
 fn check<W: OnDevice<Output = Given> + Copy>(work: W) {
     let expected = Device::Cpu.run(work).unwrap();
     for device in gpus() {
-        let tolerance = if device.precision() == "f32" { 5e-5 } else { 5e-3 };
-        let got = device.run(work).unwrap();
-        assert_eq!(got.len(), expected.len());
-        for ((name, got), (_, expected)) in got.iter().zip(&expected) {
-            check_close(&format!("{device}: {name}"), got, expected, tolerance);
+        for &precision in device.precisions() {
+            let tolerance = match precision {
+                Precision::F32 => 5e-5,
+                Precision::Tf32 => 5e-3,
+                Precision::Bf16 => 4e-2,
+            };
+            let got = device.run_in(precision, work).unwrap();
+            assert_eq!(got.len(), expected.len());
+            for ((name, got), (_, expected)) in got.iter().zip(&expected) {
+                let name = format!("{device} in {precision}: {name}");
+                check_close(&name, got, expected, tolerance);
+            }
         }
     }
 }

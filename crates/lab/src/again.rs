@@ -53,6 +53,7 @@ pub fn eval_run(
 ) -> Result<Value, Error> {
     on_device!(
         again.device,
+        of run,
         measure(run: &'a RunReader, again: &'a Again, clock: &'a dyn Clock, watcher: &'a mut (dyn Watcher + Send)) -> Value
     )
 }

@@ -82,7 +82,7 @@ impl Opened {
         n_threads: usize,
         device: Device,
     ) -> Result<Self, Error> {
-        on_device!(device, open_on(run: &'a RunReader, step: Option<u64>, n_threads: usize) -> Opened)
+        on_device!(device, of run, open_on(run: &'a RunReader, step: Option<u64>, n_threads: usize) -> Opened)
     }
 
     /// Steps that the model was trained for.

@@ -1,6 +1,6 @@
 //! How long training will take, by trying.
 
-use mnemoscope_engine::device::{Device, OnDevice};
+use mnemoscope_engine::device::{Device, OnDevice, Precision};
 use mnemoscope_engine::{AutodiffOps, Ops, burn};
 
 use crate::Error;
@@ -23,7 +23,10 @@ pub fn secs_per_step(
     device: Device,
     clock: &dyn Clock,
 ) -> Result<f64, Error> {
-    pool(n_threads)?.install(|| device.run(Pacing { plan, clock })?)
+    pool(n_threads)?.install(|| {
+        let precision = plan.train.precision.of_products();
+        device.run_in(precision, Pacing { plan, clock })?
+    })
 }
 
 /// A few steps to be taken on some device.
@@ -56,14 +59,15 @@ impl OnDevice for Pacing<'_> {
 ///
 /// # Errors
 ///
-/// `Machine`, if there is no such device or the threads cannot be started.
+/// `Machine`, if there is no such device, it has no such products, or the threads cannot be started.
 pub fn product_rate(
     n: usize,
     n_threads: usize,
     device: Device,
+    precision: Precision,
     clock: &dyn Clock,
 ) -> Result<f64, Error> {
-    Ok(pool(n_threads)?.install(|| device.run(Multiplying { n, clock }))?)
+    Ok(pool(n_threads)?.install(|| device.run_in(precision, Multiplying { n, clock }))?)
 }
 
 /// Products to be timed on some device.

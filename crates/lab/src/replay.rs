@@ -99,7 +99,7 @@ pub(crate) fn open_model_at<B: Ops>(
 /// `Incompatible`, if the run's checkpoint is another one than the model that erred; `Corrupt`, if
 /// the address gives another example than the file holds.
 pub fn replay(run: &RunReader, glitch: Glitch, device: Device) -> Result<Replay, Error> {
-    on_device!(device, replay_on(run: &'a RunReader, glitch: Glitch) -> Replay)
+    on_device!(device, of run, replay_on(run: &'a RunReader, glitch: Glitch) -> Replay)
 }
 
 fn replay_on<B: Ops>(

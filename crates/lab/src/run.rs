@@ -34,7 +34,7 @@ const TIMING: &str = "timing";
 pub struct RunOptions {
     /// Threads to work with, at least 1.
     pub n_threads: usize,
-    /// Where to compute. A plan says in which precision, and a device of another is refused; between devices
+    /// Where to compute. A plan says in which precision, and a device without it is refused; between devices
     /// of one precision the last bits differ, so a record names the one it comes from.
     pub device: Device,
     /// Steps between two checkpoints; the last step always makes one.
@@ -151,13 +151,14 @@ pub fn run_plan(
 
 /// Refuses a device whose products are of another precision than the plan's.
 fn check_precision(plan: &Plan, device: Device) -> Result<(), Error> {
-    let (wanted, there) = (plan.train.precision.name(), device.precision());
-    if wanted == there {
+    let (wanted, there) = (plan.train.precision.of_products(), device.precisions());
+    if there.contains(&wanted) {
         return Ok(());
     }
+    let there = there[0];
     let message = format!(
-        "the plan wants products in {wanted}, and on {device} they are in {there}; say \
-         `--set train.precision={there}`, which makes it another plan, or another --device"
+        "the plan wants products in {wanted}, and {device} has none; say `--set train.precision={there}`, which makes \
+         it another plan, or another --device"
     );
     Err(Error::new(ErrorKind::Spec, message))
 }
@@ -248,7 +249,8 @@ impl OnDevice for Executing<'_, '_> {
 impl<'a> Execution<'a> {
     fn execute(&mut self, resumed: bool) -> Result<Ended, Error> {
         let device = self.options.device;
-        device.run(Executing { execution: self, resumed })?
+        let precision = self.plan.train.precision.of_products();
+        device.run_in(precision, Executing { execution: self, resumed })?
     }
 
     fn execute_on<A: AutodiffOps>(

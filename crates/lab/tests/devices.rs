@@ -8,7 +8,7 @@
 use mnemoscope_lab::ErrorKind;
 use mnemoscope_lab::again::{Again, eval_run};
 use mnemoscope_lab::clock::StoppedClock;
-use mnemoscope_lab::engine::device::Device;
+use mnemoscope_lab::engine::device::{Device, Precision};
 use mnemoscope_lab::event::{NoWatcher, Progress, Watcher};
 use mnemoscope_lab::plan::{Plan, resolve};
 use mnemoscope_lab::run::{Labels, Outcome, RunOptions, run_plan};
@@ -32,8 +32,8 @@ const SPECS: [&str; 3] = [
      [eval.val]\nn_examples = 9\n[probe]\nevery = 3\nattention_examples = 2\n",
 ];
 
-fn plan(spec: &str, device: Device) -> Plan {
-    let sets = [format!("train.precision={}", device.precision())];
+fn plan(spec: &str, precision: Precision) -> Plan {
+    let sets = [format!("train.precision={precision}")];
     resolve(spec, None, &sets, None).unwrap().arms.remove(0).plans.remove(0)
 }
 
@@ -48,9 +48,9 @@ fn options(device: Device) -> RunOptions {
 }
 
 /// The losses of all recorded steps, and the result, of a plan executed in a store of its own.
-fn executed(spec: &str, device: Device) -> (Vec<f64>, Value) {
+fn executed(spec: &str, device: Device, precision: Precision) -> (Vec<f64>, Value) {
     let folder = tempfile::tempdir().unwrap();
-    let (store, plan) = (Store::open(folder.path()).unwrap(), plan(spec, device));
+    let (store, plan) = (Store::open(folder.path()).unwrap(), plan(spec, precision));
     let ended =
         run_plan(&plan, &Labels::default(), &store, &options(device), &CLOCK, &mut NoWatcher);
     let Outcome::Sealed(result) = ended.unwrap() else { panic!("the run did not come to its end") };
@@ -73,12 +73,19 @@ fn gpus() -> Vec<Device> {
 #[test]
 fn a_run_on_a_gpu_learns_what_it_learns_on_the_cpu() {
     for spec in SPECS {
-        let (expected, on_cpu) = executed(spec, Device::Cpu);
-        for device in gpus() {
-            let (losses, result) = executed(spec, device);
+        let (expected, on_cpu) = executed(spec, Device::Cpu, Precision::F32);
+        let all = gpus().into_iter().flat_map(|device| {
+            device.precisions().iter().map(move |&precision| (device, precision))
+        });
+        for (device, precision) in all {
+            let (losses, result) = executed(spec, device, precision);
             assert_eq!(result["device"]["name"], device.to_string());
-            assert_eq!(result["device"]["precision"], device.precision());
-            let tolerance = if device.precision() == "f32" { 1e-3 } else { 2e-2 };
+            assert_eq!(result["device"]["precision"], precision.name());
+            let tolerance = match precision {
+                Precision::F32 => 1e-3,
+                Precision::Tf32 => 2e-2,
+                Precision::Bf16 => 6e-2,
+            };
             for (got, expected) in losses.iter().zip(&expected) {
                 assert!(
                     (got / expected - 1.0).abs() < tolerance,
@@ -109,15 +116,17 @@ fn a_plan_of_another_precision_and_a_run_begun_elsewhere_are_refused() {
         run_plan(plan, &Labels::default(), &store, &options(device), &CLOCK, &mut NoWatcher)
     };
     for device in gpus() {
-        let other = if device.precision() == "f32" { "tf32" } else { "f32" };
-        let sets = [format!("train.precision={other}")];
-        let wrong = resolve(SPECS[1], None, &sets, None).unwrap().arms.remove(0).plans.remove(0);
-        let refused = run(&wrong, device).unwrap_err();
+        let lacks = |precision| !device.precisions().contains(precision);
+        let Some(&other) = [Precision::Tf32, Precision::Bf16].iter().find(|other| lacks(other))
+        else {
+            continue;
+        };
+        let refused = run(&plan(SPECS[1], other), device).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Spec);
         assert!(refused.to_string().contains("--set train.precision="), "{refused}");
     }
-    for device in gpus().into_iter().filter(|device| device.precision() == "f32") {
-        let (plan, folder) = (plan(SPECS[0], device), tempfile::tempdir().unwrap());
+    for device in gpus() {
+        let (plan, folder) = (plan(SPECS[0], Precision::F32), tempfile::tempdir().unwrap());
         let store = Store::open(folder.path()).unwrap();
         let begun =
             run_plan(&plan, &Labels::default(), &store, &options(device), &CLOCK, &mut Stop);
@@ -128,6 +137,6 @@ fn a_plan_of_another_precision_and_a_run_begun_elsewhere_are_refused() {
         let refused = refused.unwrap_err().to_string();
         assert!(refused.ends_with(&format!("go on with --device {device}")), "{refused}");
     }
-    let absent = run(&plan(SPECS[1], Device::Vulkan(77)), Device::Vulkan(77)).unwrap_err();
+    let absent = run(&plan(SPECS[1], Precision::F32), Device::Vulkan(77)).unwrap_err();
     assert_eq!(absent.kind(), ErrorKind::Machine, "{absent}");
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mnemoscope_lab::clock::StoppedClock;
-use mnemoscope_lab::engine::device::{Device, Found};
+use mnemoscope_lab::engine::device::{Device, Found, Precision};
 use mnemoscope_lab::event::NoWatcher;
 use mnemoscope_lab::pace::product_rate;
 use mnemoscope_lab::plan::{Plan, resolve};
@@ -12,7 +12,7 @@ use mnemoscope_lab::run::{CHECKPOINTS_KEPT, Labels, Outcome, RunOptions, run_pla
 use mnemoscope_lab::task::{FlipFlop, Target, Task, oracle, reads, split};
 use mnemoscope_store::{FORMAT, Store};
 use mnemoscope_view::{WIDTH, number, text};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -37,36 +37,46 @@ struct Check {
 /// A device, and how fast it multiplies here.
 struct Timed {
     found: Found,
-    flops_per_sec: Result<f64, Failure>,
+    flops_per_sec: Vec<(Precision, Result<f64, Failure>)>,
 }
 
 impl Timed {
     /// Times products of matrices large enough to fill such a device.
     fn of(found: Found, session: &Session) -> Self {
         let fills = if found.device == Device::Cpu || found.emulated { 512 } else { 4096 };
-        let rate = product_rate(fills, session.n_threads, found.device, &session.clock);
-        Self { found, flops_per_sec: rate.map_err(Failure::from) }
+        let rate = |&precision: &Precision| {
+            let rate =
+                product_rate(fills, session.n_threads, found.device, precision, &session.clock);
+            (precision, rate.map_err(Failure::from))
+        };
+        let flops_per_sec = found.device.precisions().iter().map(rate).collect();
+        Self { found, flops_per_sec }
     }
 
     fn words(&self) -> String {
-        let Found { name, memory_bytes, emulated, device } = &self.found;
+        let Found { name, memory_bytes, emulated, .. } = &self.found;
         let memory = memory_bytes.map(|bytes| format!(", {}", number::bytes(bytes)));
-        let rate = match &self.flops_per_sec {
-            Ok(rate) => format!("{:.1} GFLOP/s in {}", rate / 1e9, device.precision()),
+        let rate = |(precision, rate): &(Precision, Result<f64, Failure>)| match rate {
+            Ok(rate) => format!("{:.1} GFLOP/s in {precision}", rate / 1e9),
             Err(failure) => failure.message.clone(),
         };
+        let rates: Vec<String> = self.flops_per_sec.iter().map(rate).collect();
+        let rate = rates.join(", ");
         let how = if *emulated { ", emulated by the CPU" } else { "" };
         format!("{name}{}, {rate}{how}", memory.unwrap_or_default())
     }
 
     fn json(&self) -> Value {
+        let rate = |(precision, rate): &(Precision, Result<f64, Failure>)| {
+            (precision.name().to_owned(), json!(rate.as_ref().ok()))
+        };
+        let rates: Map<String, Value> = self.flops_per_sec.iter().map(rate).collect();
         json!({
             "device": self.found.device.to_string(),
             "name": self.found.name,
             "memory_bytes": self.found.memory_bytes,
             "emulated": self.found.emulated,
-            "precision": self.found.device.precision(),
-            "flops_per_sec": self.flops_per_sec.as_ref().ok(),
+            "flops_per_sec": rates,
         })
     }
 }

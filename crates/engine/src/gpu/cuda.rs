@@ -5,7 +5,7 @@
     expect(unsafe_code, reason = "the driver is asked through its C interface")
 )]
 
-use crate::device::{Found, OnDevice, Unavailable};
+use crate::device::{Found, OnDevice, Precision, Unavailable};
 
 #[cfg(feature = "cuda")]
 mod built {
@@ -13,20 +13,23 @@ mod built {
     use burn_cuda::{Cuda, CudaDevice};
     use cudarc::{driver, nvrtc};
 
-    use super::{Found, OnDevice, Unavailable};
-    use crate::Ops;
+    use super::{Found, OnDevice, Precision, Unavailable};
     use crate::device::Device;
+    use crate::gpu::product;
 
-    impl Ops for Cuda {}
-
-    pub(crate) fn run<W: OnDevice>(number: usize, work: W) -> Result<W::Output, Unavailable> {
+    pub(crate) fn run<W: OnDevice>(
+        number: usize,
+        precision: Precision,
+        work: W,
+    ) -> Result<W::Output, Unavailable> {
         let n_devices = count().map_err(Unavailable)?;
         if number >= n_devices {
             let message =
                 format!("there is no cuda:{number}; this machine has {n_devices}, counted from 0");
             return Err(Unavailable(message));
         }
-        Ok(work.on::<Autodiff<Cuda>>(&CudaDevice::new(number)))
+        let on_it = || work.on::<Autodiff<Cuda>>(&CudaDevice::new(number));
+        Ok(product::within(precision, on_it))
     }
 
     pub(crate) fn found() -> Vec<Found> {
@@ -70,9 +73,13 @@ mod built {
 
 #[cfg(not(feature = "cuda"))]
 mod built {
-    use super::{Found, OnDevice, Unavailable};
+    use super::{Found, OnDevice, Precision, Unavailable};
 
-    pub(crate) fn run<W: OnDevice>(number: usize, _work: W) -> Result<W::Output, Unavailable> {
+    pub(crate) fn run<W: OnDevice>(
+        number: usize,
+        _precision: Precision,
+        _work: W,
+    ) -> Result<W::Output, Unavailable> {
         let message = format!("this build knows no cuda:{number}; build with `--features cuda`");
         Err(Unavailable(message))
     }

@@ -13,9 +13,6 @@ mod built {
     use wgpu::{Adapter, Backends, DeviceType, Instance, InstanceDescriptor};
 
     use super::{Device, Found, OnDevice, Unavailable};
-    use crate::Ops;
-
-    impl Ops for Wgpu {}
 
     /// The devices that have been set up: a second time is refused by the runtime.
     static SET_UP: Mutex<Vec<WgpuDevice>> = Mutex::new(Vec::new());

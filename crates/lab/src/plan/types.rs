@@ -80,20 +80,30 @@ pub struct TrainPlan {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// In single precision, which the CPU and Vulkan do.
+    /// In single precision, which every device does.
     #[default]
     F32,
     /// Factors rounded to eleven significant bits, sums in single precision, as the tensor cores of CUDA do.
     Tf32,
+    /// Factors rounded to eight significant bits, sums in single precision; params and what the optimiser keeps of them
+    /// are single as well.
+    Bf16,
 }
 
 impl Precision {
     /// As in a spec.
     #[must_use]
     pub fn name(self) -> &'static str {
+        self.of_products().name()
+    }
+
+    /// As the engine has it.
+    #[must_use]
+    pub fn of_products(self) -> mnemoscope_engine::device::Precision {
         match self {
-            Self::F32 => "f32",
-            Self::Tf32 => "tf32",
+            Self::F32 => mnemoscope_engine::device::Precision::F32,
+            Self::Tf32 => mnemoscope_engine::device::Precision::Tf32,
+            Self::Bf16 => mnemoscope_engine::device::Precision::Bf16,
         }
     }
 

@@ -106,7 +106,7 @@ pub fn finished(
     n_threads: usize,
     device: Device,
 ) -> Result<Drift, Error> {
-    on_device!(device, finished_on(run: &'a RunReader, n_bottoms: usize, n_threads: usize) -> Drift)
+    on_device!(device, of run, finished_on(run: &'a RunReader, n_bottoms: usize, n_threads: usize) -> Drift)
 }
 
 fn finished_on<B: Ops>(

@@ -180,6 +180,7 @@ pub fn finished(
 ) -> Result<Reads, Error> {
     on_device!(
         device,
+        of run,
         finished_on(run: &'a RunReader, set: Option<&'a str>, which: Which, n_threads: usize) -> Reads
     )
 }

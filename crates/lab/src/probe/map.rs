@@ -55,7 +55,7 @@ pub fn finished(
     n_threads: usize,
     device: Device,
 ) -> Result<Maps, Error> {
-    on_device!(device, finished_on(run: &'a RunReader, text: &'a str, n_threads: usize) -> Maps)
+    on_device!(device, of run, finished_on(run: &'a RunReader, text: &'a str, n_threads: usize) -> Maps)
 }
 
 fn finished_on<B: Ops>(

@@ -224,6 +224,7 @@ pub fn finished(
 ) -> Result<Finished, Error> {
     on_device!(
         device,
+        of run,
         finished_on(run: &'a RunReader, n_examples: usize, text: Option<&'a str>, n_threads: usize) -> Finished
     )
 }

@@ -41,7 +41,7 @@ pub(super) fn read<'t>(mut train: Section<'t, '_>) -> (TrainPlan, Freezing<'t>) 
         sharpen: read_sharpen(&mut train, n_steps),
         precision: train.choice(
             "precision",
-            &[("f32", Precision::F32), ("tf32", Precision::Tf32)],
+            &[("f32", Precision::F32), ("tf32", Precision::Tf32), ("bf16", Precision::Bf16)],
             Precision::F32,
         ),
     };

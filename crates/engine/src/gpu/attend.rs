@@ -1,0 +1,314 @@
+//! Attention of the GPU: products of matrices, and the kernels between them.
+
+use burn::tensor::DType;
+use burn_cubecl::cubecl::prelude::CubeElement as _;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
+
+use super::kernel::attention::{self as kernel, Part, Rule, Shape};
+use super::kernel::places::Dropped;
+use super::kernel::room;
+use super::product::{operand, operand_type, product, shaped, transposed};
+use crate::{Attend, QueryRows};
+
+/// Whole numbers on the device of `like`.
+pub(super) fn ints<R: CubeRuntime>(ints: &[i32], like: &CubeTensor<R>) -> CubeTensor<R> {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    let handle = client.create_from_slice(i32::as_bytes(ints));
+    CubeTensor::new_contiguous(client, device, [ints.len()].into(), handle, DType::I32)
+}
+
+/// Where queries stand, and how chosen ones are laid out: `[example, query]`, as many as the example that has most.
+pub(super) struct Layout<R: CubeRuntime> {
+    batch: usize,
+    n_queries: usize,
+    n_keys: usize,
+    /// `[batch or 1, query]`
+    query_pos: CubeTensor<R>,
+    /// Of chosen queries the row each place gets (-1: none), and the place of each row.
+    chosen: Option<[CubeTensor<R>; 2]>,
+    n_rows: usize,
+}
+
+impl<R: CubeRuntime> Layout<R> {
+    /// Every place of every example.
+    pub(super) fn all(batch: usize, seq_len: usize, like: &CubeTensor<R>) -> Self {
+        let query_pos = ints(&(0..seq_len as i32).collect::<Vec<_>>(), like);
+        let n_rows = batch * seq_len;
+        Self { batch, n_queries: seq_len, n_keys: seq_len, query_pos, chosen: None, n_rows }
+    }
+
+    /// Chosen places.
+    pub(super) fn of(rows: &QueryRows, batch: usize, like: &CubeTensor<R>) -> Self {
+        let by_example = rows.by_example(batch);
+        let n_queries = by_example.iter().map(std::ops::Range::len).max().unwrap_or(0);
+        let mut source = vec![-1_i32; batch * n_queries];
+        let mut query_pos = vec![0_i32; batch * n_queries];
+        let mut target = Vec::with_capacity(rows.len());
+        for (example, range) in by_example.into_iter().enumerate() {
+            for (i, query_idx) in range.enumerate() {
+                let place = example * n_queries + i;
+                source[place] = query_idx as i32;
+                query_pos[place] = rows.place(query_idx).1 as i32;
+                target.push(place as i32);
+            }
+        }
+        let chosen = Some([ints(&source, like), ints(&target, like)]);
+        let (query_pos, n_rows) = (ints(&query_pos, like), rows.len());
+        Self { batch, n_queries, n_keys: rows.seq_len(), query_pos, chosen, n_rows }
+    }
+
+    fn shape(&self, n_heads: usize) -> Shape {
+        Shape { batch: self.batch, n_heads, n_queries: self.n_queries, n_keys: self.n_keys }
+    }
+
+    fn rule<'a>(
+        &'a self,
+        attend: &Attend,
+        bias: Option<&'a CubeTensor<R>>,
+        scale: f32,
+    ) -> Rule<'a, R> {
+        let dropped = attend.dropout.map(|dropout| dropped(&dropout));
+        let (shape, counted) = (self.shape(attend.n_heads), attend.stats);
+        Rule { shape, query_pos: &self.query_pos, bias, scale, dropped, counted }
+    }
+}
+
+/// Dropout as kernels know it.
+pub(super) fn dropped(dropout: &crate::Dropout) -> Dropped {
+    let (key, bound, kept) = dropout.parts();
+    Dropped { key, bound, kept, version: crate::Dropout::VERSION }
+}
+
+/// An operand of attention: rows, and the part of them that it is.
+pub(super) struct Operand<'a, R: CubeRuntime> {
+    pub(super) rows: &'a CubeTensor<R>,
+    pub(super) part: Part,
+}
+
+/// A part of each row by heads, `[batch * head, row, d_head]`, as products want it.
+fn heads_of<R: CubeRuntime>(
+    Operand { rows, part }: Operand<'_, R>,
+    index: Option<&CubeTensor<R>>,
+    [batch, n_rows]: [usize; 2],
+) -> CubeTensor<R> {
+    let shape = [batch * part.n_heads, n_rows, part.d_head];
+    if index.is_none() && part.n_heads == 1 && part.width == part.d_head {
+        return shaped(operand(rows.clone()), shape);
+    }
+    shaped(kernel::split(rows, index, [batch, n_rows], part, operand_type()), shape)
+}
+
+/// The only head of a part that is the whole of its rows needs no copy: `[rows, d_head]`. Others are written out.
+fn rows_of<R: CubeRuntime>(
+    heads: CubeTensor<R>,
+    index: Option<&CubeTensor<R>>,
+    [batch, n_rows, n_written]: [usize; 3],
+    part: Part,
+) -> CubeTensor<R> {
+    if index.is_none() && part.n_heads == 1 && part.width == part.d_head {
+        return shaped(heads, [n_written, part.width]);
+    }
+    let rows = room(&heads, [n_written, part.width], DType::F32);
+    let heads = shaped(heads, [batch, part.n_heads, n_rows, part.d_head]);
+    kernel::join(heads, index, &rows, n_written, part);
+    rows
+}
+
+/// What a forward pass keeps: queries, keys and values by heads, the pattern, what dropout left of it, statistics,
+/// places of queries, and a bias if there was one.
+pub(super) struct Kept<R: CubeRuntime> {
+    /// `None` where scores came out of a table.
+    pub(super) qk: Option<[CubeTensor<R>; 2]>,
+    pub(super) v: CubeTensor<R>,
+    pub(super) pattern: CubeTensor<R>,
+    pub(super) kept: CubeTensor<R>,
+    pub(super) stats: CubeTensor<R>,
+    pub(super) bias: Option<CubeTensor<R>>,
+}
+
+impl<R: CubeRuntime> Kept<R> {
+    /// Width of all heads of the keys together.
+    pub(super) fn width_of_keys(&self, n_heads: usize) -> usize {
+        let [_, k] = self.qk.as_ref().expect("queries and keys were kept");
+        n_heads * k.meta.shape()[2]
+    }
+
+    /// As a list, and back.
+    pub(super) fn into_list(self) -> Vec<CubeTensor<R>> {
+        let mut list = vec![self.v, self.pattern, self.kept, self.stats];
+        list.extend(self.qk.into_iter().flatten());
+        list.extend(self.bias);
+        list
+    }
+
+    pub(super) fn from_list(mut list: Vec<CubeTensor<R>>, has_qk: bool) -> Self {
+        let bias = (list.len() == if has_qk { 7 } else { 5 }).then(|| list.pop()).flatten();
+        let qk = has_qk.then(|| {
+            let mut qk = list.split_off(4).into_iter();
+            [(); 2].map(|()| qk.next().expect("queries and keys were kept"))
+        });
+        let [v, pattern, kept, stats] =
+            <[_; 4]>::try_from(list).unwrap_or_else(|_list| panic!("attention keeps other things"));
+        Self { qk, v, pattern, kept, stats, bias }
+    }
+}
+
+/// Attention of `q`, `k` and `v`: rows `[n_rows, d_v]` and, if asked for, statistics behind each.
+pub(super) fn forward<R: CubeRuntime>(
+    [q, k, v]: [Operand<'_, R>; 3],
+    bias: Option<CubeTensor<R>>,
+    layout: &Layout<R>,
+    attend: &Attend,
+) -> (CubeTensor<R>, Kept<R>) {
+    let (batch, d_head) = (layout.batch, q.part.d_head);
+    let source = layout.chosen.as_ref().map(|[source, _]| source);
+    let q = heads_of(q, source, [batch, layout.n_queries]);
+    let k = heads_of(k, None, [batch, layout.n_keys]);
+    let scores = product(q.clone(), transposed(k.clone()));
+    let (y, mut kept) = mix(scores, attend.scale(d_head), v, bias, layout, attend);
+    kept.qk = Some([q, k]);
+    (y, kept)
+}
+
+/// Attention from its scores `[batch * head, query, key]`, not scaled yet.
+pub(super) fn mix<R: CubeRuntime>(
+    scores: CubeTensor<R>,
+    scale: f32,
+    v: Operand<'_, R>,
+    bias: Option<CubeTensor<R>>,
+    layout: &Layout<R>,
+    attend: &Attend,
+) -> (CubeTensor<R>, Kept<R>) {
+    let (batch, n_heads, d_value) = (layout.batch, attend.n_heads, v.part.d_head);
+    let v = heads_of(v, None, [batch, layout.n_keys]);
+    let rule = layout.rule(attend, bias.as_ref(), scale);
+    let made = kernel::pattern(scores, &rule, operand_type());
+    let by_heads = [batch * n_heads, layout.n_queries, layout.n_keys];
+    let mixed = product(shaped(made.kept.clone(), by_heads), v.clone());
+    let d = n_heads * d_value;
+    let width = d + attend.n_stats();
+    let target = layout.chosen.as_ref().map(|[_, target]| target);
+    let part = Part { width, offset: 0, n_heads, d_head: d_value };
+    let sizes = [batch, layout.n_queries, layout.n_rows];
+    let y = rows_of(mixed, target, sizes, part);
+    if attend.stats {
+        let written = [layout.n_rows, width];
+        kernel::stats_into(&made.stats, target, &y, written, layout.shape(n_heads));
+    }
+    let kernel::Pattern { pattern, kept, stats } = made;
+    (y, Kept { qk: None, v, pattern, kept, stats, bias })
+}
+
+/// Gradients of attention, each by heads.
+pub(super) struct Grads<R: CubeRuntime> {
+    /// By the scores before they were scaled: `[batch * head, query, key]`.
+    pub(super) scores: Option<CubeTensor<R>>,
+    pub(super) v: Option<CubeTensor<R>>,
+    pub(super) bias: Option<CubeTensor<R>>,
+}
+
+/// The gradients of [`mix`] that are wanted, by scores (and bias) and by values.
+pub(super) fn mix_backward<R: CubeRuntime>(
+    kept: &Kept<R>,
+    scale: f32,
+    layout: &Layout<R>,
+    attend: &Attend,
+    [by_scores, by_v]: [bool; 2],
+    d_y: &CubeTensor<R>,
+) -> Grads<R> {
+    let (batch, n_heads) = (layout.batch, attend.n_heads);
+    let d_value = kept.v.meta.shape()[2];
+    let (d, n_queries) = (n_heads * d_value, layout.n_queries);
+    let width = d + attend.n_stats();
+    let source = layout.chosen.as_ref().map(|[source, _]| source);
+    let part = Part { width, offset: 0, n_heads, d_head: d_value };
+    let d_mixed = heads_of(Operand { rows: d_y, part }, source, [batch, n_queries]);
+    let by_heads = [batch * n_heads, n_queries, layout.n_keys];
+    let v = by_v.then(|| {
+        let pattern = shaped(kept.kept.clone(), by_heads);
+        product(transposed(pattern), d_mixed.clone())
+    });
+    if !by_scores {
+        return Grads { scores: None, v, bias: None };
+    }
+    let d_kept = product(d_mixed, transposed(kept.v.clone()));
+    let d_stats = attend.stats.then(|| {
+        let part = Part { width, offset: d, n_heads: Attend::N_STATS, d_head: n_heads };
+        kernel::split(d_y, source, [batch, n_queries], part, DType::F32)
+    });
+    let rule = layout.rule(attend, kept.bias.as_ref(), scale);
+    let scores = kernel::pattern_backward(&kept.pattern, d_kept, &kept.stats, d_stats, &rule);
+    let bias = kept.bias.as_ref().map(|bias| kernel::bias_backward(&scores, bias, &rule));
+    Grads { scores: Some(shaped(scores, by_heads)), v, bias }
+}
+
+/// Gradients of [`forward`] by rows of queries, keys and values, and by the bias.
+pub(super) struct RowGrads<R: CubeRuntime> {
+    pub(super) q: Option<CubeTensor<R>>,
+    pub(super) k: Option<CubeTensor<R>>,
+    pub(super) v: Option<CubeTensor<R>>,
+    pub(super) bias: Option<CubeTensor<R>>,
+}
+
+/// The gradients of [`forward`] that are `wanted`.
+pub(super) fn backward<R: CubeRuntime>(
+    kept: &Kept<R>,
+    layout: &Layout<R>,
+    attend: &Attend,
+    wanted: [bool; 3],
+    d_y: &CubeTensor<R>,
+) -> RowGrads<R> {
+    let [q, k] = kept.qk.as_ref().expect("queries and keys were kept");
+    let (d_head, d_value) = (q.meta.shape()[2], kept.v.meta.shape()[2]);
+    let asked = [wanted[0] || wanted[1], wanted[2]];
+    let grads = mix_backward(kept, attend.scale(d_head), layout, attend, asked, d_y);
+    let (batch, n_heads) = (layout.batch, attend.n_heads);
+    let of = |d_head| Part { width: n_heads * d_head, offset: 0, n_heads, d_head };
+    let keys = [batch, layout.n_keys, batch * layout.n_keys];
+    let by_q = grads.scores.clone().filter(|_| wanted[0]).map(|d_scores| {
+        let target = layout.chosen.as_ref().map(|[_, target]| target);
+        let d_q = product(d_scores, k.clone());
+        rows_of(d_q, target, [batch, layout.n_queries, layout.n_rows], of(d_head))
+    });
+    let by_k = grads
+        .scores
+        .filter(|_| wanted[1])
+        .map(|d_scores| rows_of(product(transposed(d_scores), q.clone()), None, keys, of(d_head)));
+    let by_v = grads.v.map(|d_v| rows_of(d_v, None, keys, of(d_value)));
+    RowGrads { q: by_q, k: by_k, v: by_v, bias: grads.bias }
+}
+
+/// The gradients of [`forward`] by packed rows, and by the bias: queries (if they are `packed` as well), keys and values
+/// behind each other in rows of one tensor.
+pub(super) fn backward_packed<R: CubeRuntime>(
+    kept: &Kept<R>,
+    layout: &Layout<R>,
+    attend: &Attend,
+    packed: bool,
+    d_y: &CubeTensor<R>,
+) -> (Option<CubeTensor<R>>, CubeTensor<R>, Option<CubeTensor<R>>) {
+    let [q, k] = kept.qk.as_ref().expect("queries and keys were kept");
+    let (d_head, n_heads, batch) = (q.meta.shape()[2], attend.n_heads, layout.batch);
+    let grads = mix_backward(kept, attend.scale(d_head), layout, attend, [true; 2], d_y);
+    let (d_scores, d_v) = (grads.scores.expect("wanted"), grads.v.expect("wanted"));
+    let d_q = product(d_scores.clone(), k.clone());
+    let d_k = product(transposed(d_scores), q.clone());
+    let d = n_heads * d_head;
+    let n_parts = if packed { 3 } else { 2 };
+    let n_written = batch * layout.n_keys;
+    let rows = room(&d_k, [n_written, n_parts * d], DType::F32);
+    let (d_q, parts) = if packed {
+        (None, vec![d_q, d_k, d_v])
+    } else {
+        let target = layout.chosen.as_ref().map(|[_, target]| target);
+        let part = Part { width: d, offset: 0, n_heads, d_head };
+        let sizes = [batch, layout.n_queries, layout.n_rows];
+        (Some(rows_of(d_q, target, sizes, part)), vec![d_k, d_v])
+    };
+    for (i, heads) in parts.into_iter().enumerate() {
+        let part = Part { width: n_parts * d, offset: i * d, n_heads, d_head };
+        let heads = shaped(heads, [batch, n_heads, layout.n_keys, d_head]);
+        kernel::join(heads, None, &rows, n_written, part);
+    }
+    (d_q, rows, grads.bias)
+}

@@ -1,0 +1,99 @@
+//! Kernels of the GPU, in CubeCL: compiled for the device that runs them when they are first launched.
+//!
+//! Each launches on dense arrays and allocates what it writes. A sum is taken in an order that the shapes fix, so a
+//! device gives the same bits each time. Where many numbers become few, a *cube* of [`UNITS`] units takes one row,
+//! or a chunk of rows whose partial sums a second launch adds up.
+
+pub(super) mod act;
+pub(super) mod attention;
+pub(super) mod lookup;
+pub(super) mod loss;
+pub(super) mod lstm;
+pub(super) mod norm;
+pub(super) mod optim;
+pub(super) mod places;
+pub(super) mod rows;
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::cubecl;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
+use cubecl::prelude::*;
+
+/// Units of a cube that share the work on one row.
+pub(super) const UNITS: u32 = 128;
+
+/// Cubes along the first axis of a launch: devices take at least 65,535.
+const MOST_CUBES: u32 = 32_768;
+
+/// Room for numbers beside those of `like`.
+pub(super) fn room<R: CubeRuntime, const D: usize>(
+    like: &CubeTensor<R>,
+    shape: [usize; D],
+    dtype: DType,
+) -> CubeTensor<R> {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    empty_device_contiguous_dtype(client, device, Shape::new(shape), dtype)
+}
+
+/// The numbers of a tensor in order, without gaps.
+pub(super) fn dense<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+    into_contiguous(tensor)
+}
+
+/// A launch of `n` cubes, some more at the end: a kernel asks [`CUBE_POS`].
+pub(super) fn cubes(n: usize) -> CubeCount {
+    let n = u32::try_from(n).expect("a launch has fewer than 2^32 cubes").max(1);
+    let across = n.min(MOST_CUBES);
+    CubeCount::Static(across, n.div_ceil(across), 1)
+}
+
+/// A launch of one unit for each of `n` numbers, some more at the end: a kernel asks [`ABSOLUTE_POS`].
+pub(super) fn one_each(n: usize) -> (CubeCount, CubeDim) {
+    const DIM: u32 = 256;
+    (cubes(n.div_ceil(DIM as usize)), CubeDim::new_1d(DIM))
+}
+
+/// The dimension of a cube that works on one row.
+pub(super) fn row_dim() -> CubeDim {
+    CubeDim::new_1d(UNITS)
+}
+
+/// The sum over all units of a cube of what each brings; every unit gets it.
+#[cube]
+pub(super) fn sum_of_cube(shared: &mut SharedMemory<f32>, mine: f32) -> f32 {
+    let unit = UNIT_POS_X as usize;
+    shared[unit] = mine;
+    sync_cube();
+    let mut half = CUBE_DIM_X as usize / 2;
+    while half > 0 {
+        if unit < half {
+            shared[unit] = shared[unit] + shared[unit + half];
+        }
+        sync_cube();
+        half /= 2;
+    }
+    let total = shared[0];
+    sync_cube();
+    total
+}
+
+/// The largest of what the units of a cube bring; every unit gets it.
+#[cube]
+pub(super) fn max_of_cube(shared: &mut SharedMemory<f32>, mine: f32) -> f32 {
+    let unit = UNIT_POS_X as usize;
+    shared[unit] = mine;
+    sync_cube();
+    let mut half = CUBE_DIM_X as usize / 2;
+    while half > 0 {
+        if unit < half {
+            shared[unit] = max(shared[unit], shared[unit + half]);
+        }
+        sync_cube();
+        half /= 2;
+    }
+    let largest = shared[0];
+    sync_cube();
+    largest
+}

@@ -1,0 +1,628 @@
+//! Attention between its products: heads taken apart, rows of the pattern, and their gradients.
+//!
+//! Products of matrices leave scores `[batch, head, query, key]` in memory. One kernel makes a pattern of them in one
+//! pass, with bias, mask, dropout and the statistics of its rows; one makes the gradient of the scores of the gradient
+//! of the pattern.
+
+use burn::tensor::DType;
+use burn_cubecl::cubecl;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
+use cubecl::prelude::*;
+
+use super::places::{Dropped, dropout_factor, dropout_words};
+use super::{UNITS, cubes, max_of_cube, one_each, room, row_dim, sum_of_cube};
+
+/// Numbers that are kept of a row of the pattern: entropy, norm, largest entry and its key.
+pub(crate) const N_STATS: usize = 4;
+
+/// Where a part of each row lies, and how it is cut into heads.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    /// Width of a row, and of it where the part begins.
+    pub(crate) width: usize,
+    pub(crate) offset: usize,
+    pub(crate) n_heads: usize,
+    pub(crate) d_head: usize,
+}
+
+#[cube(launch)]
+fn split_kernel<N: Float>(
+    x: &Array<f32>,
+    index: &Array<i32>,
+    heads: &mut Array<N>,
+    width: u32,
+    offset: u32,
+    n_heads: u32,
+    d_head: u32,
+    n_rows: u32,
+    #[comptime] indexed: bool,
+) {
+    let i = ABSOLUTE_POS;
+    if i < heads.len() {
+        let d_head = d_head as usize;
+        let column = i % d_head;
+        let query = (i / d_head) % n_rows as usize;
+        let head = (i / d_head / n_rows as usize) % n_heads as usize;
+        let example = i / d_head / n_rows as usize / n_heads as usize;
+        let place = example * n_rows as usize + query;
+        let at = offset as usize + head * d_head + column;
+        if indexed {
+            let row = index[place];
+            let mut number = 0.0f32;
+            if row >= 0i32 {
+                number = x[row as usize * width as usize + at];
+            }
+            heads[i] = N::cast_from(number);
+        } else {
+            heads[i] = N::cast_from(x[place * width as usize + at]);
+        }
+    }
+}
+
+/// A part of rows `x: [_, width]` by heads: `[batch, head, row, d_head]`, as numbers of `dtype`.
+///
+/// With `index: [batch, row]` a row is the one of `x` that it names, or zeros where it names none (-1).
+pub(crate) fn split<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    index: Option<&CubeTensor<R>>,
+    [batch, n_rows]: [usize; 2],
+    part: Part,
+    dtype: DType,
+) -> CubeTensor<R> {
+    let heads = room(x, [batch, part.n_heads, n_rows, part.d_head], dtype);
+    let (count, dim) = one_each(heads.meta.num_elements());
+    let args = (
+        x.clone().into_array_arg(),
+        index.unwrap_or(x).clone().into_array_arg(),
+        heads.clone().into_array_arg(),
+    );
+    let launch = match dtype {
+        DType::BF16 => split_kernel::launch::<half::bf16, R>,
+        _ => split_kernel::launch::<f32, R>,
+    };
+    launch(
+        &x.client,
+        count,
+        dim,
+        args.0,
+        args.1,
+        args.2,
+        part.width as u32,
+        part.offset as u32,
+        part.n_heads as u32,
+        part.d_head as u32,
+        n_rows as u32,
+        index.is_some(),
+    );
+    heads
+}
+
+#[cube(launch)]
+fn join_kernel(
+    heads: &Array<f32>,
+    index: &Array<i32>,
+    x: &mut Array<f32>,
+    width: u32,
+    offset: u32,
+    n_heads: u32,
+    d_head: u32,
+    n_rows: u32,
+    n_written: u32,
+    #[comptime] indexed: bool,
+) {
+    let i = ABSOLUTE_POS;
+    if i < n_written as usize {
+        let d_head = d_head as usize;
+        let d = n_heads as usize * d_head;
+        let n_rows = n_rows as usize;
+        let row = i / d;
+        let head = (i % d) / d_head;
+        let mut place = row;
+        if indexed {
+            place = index[row] as usize;
+        }
+        let from = ((place / n_rows) * n_heads as usize + head) * n_rows + place % n_rows;
+        x[row * width as usize + offset as usize + i % d] = heads[from * d_head + i % d_head];
+    }
+}
+
+/// The inverse of [`split`]: heads `[batch, head, row, d_head]` into a part of the rows of `x: [n_written, width]`.
+///
+/// With `index: [n_written]` a row is the place `example * n_rows + row` that it names.
+pub(crate) fn join<R: CubeRuntime>(
+    heads: CubeTensor<R>,
+    index: Option<&CubeTensor<R>>,
+    x: &CubeTensor<R>,
+    n_written: usize,
+    part: Part,
+) {
+    let n_rows = heads.meta.shape()[2];
+    let n = n_written * part.n_heads * part.d_head;
+    let (count, dim) = one_each(n);
+    let index_or_any = index.unwrap_or(x).clone();
+    join_kernel::launch::<R>(
+        &x.client,
+        count,
+        dim,
+        heads.into_array_arg(),
+        index_or_any.into_array_arg(),
+        x.clone().into_array_arg(),
+        part.width as u32,
+        part.offset as u32,
+        part.n_heads as u32,
+        part.d_head as u32,
+        n_rows as u32,
+        n as u32,
+        index.is_some(),
+    );
+}
+
+/// The scores of a pattern and where its queries stand.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) batch: usize,
+    pub(crate) n_heads: usize,
+    pub(crate) n_queries: usize,
+    pub(crate) n_keys: usize,
+}
+
+impl Shape {
+    fn n_rows(self) -> usize {
+        self.batch * self.n_heads * self.n_queries
+    }
+
+    fn dims(self) -> [usize; 4] {
+        [self.batch, self.n_heads, self.n_queries, self.n_keys]
+    }
+}
+
+/// The example, head and place of a query.
+#[cube]
+fn query_of(
+    row: usize,
+    query_pos: &Array<i32>,
+    n_heads: usize,
+    n_queries: usize,
+) -> (usize, usize, usize) {
+    let query = row % n_queries;
+    let head = (row / n_queries) % n_heads;
+    let example = row / n_queries / n_heads;
+    // Places of one example serve all.
+    let pos = query_pos[(example * n_queries + query) % query_pos.len()] as usize;
+    (example, head, pos)
+}
+
+#[cube]
+fn score(
+    scores: &Array<f32>,
+    bias: &Array<f32>,
+    at: usize,
+    head_start: usize,
+    distance: usize,
+    scale: f32,
+    #[comptime] biased: bool,
+) -> f32 {
+    let mut score = scores[at] * scale;
+    if biased {
+        score += bias[head_start + distance];
+    }
+    score
+}
+
+#[cube(launch)]
+fn pattern_kernel<N: Float>(
+    scores: &Array<f32>,
+    query_pos: &Array<i32>,
+    bias: &Array<f32>,
+    pattern: &mut Array<N>,
+    kept: &mut Array<N>,
+    stats: &mut Array<f32>,
+    scale: f32,
+    n_heads: u32,
+    n_queries: u32,
+    n_keys: u32,
+    n_distances: u32,
+    key_low: u32,
+    key_high: u32,
+    bound: u32,
+    factor: f32,
+    #[comptime] biased: bool,
+    #[comptime] dropped: bool,
+    #[comptime] version: u32,
+    #[comptime] counted: bool,
+) {
+    let row = CUBE_POS;
+    let n_keys = n_keys as usize;
+    let start = row * n_keys;
+    if start < pattern.len() {
+        let unit = UNIT_POS_X as usize;
+        let n_units = UNITS as usize;
+        let mut shared = SharedMemory::<f32>::new(n_units);
+        let (example, head, pos) = query_of(row, query_pos, n_heads as usize, n_queries as usize);
+        let past = min(pos + 1, n_keys);
+        let of_head = head * n_distances as usize;
+        let mut mine = f32::min_value();
+        let mut key = unit;
+        while key < past {
+            mine = max(mine, score(scores, bias, start + key, of_head, pos - key, scale, biased));
+            key += n_units;
+        }
+        let largest = max_of_cube(&mut shared, mine);
+        let mut sum = 0.0f32;
+        let mut weighted = 0.0f32;
+        let mut squares = 0.0f32;
+        let mut first = n_keys;
+        let mut key = unit;
+        while key < past {
+            let off = score(scores, bias, start + key, of_head, pos - key, scale, biased) - largest;
+            let mass = f32::exp(off);
+            sum += mass;
+            if counted {
+                weighted += mass * off;
+                squares += mass * mass;
+                if off >= 0.0f32 {
+                    first = min(first, key);
+                }
+            }
+            key += n_units;
+        }
+        let total = sum_of_cube(&mut shared, sum);
+        if counted {
+            let weighted = sum_of_cube(&mut shared, weighted);
+            let squares = sum_of_cube(&mut shared, squares);
+            // The smallest key as the largest of negative ones.
+            let first = max_of_cube(&mut shared, -(first as f32));
+            if unit == 0 {
+                let at = row * N_STATS;
+                stats[at] = f32::ln(total) - weighted / total;
+                stats[at + 1] = f32::sqrt(squares) / total;
+                stats[at + 2] = 1.0f32 / total;
+                stats[at + 3] = -first;
+            }
+        }
+        let mut word0 = 0u32;
+        let mut word1 = 0u32;
+        if dropped {
+            let words =
+                dropout_words(example as u32, head as u32, pos as u32, key_low, key_high, version);
+            word0 = words.0;
+            word1 = words.1;
+        }
+        let mut key = unit;
+        while key < n_keys {
+            let mut mass = 0.0f32;
+            if key < past {
+                let off =
+                    score(scores, bias, start + key, of_head, pos - key, scale, biased) - largest;
+                mass = f32::exp(off) / total;
+            }
+            pattern[start + key] = N::cast_from(mass);
+            if dropped {
+                let factor = dropout_factor(key as u32, word0, word1, bound, factor);
+                kept[start + key] = N::cast_from(mass * factor);
+            }
+            key += n_units;
+        }
+    }
+}
+
+/// How rows of a pattern come about.
+pub(crate) struct Rule<'a, R: CubeRuntime> {
+    pub(crate) shape: Shape,
+    /// `[batch or 1, query]`
+    pub(crate) query_pos: &'a CubeTensor<R>,
+    /// `[head, distance]`
+    pub(crate) bias: Option<&'a CubeTensor<R>>,
+    /// What scores are multiplied by before the bias is added.
+    pub(crate) scale: f32,
+    pub(crate) dropped: Option<Dropped>,
+    pub(crate) counted: bool,
+}
+
+/// Nothing is dropped; a kernel that drops nothing does not look at it.
+const NOTHING: Dropped = Dropped { key: [0; 2], bound: 0, kept: 1.0, version: 0 };
+
+/// A pattern, what dropout left of it, and the statistics of its rows `[batch, head, query, 4]`.
+pub(crate) struct Pattern<R: CubeRuntime> {
+    pub(crate) pattern: CubeTensor<R>,
+    pub(crate) kept: CubeTensor<R>,
+    pub(crate) stats: CubeTensor<R>,
+}
+
+/// The pattern of `scores: [batch, head, query, key]`, as numbers of `dtype`.
+pub(crate) fn pattern<R: CubeRuntime>(
+    scores: CubeTensor<R>,
+    rule: &Rule<'_, R>,
+    dtype: DType,
+) -> Pattern<R> {
+    let Shape { n_heads, n_queries, n_keys, .. } = rule.shape;
+    let pattern = room(&scores, rule.shape.dims(), dtype);
+    let kept = match rule.dropped {
+        Some(_) => room(&scores, rule.shape.dims(), dtype),
+        None => pattern.clone(),
+    };
+    let n_stats = if rule.counted { rule.shape.n_rows() * N_STATS } else { 1 };
+    let stats = room(&scores, [n_stats], DType::F32);
+    let n_distances = rule.bias.map_or(0, |bias| bias.meta.shape()[1]);
+    let client = scores.client.clone();
+    let dropped = rule.dropped.unwrap_or(NOTHING);
+    let launch = match dtype {
+        DType::BF16 => pattern_kernel::launch::<half::bf16, R>,
+        _ => pattern_kernel::launch::<f32, R>,
+    };
+    // What is not dropped from has no second array; some other one takes its place, unwritten.
+    let unwritten = if rule.dropped.is_some() { kept.clone() } else { room(&stats, [1], dtype) };
+    launch(
+        &client,
+        cubes(rule.shape.n_rows()),
+        row_dim(),
+        scores.into_array_arg(),
+        rule.query_pos.clone().into_array_arg(),
+        rule.bias.unwrap_or(&stats).clone().into_array_arg(),
+        pattern.clone().into_array_arg(),
+        unwritten.into_array_arg(),
+        stats.clone().into_array_arg(),
+        rule.scale,
+        n_heads as u32,
+        n_queries as u32,
+        n_keys as u32,
+        n_distances as u32,
+        dropped.key[0],
+        dropped.key[1],
+        dropped.bound,
+        dropped.kept,
+        rule.bias.is_some(),
+        rule.dropped.is_some(),
+        dropped.version,
+        rule.counted,
+    );
+    Pattern { pattern, kept, stats }
+}
+
+#[cube(launch)]
+fn pattern_backward_kernel<N: Float>(
+    pattern: &Array<N>,
+    d_kept: &Array<f32>,
+    query_pos: &Array<i32>,
+    stats: &Array<f32>,
+    d_stats: &Array<f32>,
+    d_scores: &mut Array<N>,
+    scale: f32,
+    n_heads: u32,
+    n_queries: u32,
+    n_keys: u32,
+    key_low: u32,
+    key_high: u32,
+    bound: u32,
+    factor: f32,
+    #[comptime] dropped: bool,
+    #[comptime] version: u32,
+    #[comptime] counted: bool,
+) {
+    let row = CUBE_POS;
+    let n_keys = n_keys as usize;
+    let start = row * n_keys;
+    if start < d_scores.len() {
+        let unit = UNIT_POS_X as usize;
+        let n_units = UNITS as usize;
+        let n_queries = n_queries as usize;
+        let mut shared = SharedMemory::<f32>::new(n_units);
+        let (example, head, pos) = query_of(row, query_pos, n_heads as usize, n_queries);
+        let past = min(pos + 1, n_keys);
+        let mut word0 = 0u32;
+        let mut word1 = 0u32;
+        if dropped {
+            let words =
+                dropout_words(example as u32, head as u32, pos as u32, key_low, key_high, version);
+            word0 = words.0;
+            word1 = words.1;
+        }
+        let mut sum = 0.0f32;
+        let mut key = unit;
+        while key < past {
+            let mut pull = d_kept[start + key];
+            if dropped {
+                pull *= dropout_factor(key as u32, word0, word1, bound, factor);
+            }
+            sum += f32::cast_from(pattern[start + key]) * pull;
+            key += n_units;
+        }
+        let level = sum_of_cube(&mut shared, sum);
+        let mut key = unit;
+        while key < n_keys {
+            let mut grad = 0.0f32;
+            if key < past {
+                let mass = f32::cast_from(pattern[start + key]);
+                let mut pull = d_kept[start + key];
+                if dropped {
+                    pull *= dropout_factor(key as u32, word0, word1, bound, factor);
+                }
+                grad = mass * (pull - level);
+                if counted {
+                    let at = row * N_STATS;
+                    let entropy = stats[at];
+                    let norm = stats[at + 1];
+                    let largest = stats[at + 2];
+                    let first = stats[at + 3] as usize;
+                    // `[batch, statistic, query, head]`
+                    let one = n_queries * n_heads as usize;
+                    let from = example * 3 * one + (row % n_queries) * n_heads as usize + head;
+                    if mass > 0.0f32 {
+                        grad -= d_stats[from] * mass * (f32::ln(mass) + entropy);
+                    }
+                    grad += d_stats[from + one] * mass * (mass / norm - norm);
+                    grad -= d_stats[from + 2 * one] * largest * mass;
+                    if key == first {
+                        grad += d_stats[from + 2 * one] * largest;
+                    }
+                }
+            }
+            d_scores[start + key] = N::cast_from(grad * scale);
+            key += n_units;
+        }
+    }
+}
+
+/// The gradient by scores, before they were scaled, from that by what dropout left: `[batch, head, query, key]`.
+///
+/// `d_stats: [batch, 3, query, head]` are the gradients of entropies, norms and largest entries, where they count.
+pub(crate) fn pattern_backward<R: CubeRuntime>(
+    pattern: &CubeTensor<R>,
+    d_kept: CubeTensor<R>,
+    stats: &CubeTensor<R>,
+    d_stats: Option<CubeTensor<R>>,
+    rule: &Rule<'_, R>,
+) -> CubeTensor<R> {
+    let Shape { n_heads, n_queries, n_keys, .. } = rule.shape;
+    let dtype = pattern.dtype;
+    let d_scores = room(pattern, rule.shape.dims(), dtype);
+    let client = pattern.client.clone();
+    let counted = d_stats.is_some();
+    let dropped = rule.dropped.unwrap_or(NOTHING);
+    let launch = match dtype {
+        DType::BF16 => pattern_backward_kernel::launch::<half::bf16, R>,
+        _ => pattern_backward_kernel::launch::<f32, R>,
+    };
+    launch(
+        &client,
+        cubes(rule.shape.n_rows()),
+        row_dim(),
+        pattern.clone().into_array_arg(),
+        d_kept.into_array_arg(),
+        rule.query_pos.clone().into_array_arg(),
+        stats.clone().into_array_arg(),
+        d_stats.unwrap_or_else(|| stats.clone()).into_array_arg(),
+        d_scores.clone().into_array_arg(),
+        rule.scale,
+        n_heads as u32,
+        n_queries as u32,
+        n_keys as u32,
+        dropped.key[0],
+        dropped.key[1],
+        dropped.bound,
+        dropped.kept,
+        rule.dropped.is_some(),
+        dropped.version,
+        counted,
+    );
+    d_scores
+}
+
+#[cube(launch)]
+fn bias_kernel<N: Float>(
+    d_scores: &Array<N>,
+    query_pos: &Array<i32>,
+    d_bias: &mut Array<f32>,
+    over_scale: f32,
+    batch: u32,
+    n_heads: u32,
+    n_queries: u32,
+    n_keys: u32,
+    n_distances: u32,
+) {
+    let n_distances = n_distances as usize;
+    let n_queries = n_queries as usize;
+    let n_heads = n_heads as usize;
+    let distance = CUBE_POS % n_distances;
+    let head = CUBE_POS / n_distances;
+    if head < n_heads {
+        let mut shared = SharedMemory::<f32>::new(UNITS as usize);
+        let mut sum = 0.0f32;
+        let mut place = UNIT_POS_X as usize;
+        while place < batch as usize * n_queries {
+            let pos = query_pos[place % query_pos.len()] as usize;
+            if pos >= distance && pos - distance < n_keys as usize {
+                let row = ((place / n_queries) * n_heads + head) * n_queries + place % n_queries;
+                sum += f32::cast_from(d_scores[row * n_keys as usize + pos - distance]);
+            }
+            place += UNITS as usize;
+        }
+        let total = sum_of_cube(&mut shared, sum);
+        if UNIT_POS_X == 0 {
+            d_bias[head * n_distances + distance] = total * over_scale;
+        }
+    }
+}
+
+/// The gradient by a bias `[head, distance]`, from that by the scores before they were scaled.
+pub(crate) fn bias_backward<R: CubeRuntime>(
+    d_scores: &CubeTensor<R>,
+    bias: &CubeTensor<R>,
+    rule: &Rule<'_, R>,
+) -> CubeTensor<R> {
+    let Shape { batch, n_heads, n_queries, n_keys } = rule.shape;
+    let n_distances = bias.meta.shape()[1];
+    let d_bias = room(bias, [n_heads, n_distances], DType::F32);
+    let launch = match d_scores.dtype {
+        DType::BF16 => bias_kernel::launch::<half::bf16, R>,
+        _ => bias_kernel::launch::<f32, R>,
+    };
+    launch(
+        &d_scores.client,
+        cubes(n_heads * n_distances),
+        row_dim(),
+        d_scores.clone().into_array_arg(),
+        rule.query_pos.clone().into_array_arg(),
+        d_bias.clone().into_array_arg(),
+        rule.scale.recip(),
+        batch as u32,
+        n_heads as u32,
+        n_queries as u32,
+        n_keys as u32,
+        n_distances as u32,
+    );
+    d_bias
+}
+
+#[cube(launch)]
+fn stats_kernel(
+    stats: &Array<f32>,
+    index: &Array<i32>,
+    x: &mut Array<f32>,
+    width: u32,
+    n_heads: u32,
+    n_queries: u32,
+    n_written: u32,
+    #[comptime] indexed: bool,
+) {
+    let i = ABSOLUTE_POS;
+    if i < n_written as usize {
+        let n_heads = n_heads as usize;
+        let n_queries = n_queries as usize;
+        let row = i / (3 * n_heads);
+        let which = (i % (3 * n_heads)) / n_heads;
+        let head = i % n_heads;
+        let mut place = row;
+        if indexed {
+            place = index[row] as usize;
+        }
+        let from = ((place / n_queries) * n_heads + head) * n_queries + place % n_queries;
+        let at = row * width as usize + width as usize - 3 * n_heads + which * n_heads + head;
+        x[at] = stats[from * N_STATS + which];
+    }
+}
+
+/// Statistics `[batch, head, query, 4]` into the last `3 n_heads` columns of `x: [n_written, width]`.
+pub(crate) fn stats_into<R: CubeRuntime>(
+    stats: &CubeTensor<R>,
+    index: Option<&CubeTensor<R>>,
+    x: &CubeTensor<R>,
+    [n_written, width]: [usize; 2],
+    shape: Shape,
+) {
+    let n = n_written * 3 * shape.n_heads;
+    let (count, dim) = one_each(n);
+    stats_kernel::launch::<R>(
+        &x.client,
+        count,
+        dim,
+        stats.clone().into_array_arg(),
+        index.unwrap_or(x).clone().into_array_arg(),
+        x.clone().into_array_arg(),
+        width as u32,
+        shape.n_heads as u32,
+        shape.n_queries as u32,
+        n as u32,
+        index.is_some(),
+    );
+}
