@@ -9,6 +9,8 @@
 //! a machine that drifts drifts for all; what is quoted is the median over rounds of the ratio of
 //! PyTorch's better form to ours, with its quartiles. Ours draws its data inside the clock, PyTorch
 //! outside of it. Drawing is compared with two generators in NumPy, on one thread. `docs/compare.md` has the table, `bench/history.jsonl` every measurement.
+//!
+//! `bench/gpu` does the same on a GPU, in one command that builds nothing there.
 
 mod compare;
 mod gpu;
@@ -80,12 +82,13 @@ pub fn main() -> std::process::ExitCode {
     }
 }
 
-/// One side; whoever started it wants the reason of a failure and no help.
+/// One side; whoever started it wants the reason of a failure in one line and no help.
 fn worker(args: &[String]) -> std::process::ExitCode {
     match worker::serve(args) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(message) => {
-            tell(&format!("error: {message}"));
+            let words: Vec<&str> = message.split_whitespace().collect();
+            tell(&format!("error: {}", words.join(" ")));
             std::process::ExitCode::from(2)
         }
     }

@@ -62,17 +62,23 @@ impl Side {
     }
 
     fn listen(&mut self) -> Result<Value, String> {
-        let heard = match self.patience {
-            None => self.hear.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
-            Some(patience) => self.hear.recv_timeout(patience),
-        };
-        match heard.map(|line| serde_json::from_str(&line)) {
-            Ok(Ok(said)) => Ok(said),
-            Err(RecvTimeoutError::Timeout) => {
-                let secs = self.patience.unwrap_or_default().as_secs();
-                Err(format!("{}: no answer within {secs} seconds", self.name))
+        loop {
+            let heard = match self.patience {
+                None => self.hear.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
+                Some(patience) => self.hear.recv_timeout(patience),
+            };
+            match heard {
+                // A library that prints between the answers does no harm.
+                Ok(line) => match serde_json::from_str(&line) {
+                    Ok(said) => return Ok(said),
+                    Err(_) => tell(&format!("  {}: {line}", self.name)),
+                },
+                Err(RecvTimeoutError::Timeout) => {
+                    let secs = self.patience.unwrap_or_default().as_secs();
+                    return Err(format!("{}: no answer within {secs} seconds", self.name));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(self.last_words()),
             }
-            Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(self.last_words()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::io::BufRead as _;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, ScopedJoinHandle};
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Instant;
 
 use mnemoscope_lab::engine::device::{Device, OnDevice, Unavailable, cpu_level};
@@ -163,14 +163,8 @@ impl OnDevice for Cohort<'_> {
             })
             .collect();
         thread::scope(|scope| {
-            let members: Vec<Member<'_>> = plans
-                .iter()
-                .map(|plan| {
-                    let ((ask, asked), (done, hear)) = (channel(), channel());
-                    let thread = scope.spawn(move || train::<A>(plan, device, &asked, &done));
-                    Member { ask, hear, thread }
-                })
-                .collect();
+            let members: Vec<Member<'_>> =
+                plans.iter().map(|plan| Member::start::<A>(scope, plan, device)).collect();
             let mut steps = |n| together(&members, n);
             let outcome = block_of_steps(named, 1, &mut steps)
                 .and_then(|n_steps| answer(n_steps, n_members, Some(n_learned(plan)), steps));
@@ -189,6 +183,18 @@ struct Member<'scope> {
     ask: Sender<u64>,
     hear: Receiver<Result<(), String>>,
     thread: ScopedJoinHandle<'scope, ()>,
+}
+
+impl<'scope> Member<'scope> {
+    fn start<A: AutodiffOps>(
+        scope: &'scope Scope<'scope, '_>,
+        plan: &'scope Plan,
+        device: &'scope burn::tensor::Device<A>,
+    ) -> Self {
+        let ((ask, asked), (done, hear)) = (channel(), channel());
+        let thread = scope.spawn(move || train::<A>(plan, device, &asked, &done));
+        Self { ask, hear, thread }
+    }
 }
 
 /// Trains as many steps as are asked for, again and again, always on the same thread: a device may keep a queue and
@@ -220,7 +226,7 @@ fn together(members: &[Member<'_>], n_steps: u64) -> Result<(), String> {
 pub(crate) fn plan(workload: &Workload, device: Device, precision: &str) -> Result<Plan, String> {
     // Tensor cores round what they multiply, and nothing else does.
     if (device.precision() == "f32") != (precision == "f32") {
-        return Err(format!("ours has no products in {precision} on {device}"));
+        return Err(format!("no products in {precision} on {device}"));
     }
     // A bench takes as many steps as it wants.
     let sets = [format!("train.precision={precision}"), "train.n_steps=1000000".to_owned()];
@@ -262,4 +268,66 @@ fn answer(
 
 fn print(value: &Value) {
     say(&value.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_on_a_gpu_is_as_long_as_its_steps_want() {
+        let mut tried = Vec::new();
+        let mut quick = |n| {
+            tried.push(n);
+            Ok(())
+        };
+        assert_eq!(block_of_steps(Device::Cuda(0), 7, &mut quick), Ok(MOST_STEPS));
+        assert_eq!(tried, [3, 4, 8, 16, 32, 64, 128, 256, 512]);
+        tried.clear();
+        let mut on_cpu = |n| {
+            tried.push(n);
+            Ok(())
+        };
+        assert_eq!(block_of_steps(Device::Cpu, 7, &mut on_cpu), Ok(7));
+        assert!(tried.is_empty());
+        let mut failing = |_| Err("no memory".to_owned());
+        assert_eq!(block_of_steps(Device::Cuda(0), 7, &mut failing), Err("no memory".to_owned()));
+    }
+
+    #[test]
+    fn a_precision_that_a_device_does_not_have_is_refused() {
+        let base = &ALL[0];
+        assert!(plan(base, Device::Cpu, "f32").is_ok());
+        assert!(plan(base, Device::Cuda(0), "tf32").is_ok());
+        for (device, precision) in [(Device::Cpu, "tf32"), (Device::Cuda(0), "f32")] {
+            let refused = plan(base, device, precision).expect_err("not of this device");
+            assert_eq!(refused, format!("no products in {precision} on {device}"));
+        }
+    }
+
+    #[test]
+    fn the_members_of_a_cohort_train_as_often_as_they_are_asked_to() {
+        /// Three small trainers take two steps, then one; a fourth is asked after it has gone.
+        struct Small<'a>(&'a Plan);
+        impl OnDevice for Small<'_> {
+            type Output = ();
+
+            fn on<A: AutodiffOps>(self, device: &burn::tensor::Device<A>) {
+                thread::scope(|scope| {
+                    let members: Vec<Member<'_>> =
+                        (0..3).map(|_| Member::start::<A>(scope, self.0, device)).collect();
+                    assert_eq!(together(&members, 2), Ok(()));
+                    assert_eq!(together(&members, 1), Ok(()));
+                    let ((ask, _), (_, hear)) = (channel(), channel());
+                    let gone = Member { ask, hear, thread: scope.spawn(|| ()) };
+                    let stopped = together(&[gone], 1).expect_err("nobody trains");
+                    assert_eq!(stopped, "a member of the cohort stopped");
+                });
+            }
+        }
+        let small = "task.seq_len = 8\ntrain.batch_size = 2\n\
+                     model = { preset = 'fflm-base', n_layers = 1, d_model = 8, n_heads = 2 }";
+        let plan = plan(&Workload { spec: small, ..ALL[0] }, Device::Cpu, "f32").unwrap();
+        Device::Cpu.run(Small(&plan)).unwrap();
+    }
 }

@@ -48,7 +48,7 @@ fn place(ceiling: &Result<Value, String>, flags: &Flags) -> String {
         .iter()
         .map(|precision| {
             let rate = said["flops_per_sec"][precision].as_f64().unwrap_or(f64::NAN);
-            format!("{:.1} TFLOP/s in {precision}", rate / 1e12)
+            format!("{} TFLOP/s in {precision}", significant(rate / 1e12))
         })
         .collect();
     format!(
@@ -160,13 +160,22 @@ fn missing(row: &Row, flags: &Flags) -> Vec<String> {
         let n_rounds = side.wall.len();
         let why = match &side.failure {
             // A reason begins with who has it.
-            Some(why) => why.clone(),
+            Some(why) => shortened(why),
             None if n_rounds == flags.n_rounds => return None,
             None => format!("{name}: the {} minutes were over", flags.minutes),
         };
         Some(format!("{of}, {n_rounds} of {} rounds; {why}", flags.n_rounds))
     };
     sides.filter_map(line).collect()
+}
+
+/// The beginning of a long reason; the history keeps all of it.
+fn shortened(why: &str) -> String {
+    const MOST: usize = 160;
+    match why.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} ...", &why[..end]),
+        None => why.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -218,8 +227,15 @@ mod tests {
                 "On H (cuda:0), driver 580.1, CUDA 13.0, PyTorch 2.11, commit abc1234. "
             )
         );
-        assert!(text.contains("400.0 TFLOP/s in tf32, 750.0 TFLOP/s in bf16, a copy 3.00 TB/s"));
+        assert!(text.contains("400 TFLOP/s in tf32, 750 TFLOP/s in bf16, a copy 3.00 TB/s"));
         assert!(!text.contains("Missing") && !text.contains("cohort"), "{text}");
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_two_characters() {
+        assert_eq!(shortened("no room"), "no room");
+        assert_eq!(shortened(&"ä".repeat(160)), "ä".repeat(160));
+        assert_eq!(shortened(&"ä".repeat(161)), "ä".repeat(160) + " ...");
     }
 
     #[test]
