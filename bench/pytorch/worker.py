@@ -5,10 +5,16 @@ Usage: worker.py WORKLOAD FORM N_THREADS DEVICE PRECISION, with FORM `eager` or 
 
 Speaks lines of JSON: first what it is, then, for each line `go` on standard input, the seconds of one
 block. Batches are drawn before the clock starts, so drawing costs PyTorch nothing here.
+
+WORKLOAD `ceiling` is no workload: it says once what the device reaches in products of matrices, in each of the precisions
+that FORM lists with commas between them, and in copying its memory, and ends.
 """
 
 import json
 import resource
+import shutil
+import statistics
+import subprocess
 import sys
 import time
 
@@ -20,9 +26,10 @@ import torch.nn.functional as F
 WORKLOAD, FORM, N_THREADS = sys.argv[1], sys.argv[2], int(sys.argv[3])
 DEVICE, PRECISION = torch.device(sys.argv[4]), sys.argv[5]
 ON_CPU = DEVICE.type == "cpu"
-# A GPU does in a moment what a CPU takes a second for: its blocks are longer, so that the clock sees work.
-LONGER = 1 if ON_CPU else 40
+# On a GPU a block has as many steps as take about so long: some take 1 ms and some 100.
+BLOCK_SECS, MOST_STEPS = 1.5, 500
 torch.set_float32_matmul_precision("highest" if PRECISION == "f32" else "high")
+torch.backends.cudnn.allow_tf32 = PRECISION != "f32"
 torch.set_num_threads(N_THREADS)
 torch.manual_seed(0)
 RNG = np.random.default_rng(0)
@@ -107,7 +114,7 @@ class Bigrams:
 
 
 def drawing(draw_block):
-    def block():
+    def block(_n_steps):
         yield
         draw_block()
 
@@ -201,8 +208,8 @@ def autocast():
 def train(model, optimizer, batches):
     body = torch.compile(model.body) if FORM == "compile" else model.body
 
-    def block():
-        for fed, asked, answers in batches():
+    def block(n_steps):
+        for fed, asked, answers in batches(n_steps):
             yield
             fed, answers = fed.to(DEVICE), answers.to(DEVICE)
             asked = asked.to(DEVICE) if asked is not None else None
@@ -226,16 +233,16 @@ def evaluate(model, batches):
         fed, asked, answers = fed.to(DEVICE), asked.to(DEVICE), answers.to(DEVICE)
         return int((model.tail(body(fed)[asked]).argmax(1) != answers).sum())
 
-    def block():
-        for batch in batches():
+    def block(n_steps):
+        for batch in batches(n_steps):
             yield
             one(*batch)
 
     return block
 
 
-def fflm(n_steps, size, p_ignore, seq_len):
-    return lambda: [reads(draw(size, p_ignore, seq_len)) for _ in range(n_steps)]
+def fflm(size, p_ignore, seq_len):
+    return lambda n_steps: [reads(draw(size, p_ignore, seq_len)) for _ in range(n_steps)]
 
 
 def adamw(model):
@@ -243,42 +250,43 @@ def adamw(model):
 
 
 def workload():
-    """A function that makes the generator of one block, and the steps of a block."""
+    """The model, a function that makes the generator of a block of so many steps, the steps of a block on the CPU, and
+    how much of the unit of the comparison a step is."""
     if WORKLOAD in TRANSFORMERS:
         n_layers, d, n_heads, seq_len, size, n_steps = TRANSFORMERS[WORKLOAD]
-        model, n_steps = Decoder(n_layers, d, n_heads, seq_len).to(DEVICE), n_steps * LONGER
+        model = Decoder(n_layers, d, n_heads, seq_len).to(DEVICE)
         if WORKLOAD == "eval-mid":
-            return model, evaluate(model, fflm(n_steps, size, 0.98, seq_len)), n_steps * size
-        return model, train(model, adamw(model), fflm(n_steps, size, 0.8, seq_len)), n_steps
+            return model, evaluate(model, fflm(size, 0.98, seq_len)), n_steps, size
+        return model, train(model, adamw(model), fflm(size, 0.8, seq_len)), n_steps, 1
     if WORKLOAD == "lstm":
-        model, n_steps = Lstm(128).to(DEVICE), 20
-        return model, train(model, adamw(model), fflm(n_steps, 16, 0.8, 512)), n_steps
+        model = Lstm(128).to(DEVICE)
+        return model, train(model, adamw(model), fflm(16, 0.8, 512)), 20, 1
     if WORKLOAD == "eval-lstm":
         model = Lstm(128).to(DEVICE)
-        return model, evaluate(model, fflm(2, 256, 0.98, 512)), 512
+        return model, evaluate(model, fflm(256, 0.98, 512)), 2, 256
     if WORKLOAD == "birth":
-        model, n_steps = Simplified().to(DEVICE), LONGER
+        model = Simplified().to(DEVICE)
         learned = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.SGD(learned, lr=0.2, momentum=0.9, weight_decay=1e-4)
 
-        def batches():
+        def batches(n_steps):
             strings = [torch.from_numpy(RNG.integers(0, 65, (512, 257))) for _ in range(n_steps)]
             return [(z[:, :-1].contiguous(), None, z[:, 1:].flatten()) for z in strings]
 
-        return model, train(model, optimizer, batches), n_steps
+        return model, train(model, optimizer, batches), 1, 1
     if WORKLOAD == "draw-flipflop":
         n, f = (400, draw_one_by_one) if FORM == "loop" else (4096, draw)
-        return None, drawing(lambda: f(n, 0.8, 512)), n * 512
+        return None, drawing(lambda: f(n, 0.8, 512)), 1, n * 512
     if WORKLOAD == "draw-bigram":
         bigrams = Bigrams()
         n, f = (20, bigrams.one_by_one) if FORM == "loop" else (2048, bigrams.batch)
-        return None, drawing(lambda: f(n, 257)), n * 257
+        return None, drawing(lambda: f(n, 257)), 1, n * 257
     raise SystemExit(f"unknown workload {WORKLOAD}")
 
 
-def timed(block):
+def timed(block, n_steps):
     """Seconds of one block; the generator draws its batches before its first `yield`."""
-    steps = block()
+    steps = block(n_steps)
     next(steps)
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in steps:
@@ -288,20 +296,87 @@ def timed(block):
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def warmed(block, n_steps):
+    """Compiles what is to be compiled; gives the steps of a block."""
+    timed(block, n_steps)
+    if ON_CPU:
+        return n_steps
+    wall, n_tried = 0.0, 2
+    while wall < BLOCK_SECS / 8 and n_tried < MOST_STEPS:
+        n_tried *= 2
+        wall, _ = timed(block, n_tried)
+    return max(1, min(MOST_STEPS, round(BLOCK_SECS / wall * n_tried)))
+
+
+def median_secs(do):
+    """The median of ten, after three that do not count."""
+    def once():
+        if ON_CPU:
+            from_secs = time.perf_counter()
+            do()
+            return time.perf_counter() - from_secs
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        do()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) / 1e3
+
+    return statistics.median([once() for _ in range(13)][3:])
+
+
+def driver():
+    """The version of NVIDIA's driver, where there is one that tells."""
+    if ON_CPU or shutil.which("nvidia-smi") is None:
+        return None
+    ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    said = subprocess.run(ask, capture_output=True, text=True, check=False).stdout.split()
+    return said[0] if said else None
+
+
+def ceiling(precisions):
+    """What the device reaches: multiplications and additions in a second of a square product, bytes read and written in
+    a second of a copy. A CPU gets small sizes: its numbers show that the path works, and nothing else."""
+    n, n_bytes = (512, 1 << 24) if ON_CPU else (8192, 2 << 30)
+    flops_per_sec = {}
+    for precision in precisions:
+        torch.set_float32_matmul_precision("highest" if precision == "f32" else "high")
+        a, b = (torch.randn(n, n, device=DEVICE) for _ in range(2))
+        if precision == "bf16":
+            a, b = a.bfloat16(), b.bfloat16()
+        c = torch.empty_like(a)
+        flops_per_sec[precision] = 2 * n**3 / median_secs(lambda: torch.mm(a, b, out=c))
+    source = torch.randint(0, 100, (n_bytes // 4,), dtype=torch.int32, device=DEVICE)
+    target = torch.empty_like(source)
+    say(
+        card="CPU" if ON_CPU else torch.cuda.get_device_name(DEVICE),
+        driver=driver(),
+        cuda=torch.version.cuda,
+        version=torch.__version__,
+        n=n,
+        flops_per_sec=flops_per_sec,
+        copied_bytes=n_bytes,
+        bytes_per_sec=2 * n_bytes / median_secs(lambda: target.copy_(source)),
+    )
+
+
 def say(**what):
     print(json.dumps(what), flush=True)
 
 
-model, block, n = workload()
-timed(block)
+if WORKLOAD == "ceiling":
+    ceiling(FORM.split(","))
+    sys.exit()
+model, block, n_steps, n_per_step = workload()
+n_steps = warmed(block, n_steps)
 say(
     version=torch.__version__,
     numpy=np.__version__,
     n_params=sum(p.numel() for p in model.parameters()) if model else None,
-    n_per_block=n,
+    n_per_block=n_steps * n_per_step,
 )
 for line in sys.stdin:
-    wall, cpu = timed(block)
+    wall, cpu = timed(block, n_steps)
     say(wall_secs=wall, cpu_secs=cpu)
 rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 say(peak_bytes=rss if ON_CPU else torch.cuda.max_memory_allocated(DEVICE))

@@ -1,13 +1,12 @@
 //! The coordinator: starts the sides, lets them take turns, and reports medians of ratios.
 
-use std::fs::OpenOptions;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use mnemoscope_lab::engine::device::{Device, Unavailable};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::side::{Finished, Side, append, ours};
 use crate::workload::{ALL, Kind, Workload};
 use crate::{say, tell};
 
@@ -72,80 +71,6 @@ impl Flags {
     }
 }
 
-/// One side of a comparison: a process that does a block when asked.
-pub(crate) struct Side {
-    name: &'static str,
-    child: Child,
-    ask: ChildStdin,
-    hear: BufReader<ChildStdout>,
-    hello: Value,
-    /// Seconds of one unit of work in each round.
-    pub(crate) wall: Vec<f64>,
-    cpu: Vec<f64>,
-    peak_bytes: Option<u64>,
-}
-
-impl Side {
-    pub(crate) fn start(name: &'static str, mut command: Command) -> Result<Self, String> {
-        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut child = started.map_err(|error| format!("{name}: cannot start: {error}"))?;
-        let (ask, hear) = (child.stdin.take(), child.stdout.take());
-        let (ask, hear) = ask.zip(hear).ok_or_else(|| format!("{name}: no pipes"))?;
-        let hear = BufReader::new(hear);
-        let (wall, cpu, hello) = (Vec::new(), Vec::new(), Value::Null);
-        let mut side = Self { name, child, ask, hear, hello, wall, cpu, peak_bytes: None };
-        side.hello = side.listen()?;
-        Ok(side)
-    }
-
-    fn listen(&mut self) -> Result<Value, String> {
-        let mut line = String::new();
-        self.hear.read_line(&mut line).map_err(|error| format!("{}: {error}", self.name))?;
-        let heard = serde_json::from_str(&line);
-        heard.ok().ok_or_else(|| format!("{} stopped; what it said is above", self.name))
-    }
-
-    fn turn(&mut self) -> Result<(), String> {
-        self.begin_turn()?;
-        self.end_turn()
-    }
-
-    /// Asks for a block.
-    pub(crate) fn begin_turn(&mut self) -> Result<(), String> {
-        writeln!(self.ask, "go").map_err(|error| format!("{}: {error}", self.name))
-    }
-
-    /// Waits for the block to end.
-    pub(crate) fn end_turn(&mut self) -> Result<(), String> {
-        let said = self.listen()?;
-        let n = self.hello["n_per_block"].as_f64().unwrap_or(f64::NAN);
-        self.wall.push(said["wall_secs"].as_f64().unwrap_or(f64::NAN) / n);
-        self.cpu.push(said["cpu_secs"].as_f64().unwrap_or(f64::NAN) / n);
-        Ok(())
-    }
-
-    /// Lets the side end and asks for its memory.
-    fn finish(mut self) -> Result<Finished, String> {
-        drop(self.ask);
-        let mut line = String::new();
-        self.hear.read_line(&mut line).map_err(|error| format!("{}: {error}", self.name))?;
-        let said: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
-        self.child.wait().map_err(|error| format!("{}: {error}", self.name))?;
-        let peak_bytes = said["peak_bytes"].as_u64().or(self.peak_bytes);
-        let Self { name, hello, wall, cpu, .. } = self;
-        Ok(Finished { name, hello, wall, cpu, peak_bytes })
-    }
-}
-
-/// What a side measured.
-struct Finished {
-    name: &'static str,
-    hello: Value,
-    wall: Vec<f64>,
-    cpu: Vec<f64>,
-    peak_bytes: Option<u64>,
-}
-
 pub(crate) fn run(flags: &Flags) -> Result<(), String> {
     say(
         "| workload | ours | eager, or loop | compiled, or batch | ratio (quartiles) | CPU ratio | peak, ours / theirs |",
@@ -165,18 +90,6 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
     Ok(())
 }
 
-/// The command that serves our side.
-pub(crate) fn ours(
-    workload: &Workload,
-    n_threads: usize,
-    device: Device,
-) -> Result<Command, String> {
-    let this = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
-    let mut command = Command::new(this);
-    command.args(["worker", workload.name, &n_threads.to_string(), &device.to_string()]);
-    Ok(command)
-}
-
 /// Ours first, then the other side in both forms.
 fn measure(workload: &Workload, flags: &Flags) -> Result<Vec<Finished>, String> {
     let n_threads = workload.n_threads(flags.n_threads).to_string();
@@ -189,7 +102,10 @@ fn measure(workload: &Workload, flags: &Flags) -> Result<Vec<Finished>, String> 
     tell(&format!("{}: starting", workload.name));
     let [first, second] = workload.forms();
     let mut sides = vec![
-        Side::start("ours", ours(workload, workload.n_threads(flags.n_threads), flags.device)?)?,
+        Side::start("ours", {
+            let n_threads = workload.n_threads(flags.n_threads);
+            ours(workload, n_threads, &device, flags.device.precision(), 1)?
+        })?,
         Side::start(first, pytorch(first))?,
         Side::start(second, pytorch(second))?,
     ];
@@ -207,7 +123,7 @@ fn better(sides: &[Finished]) -> &Finished {
 }
 
 /// Theirs over ours, round by round.
-fn ratios(theirs: &[f64], ours: &[f64]) -> Vec<f64> {
+pub(crate) fn ratios(theirs: &[f64], ours: &[f64]) -> Vec<f64> {
     theirs.iter().zip(ours).map(|(theirs, ours)| theirs / ours).collect()
 }
 
@@ -278,13 +194,6 @@ fn processor() -> Option<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split(':').nth(1)?.trim().to_owned())
-}
-
-/// Appends to a file, which is made if it is not there.
-fn append(file: &Path, words: &str) -> Result<(), String> {
-    let opened = OpenOptions::new().create(true).append(true).open(file);
-    let written = opened.and_then(|mut opened| opened.write_all(words.as_bytes()));
-    written.map_err(|error| format!("{}: {error}", file.display()))
 }
 
 /// The commit that was checked out, where git tells it; the history does not count as a change to it.

@@ -9,9 +9,13 @@
 //! a machine that drifts drifts for all; what is quoted is the median over rounds of the ratio of
 //! PyTorch's better form to ours, with its quartiles. Ours draws its data inside the clock, PyTorch
 //! outside of it. Drawing is compared with two generators in NumPy, on one thread. `docs/compare.md` has the table, `bench/history.jsonl` every measurement.
+//!
+//! `bench/gpu` does the same on a GPU, in one command that builds nothing there.
 
 mod compare;
+mod gpu;
 mod process;
+mod side;
 mod throughput;
 mod worker;
 mod workload;
@@ -26,8 +30,12 @@ const HELP: &str = "\
 Usage: compare [--python PYTHON] [--threads N] [--rounds N] [--only WORKLOAD] [--history FILE]
                [--device DEVICE] [--precision PRECISION] [--script FILE]
        compare throughput [--rounds N] [--only WORKLOAD]
+       compare gpu [--python PYTHON] [--threads N] [--rounds N] [--only ROW] [--history FILE]
+                   [--device DEVICE] [--precisions LIST] [--cohort N] [--minutes N]
+                   [--table FILE] [--commit COMMIT] [--script FILE]
 
-The second form compares two runs side by side, one thread each, with one of them alone.
+The second form compares two runs side by side, one thread each, with one of them alone. The third
+compares training on a GPU, in each precision and with a cohort of seeds, and writes a table.
 
   --python PYTHON   an interpreter that has torch and numpy [python3]
   --threads N       threads of each side [as many as the machine has]
@@ -36,7 +44,16 @@ The second form compares two runs side by side, one thread each, with one of the
   --history FILE    append every measurement to this file of JSON lines
   --device DEVICE   cpu, or cuda:N; drawing is of the CPU [cpu]
   --precision WHICH of PyTorch's products: f32, tf32, bf16 [that of ours on the device]
-  --script FILE     bench/pytorch/worker.py, where this program was built elsewhere";
+  --script FILE     bench/pytorch/worker.py, where this program was built elsewhere
+
+Of `gpu` alone; its device is cuda:0 and it makes 5 rounds if nothing else is said:
+
+  --only ROW        fflm-base, cohort-mid, lstm, birth or cohort-base instead of all
+  --precisions LIST f32, tf32, bf16, with commas between them [tf32,bf16; on the CPU f32]
+  --cohort N        seeds that ours trains at once, 0 for none [25]
+  --minutes N       begin nothing after so long, and say what is missing [9]
+  --table FILE      write the table to this file too, after every row
+  --commit COMMIT   what was built, for the history";
 
 /// Does what the arguments of the program say, a comparison or one side of it.
 #[must_use]
@@ -49,7 +66,8 @@ pub fn main() -> std::process::ExitCode {
     // `cargo bench` says `--bench` to every program it starts.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let outcome = match args.first().map(String::as_str) {
-        Some("worker") => worker::serve(&args[1..]),
+        Some("worker") => return worker(&args[1..]),
+        Some("gpu") => gpu::Flags::parse(&args[1..]).and_then(|flags| gpu::run(&flags)),
         Some("throughput") => {
             compare::Flags::parse(&args[1..]).and_then(|flags| throughput::run(&flags))
         }
@@ -59,6 +77,18 @@ pub fn main() -> std::process::ExitCode {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(message) => {
             tell(&format!("error: {message}\n\n{HELP}"));
+            std::process::ExitCode::from(2)
+        }
+    }
+}
+
+/// One side; whoever started it wants the reason of a failure in one line and no help.
+fn worker(args: &[String]) -> std::process::ExitCode {
+    match worker::serve(args) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(message) => {
+            let words: Vec<&str> = message.split_whitespace().collect();
+            tell(&format!("error: {}", words.join(" ")));
             std::process::ExitCode::from(2)
         }
     }

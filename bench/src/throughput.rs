@@ -2,7 +2,8 @@
 
 use mnemoscope_lab::engine::device::Device;
 
-use crate::compare::{Flags, Side, duration, median, ours, quantile};
+use crate::compare::{Flags, duration, median, quantile};
+use crate::side::{Side, ours};
 use crate::workload::{ALL, Kind, Workload};
 use crate::{say, tell};
 
@@ -22,8 +23,8 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
 
 fn measure(workload: &Workload, n_rounds: usize) -> Result<(), String> {
     tell(&format!("{}: starting", workload.name));
-    let mut first = Side::start("first", ours(workload, 1, Device::Cpu)?)?;
-    let mut second = Side::start("second", ours(workload, 1, Device::Cpu)?)?;
+    let mut first = Side::start("first", ours(workload, 1, "cpu", Device::Cpu.precision(), 1)?)?;
+    let mut second = Side::start("second", ours(workload, 1, "cpu", Device::Cpu.precision(), 1)?)?;
     // One after the other, then both at once, in turns.
     for round in 1..=n_rounds {
         tell(&format!("{}: round {round} of {n_rounds}", workload.name));
