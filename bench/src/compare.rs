@@ -104,7 +104,9 @@ fn measure(workload: &Workload, flags: &Flags) -> Result<Vec<Finished>, String> 
     let mut sides = vec![
         Side::start("ours", {
             let n_threads = workload.n_threads(flags.n_threads);
-            ours(workload, n_threads, &device, flags.device.precision(), 1)?
+            let there = flags.device.precisions();
+            let same = there.iter().find(|there| there.name() == flags.precision);
+            ours(workload, n_threads, &device, same.unwrap_or(&there[0]).name(), 1)?
         })?,
         Side::start(first, pytorch(first))?,
         Side::start(second, pytorch(second))?,

@@ -23,8 +23,8 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
 
 fn measure(workload: &Workload, n_rounds: usize) -> Result<(), String> {
     tell(&format!("{}: starting", workload.name));
-    let mut first = Side::start("first", ours(workload, 1, "cpu", Device::Cpu.precision(), 1)?)?;
-    let mut second = Side::start("second", ours(workload, 1, "cpu", Device::Cpu.precision(), 1)?)?;
+    let mut first = Side::start("first", ours(workload, 1, "cpu", "f32", 1)?)?;
+    let mut second = Side::start("second", ours(workload, 1, "cpu", "f32", 1)?)?;
     // One after the other, then both at once, in turns.
     for round in 1..=n_rounds {
         tell(&format!("{}: round {round} of {n_rounds}", workload.name));

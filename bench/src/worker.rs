@@ -46,6 +46,7 @@ pub(crate) fn serve(args: &[String]) -> Result<(), String> {
         return pool.install(|| draw(workload, &task()));
     }
     let plan = plan(workload, device, precision)?;
+    let of_products = plan.train.precision.of_products();
     if n_members > 1 {
         if !matches!(workload.kind, Kind::Train) {
             return Err(format!("{name} does not train, so it has one member"));
@@ -53,10 +54,11 @@ pub(crate) fn serve(args: &[String]) -> Result<(), String> {
         // Members are threads of their own; what they share among threads goes to the global pool.
         threads.build_global().ok().ok_or("cannot start the threads")?;
         let cohort = Cohort { plan: &plan, device, n_members };
-        return device.run(cohort).map_err(said)?;
+        return device.run_in(of_products, cohort).map_err(said)?;
     }
     let pool = threads.build().ok().ok_or("cannot start the threads")?;
-    pool.install(|| device.run(Work { plan: &plan, workload, device }).map_err(said)?)
+    let work = Work { plan: &plan, workload, device };
+    pool.install(|| device.run_in(of_products, work).map_err(said)?)
 }
 
 fn draw(workload: &Workload, task: &Task) -> Result<(), String> {
@@ -192,7 +194,9 @@ impl<'scope> Member<'scope> {
         device: &'scope burn::tensor::Device<A>,
     ) -> Self {
         let ((ask, asked), (done, hear)) = (channel(), channel());
-        let thread = scope.spawn(move || train::<A>(plan, device, &asked, &done));
+        let precision = plan.train.precision.of_products();
+        let thread =
+            scope.spawn(move || precision.within(|| train::<A>(plan, device, &asked, &done)));
         Self { ask, hear, thread }
     }
 }
@@ -224,8 +228,7 @@ fn together(members: &[Member<'_>], n_steps: u64) -> Result<(), String> {
 
 /// The plan of a workload in a precision that the device has.
 pub(crate) fn plan(workload: &Workload, device: Device, precision: &str) -> Result<Plan, String> {
-    // Tensor cores round what they multiply, and nothing else does.
-    if (device.precision() == "f32") != (precision == "f32") {
+    if !device.precisions().iter().any(|there| there.name() == precision) {
         return Err(format!("no products in {precision} on {device}"));
     }
     // A bench takes as many steps as it wants.

@@ -123,6 +123,18 @@ impl Precision {
     }
 }
 
+impl Precision {
+    /// Does `work` with products of this precision, on the thread that calls.
+    ///
+    /// [`Device::run_in`] does so; this is for threads that `work` starts.
+    pub fn within<T>(self, work: impl FnOnce() -> T) -> T {
+        #[cfg(feature = "gpu")]
+        return gpu::product::within(self, work);
+        #[cfg(not(feature = "gpu"))]
+        work()
+    }
+}
+
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -7,7 +7,7 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use super::kernel::attention::{self as kernel, Part, Rule, Shape};
 use super::kernel::places::Dropped;
 use super::kernel::room;
-use super::product::{operand, operand_type, product, shaped, transposed};
+use super::product::{Causal, causal_product, operand_type, shaped, transposed};
 use crate::{Attend, QueryRows};
 
 /// Whole numbers on the device of `like`.
@@ -17,13 +17,23 @@ pub(super) fn ints<R: CubeRuntime>(ints: &[i32], like: &CubeTensor<R>) -> CubeTe
     CubeTensor::new_contiguous(client, device, [ints.len()].into(), handle, DType::I32)
 }
 
+/// Heads have so many rows or a multiple of it, so that kernels may read and write several numbers at once.
+const ROWS: usize = 8;
+
 /// Where queries stand, and how chosen ones are laid out: `[example, query]`, as many as the example that has most.
+///
+/// Queries and keys are filled up to a multiple of [`ROWS`] with zeros. No query sees a key that is not there, because it
+/// would come after it; what a query that is not there gives is not looked at, and its gradient is 0.
 pub(super) struct Layout<R: CubeRuntime> {
     batch: usize,
+    /// Filled up.
     n_queries: usize,
+    /// Filled up.
     n_keys: usize,
-    /// `[batch or 1, query]`
-    query_pos: CubeTensor<R>,
+    /// Places of an example.
+    seq_len: usize,
+    /// Where chosen queries stand: `[batch, query]`.
+    query_pos: Option<CubeTensor<R>>,
     /// Of chosen queries the row each place gets (-1: none), and the place of each row.
     chosen: Option<[CubeTensor<R>; 2]>,
     n_rows: usize,
@@ -31,16 +41,28 @@ pub(super) struct Layout<R: CubeRuntime> {
 
 impl<R: CubeRuntime> Layout<R> {
     /// Every place of every example.
-    pub(super) fn all(batch: usize, seq_len: usize, like: &CubeTensor<R>) -> Self {
-        let query_pos = ints(&(0..seq_len as i32).collect::<Vec<_>>(), like);
+    pub(super) fn all(batch: usize, seq_len: usize) -> Self {
+        let n_keys = seq_len.next_multiple_of(ROWS);
         let n_rows = batch * seq_len;
-        Self { batch, n_queries: seq_len, n_keys: seq_len, query_pos, chosen: None, n_rows }
+        let (query_pos, chosen) = (None, None);
+        Self { batch, n_queries: n_keys, n_keys, seq_len, query_pos, chosen, n_rows }
+    }
+
+    /// Keys of an example, filled up.
+    pub(super) fn n_keys(&self) -> usize {
+        self.n_keys
+    }
+
+    /// What is spared where every place asks; chosen queries stand anywhere.
+    fn causal(&self, causal: Causal) -> Causal {
+        if self.chosen.is_none() { causal } else { Causal::All }
     }
 
     /// Chosen places.
     pub(super) fn of(rows: &QueryRows, batch: usize, like: &CubeTensor<R>) -> Self {
         let by_example = rows.by_example(batch);
-        let n_queries = by_example.iter().map(std::ops::Range::len).max().unwrap_or(0);
+        let most = by_example.iter().map(std::ops::Range::len).max().unwrap_or(0);
+        let n_queries = most.next_multiple_of(ROWS);
         let mut source = vec![-1_i32; batch * n_queries];
         let mut query_pos = vec![0_i32; batch * n_queries];
         let mut target = Vec::with_capacity(rows.len());
@@ -53,8 +75,10 @@ impl<R: CubeRuntime> Layout<R> {
             }
         }
         let chosen = Some([ints(&source, like), ints(&target, like)]);
-        let (query_pos, n_rows) = (ints(&query_pos, like), rows.len());
-        Self { batch, n_queries, n_keys: rows.seq_len(), query_pos, chosen, n_rows }
+        let (query_pos, n_rows) = (Some(ints(&query_pos, like)), rows.len());
+        let seq_len = rows.seq_len();
+        let n_keys = seq_len.next_multiple_of(ROWS);
+        Self { batch, n_queries, n_keys, seq_len, query_pos, chosen, n_rows }
     }
 
     fn shape(&self, n_heads: usize) -> Shape {
@@ -69,7 +93,7 @@ impl<R: CubeRuntime> Layout<R> {
     ) -> Rule<'a, R> {
         let dropped = attend.dropout.map(|dropout| dropped(&dropout));
         let (shape, counted) = (self.shape(attend.n_heads), attend.stats);
-        Rule { shape, query_pos: &self.query_pos, bias, scale, dropped, counted }
+        Rule { shape, query_pos: self.query_pos.as_ref(), bias, scale, dropped, counted }
     }
 }
 
@@ -85,32 +109,33 @@ pub(super) struct Operand<'a, R: CubeRuntime> {
     pub(super) part: Part,
 }
 
-/// A part of each row by heads, `[batch * head, row, d_head]`, as products want it.
+/// A part of each row by heads, `[batch * head, row, d_head]`, as products want it; an example has `n_there` rows, filled
+/// up to `n_rows`.
 fn heads_of<R: CubeRuntime>(
     Operand { rows, part }: Operand<'_, R>,
     index: Option<&CubeTensor<R>>,
-    [batch, n_rows]: [usize; 2],
+    [batch, n_there, n_rows]: [usize; 3],
 ) -> CubeTensor<R> {
     let shape = [batch * part.n_heads, n_rows, part.d_head];
-    if index.is_none() && part.n_heads == 1 && part.width == part.d_head {
-        return shaped(operand(rows.clone()), shape);
+    if index.is_none() && part.is_whole() && n_there == n_rows {
+        return shaped(rows.clone(), shape);
     }
-    shaped(kernel::split(rows, index, [batch, n_rows], part, operand_type()), shape)
+    shaped(kernel::split(rows, index, [batch, n_there, n_rows], part, operand_type()), shape)
 }
 
-/// The only head of a part that is the whole of its rows needs no copy: `[rows, d_head]`. Others are written out.
+/// The inverse: `[n_written, width]`. The only head of a part that is the whole of its rows needs no copy.
 fn rows_of<R: CubeRuntime>(
     heads: CubeTensor<R>,
     index: Option<&CubeTensor<R>>,
-    [batch, n_rows, n_written]: [usize; 3],
+    [batch, n_there, n_rows, n_written]: [usize; 4],
     part: Part,
 ) -> CubeTensor<R> {
-    if index.is_none() && part.n_heads == 1 && part.width == part.d_head {
+    if index.is_none() && part.is_whole() && n_there == n_rows {
         return shaped(heads, [n_written, part.width]);
     }
     let rows = room(&heads, [n_written, part.width], DType::F32);
     let heads = shaped(heads, [batch, part.n_heads, n_rows, part.d_head]);
-    kernel::join(heads, index, &rows, n_written, part);
+    kernel::join(heads, index, &rows, [n_there, n_written], part);
     rows
 }
 
@@ -162,9 +187,10 @@ pub(super) fn forward<R: CubeRuntime>(
 ) -> (CubeTensor<R>, Kept<R>) {
     let (batch, d_head) = (layout.batch, q.part.d_head);
     let source = layout.chosen.as_ref().map(|[source, _]| source);
-    let q = heads_of(q, source, [batch, layout.n_queries]);
-    let k = heads_of(k, None, [batch, layout.n_keys]);
-    let scores = product(q.clone(), transposed(k.clone()));
+    let q = heads_of(q, source, [batch, layout.seq_len, layout.n_queries]);
+    let k = heads_of(k, None, [batch, layout.seq_len, layout.n_keys]);
+    let scores =
+        causal_product(q.clone(), transposed(k.clone()), layout.causal(Causal::ToDiagonal));
     let (y, mut kept) = mix(scores, attend.scale(d_head), v, bias, layout, attend);
     kept.qk = Some([q, k]);
     (y, kept)
@@ -180,20 +206,22 @@ pub(super) fn mix<R: CubeRuntime>(
     attend: &Attend,
 ) -> (CubeTensor<R>, Kept<R>) {
     let (batch, n_heads, d_value) = (layout.batch, attend.n_heads, v.part.d_head);
-    let v = heads_of(v, None, [batch, layout.n_keys]);
+    let v = heads_of(v, None, [batch, layout.seq_len, layout.n_keys]);
     let rule = layout.rule(attend, bias.as_ref(), scale);
     let made = kernel::pattern(scores, &rule, operand_type());
     let by_heads = [batch * n_heads, layout.n_queries, layout.n_keys];
-    let mixed = product(shaped(made.kept.clone(), by_heads), v.clone());
+    let lower = layout.causal(Causal::LeftIsLower);
+    let mixed = causal_product(shaped(made.kept.clone(), by_heads), v.clone(), lower);
     let d = n_heads * d_value;
     let width = d + attend.n_stats();
     let target = layout.chosen.as_ref().map(|[_, target]| target);
     let part = Part { width, offset: 0, n_heads, d_head: d_value };
-    let sizes = [batch, layout.n_queries, layout.n_rows];
+    let sizes = [batch, layout.seq_len, layout.n_queries, layout.n_rows];
     let y = rows_of(mixed, target, sizes, part);
     if attend.stats {
         let written = [layout.n_rows, width];
-        kernel::stats_into(&made.stats, target, &y, written, layout.shape(n_heads));
+        let (there, shape) = (layout.seq_len, layout.shape(n_heads));
+        kernel::stats_into(&made.stats, target, &y, written, there, shape);
     }
     let kernel::Pattern { pattern, kept, stats } = made;
     (y, Kept { qk: None, v, pattern, kept, stats, bias })
@@ -222,19 +250,21 @@ pub(super) fn mix_backward<R: CubeRuntime>(
     let width = d + attend.n_stats();
     let source = layout.chosen.as_ref().map(|[source, _]| source);
     let part = Part { width, offset: 0, n_heads, d_head: d_value };
-    let d_mixed = heads_of(Operand { rows: d_y, part }, source, [batch, n_queries]);
+    let queries = [batch, layout.seq_len, n_queries];
+    let d_mixed = heads_of(Operand { rows: d_y, part }, source, queries);
     let by_heads = [batch * n_heads, n_queries, layout.n_keys];
     let v = by_v.then(|| {
         let pattern = shaped(kept.kept.clone(), by_heads);
-        product(transposed(pattern), d_mixed.clone())
+        causal_product(transposed(pattern), d_mixed.clone(), layout.causal(Causal::LeftIsUpper))
     });
     if !by_scores {
         return Grads { scores: None, v, bias: None };
     }
-    let d_kept = product(d_mixed, transposed(kept.v.clone()));
+    let d_kept =
+        causal_product(d_mixed, transposed(kept.v.clone()), layout.causal(Causal::ToDiagonal));
     let d_stats = attend.stats.then(|| {
         let part = Part { width, offset: d, n_heads: Attend::N_STATS, d_head: n_heads };
-        kernel::split(d_y, source, [batch, n_queries], part, DType::F32)
+        kernel::split(d_y, source, queries, part, DType::F32)
     });
     let rule = layout.rule(attend, kept.bias.as_ref(), scale);
     let scores = kernel::pattern_backward(&kept.pattern, d_kept, &kept.stats, d_stats, &rule);
@@ -242,12 +272,11 @@ pub(super) fn mix_backward<R: CubeRuntime>(
     Grads { scores: Some(shaped(scores, by_heads)), v, bias }
 }
 
-/// Gradients of [`forward`] by rows of queries, keys and values, and by the bias.
+/// Gradients of [`forward`] by rows of queries, keys and values.
 pub(super) struct RowGrads<R: CubeRuntime> {
     pub(super) q: Option<CubeTensor<R>>,
     pub(super) k: Option<CubeTensor<R>>,
     pub(super) v: Option<CubeTensor<R>>,
-    pub(super) bias: Option<CubeTensor<R>>,
 }
 
 /// The gradients of [`forward`] that are `wanted`.
@@ -264,18 +293,19 @@ pub(super) fn backward<R: CubeRuntime>(
     let grads = mix_backward(kept, attend.scale(d_head), layout, attend, asked, d_y);
     let (batch, n_heads) = (layout.batch, attend.n_heads);
     let of = |d_head| Part { width: n_heads * d_head, offset: 0, n_heads, d_head };
-    let keys = [batch, layout.n_keys, batch * layout.n_keys];
+    let keys = [batch, layout.seq_len, layout.n_keys, batch * layout.seq_len];
     let by_q = grads.scores.clone().filter(|_| wanted[0]).map(|d_scores| {
         let target = layout.chosen.as_ref().map(|[_, target]| target);
-        let d_q = product(d_scores, k.clone());
-        rows_of(d_q, target, [batch, layout.n_queries, layout.n_rows], of(d_head))
+        let d_q = causal_product(d_scores, k.clone(), layout.causal(Causal::LeftIsLower));
+        let sizes = [batch, layout.seq_len, layout.n_queries, layout.n_rows];
+        rows_of(d_q, target, sizes, of(d_head))
     });
-    let by_k = grads
-        .scores
-        .filter(|_| wanted[1])
-        .map(|d_scores| rows_of(product(transposed(d_scores), q.clone()), None, keys, of(d_head)));
+    let by_k = grads.scores.filter(|_| wanted[1]).map(|d_scores| {
+        let upper = layout.causal(Causal::LeftIsUpper);
+        rows_of(causal_product(transposed(d_scores), q.clone(), upper), None, keys, of(d_head))
+    });
     let by_v = grads.v.map(|d_v| rows_of(d_v, None, keys, of(d_value)));
-    RowGrads { q: by_q, k: by_k, v: by_v, bias: grads.bias }
+    RowGrads { q: by_q, k: by_k, v: by_v }
 }
 
 /// The gradients of [`forward`] by packed rows, and by the bias: queries (if they are `packed` as well), keys and values
@@ -291,24 +321,25 @@ pub(super) fn backward_packed<R: CubeRuntime>(
     let (d_head, n_heads, batch) = (q.meta.shape()[2], attend.n_heads, layout.batch);
     let grads = mix_backward(kept, attend.scale(d_head), layout, attend, [true; 2], d_y);
     let (d_scores, d_v) = (grads.scores.expect("wanted"), grads.v.expect("wanted"));
-    let d_q = product(d_scores.clone(), k.clone());
-    let d_k = product(transposed(d_scores), q.clone());
+    let d_q = causal_product(d_scores.clone(), k.clone(), layout.causal(Causal::LeftIsLower));
+    let upper = layout.causal(Causal::LeftIsUpper);
+    let d_k = causal_product(transposed(d_scores), q.clone(), upper);
     let d = n_heads * d_head;
     let n_parts = if packed { 3 } else { 2 };
-    let n_written = batch * layout.n_keys;
+    let n_written = batch * layout.seq_len;
     let rows = room(&d_k, [n_written, n_parts * d], DType::F32);
     let (d_q, parts) = if packed {
         (None, vec![d_q, d_k, d_v])
     } else {
         let target = layout.chosen.as_ref().map(|[_, target]| target);
         let part = Part { width: d, offset: 0, n_heads, d_head };
-        let sizes = [batch, layout.n_queries, layout.n_rows];
+        let sizes = [batch, layout.seq_len, layout.n_queries, layout.n_rows];
         (Some(rows_of(d_q, target, sizes, part)), vec![d_k, d_v])
     };
     for (i, heads) in parts.into_iter().enumerate() {
         let part = Part { width: n_parts * d, offset: i * d, n_heads, d_head };
         let heads = shaped(heads, [batch, n_heads, layout.n_keys, d_head]);
-        kernel::join(heads, None, &rows, n_written, part);
+        kernel::join(heads, None, &rows, [layout.seq_len, n_written], part);
     }
     (d_q, rows, grads.bias)
 }

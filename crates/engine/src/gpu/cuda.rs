@@ -8,6 +8,9 @@
 use crate::device::{Found, OnDevice, Precision, Unavailable};
 
 #[cfg(feature = "cuda")]
+pub(super) mod gemm;
+
+#[cfg(feature = "cuda")]
 mod built {
     use burn::backend::Autodiff;
     use burn_cuda::{Cuda, CudaDevice};
@@ -15,7 +18,6 @@ mod built {
 
     use super::{Found, OnDevice, Precision, Unavailable};
     use crate::device::Device;
-    use crate::gpu::product;
 
     pub(crate) fn run<W: OnDevice>(
         number: usize,
@@ -29,7 +31,7 @@ mod built {
             return Err(Unavailable(message));
         }
         let on_it = || work.on::<Autodiff<Cuda>>(&CudaDevice::new(number));
-        Ok(product::within(precision, on_it))
+        Ok(precision.within(on_it))
     }
 
     pub(crate) fn found() -> Vec<Found> {

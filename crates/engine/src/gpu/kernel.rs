@@ -2,7 +2,7 @@
 //!
 //! Each launches on dense arrays and allocates what it writes. A sum is taken in an order that the shapes fix, so a
 //! device gives the same bits each time. Where many numbers become few, a *cube* of [`UNITS`] units takes one row,
-//! or a chunk of rows whose partial sums a second launch adds up.
+//! or a chunk of rows whose partial sums a second launch adds up. The units of a *plane* run in step.
 
 pub(super) mod act;
 pub(super) mod attention;
@@ -63,18 +63,15 @@ pub(super) fn row_dim() -> CubeDim {
 /// The sum over all units of a cube of what each brings; every unit gets it.
 #[cube]
 pub(super) fn sum_of_cube(shared: &mut SharedMemory<f32>, mine: f32) -> f32 {
-    let unit = UNIT_POS_X as usize;
-    shared[unit] = mine;
-    sync_cube();
-    let mut half = CUBE_DIM_X as usize / 2;
-    while half > 0 {
-        if unit < half {
-            shared[unit] = shared[unit] + shared[unit + half];
-        }
-        sync_cube();
-        half /= 2;
+    let of_plane = plane_sum(mine);
+    if UNIT_POS_PLANE == 0 {
+        shared[PLANE_POS as usize] = of_plane;
     }
-    let total = shared[0];
+    sync_cube();
+    let mut total = f32::new(0.0);
+    for plane in 0..UNITS / PLANE_DIM {
+        total += shared[plane as usize];
+    }
     sync_cube();
     total
 }
@@ -82,18 +79,15 @@ pub(super) fn sum_of_cube(shared: &mut SharedMemory<f32>, mine: f32) -> f32 {
 /// The largest of what the units of a cube bring; every unit gets it.
 #[cube]
 pub(super) fn max_of_cube(shared: &mut SharedMemory<f32>, mine: f32) -> f32 {
-    let unit = UNIT_POS_X as usize;
-    shared[unit] = mine;
-    sync_cube();
-    let mut half = CUBE_DIM_X as usize / 2;
-    while half > 0 {
-        if unit < half {
-            shared[unit] = max(shared[unit], shared[unit + half]);
-        }
-        sync_cube();
-        half /= 2;
+    let of_plane = plane_max(mine);
+    if UNIT_POS_PLANE == 0 {
+        shared[PLANE_POS as usize] = of_plane;
     }
-    let largest = shared[0];
+    sync_cube();
+    let mut largest = shared[0];
+    for plane in 1..UNITS / PLANE_DIM {
+        largest = max(largest, shared[plane as usize]);
+    }
     sync_cube();
     largest
 }

@@ -11,7 +11,7 @@ use super::kernel::lookup::{self, Table};
 use super::kernel::lstm::Dims;
 use super::kernel::optim::{AdamWStep, SgdStep};
 use super::kernel::places::Turned;
-use super::kernel::rows::column_sums;
+use super::kernel::rows::{column_sums, in_type};
 use super::kernel::{act, dense, loss, lstm, norm, optim, places};
 use super::product::{operand, operand_type, product, product_over_rows, shaped, transposed};
 use crate::{
@@ -79,11 +79,6 @@ fn check_bias<R: CubeRuntime>(bias: Option<&CubeTensor<R>>, n_heads: usize, seq_
     }
 }
 
-/// `x weight` in single precision, of the numbers as they came.
-fn times<R: CubeRuntime>(x: &CubeTensor<R>, weight: &CubeTensor<R>) -> CubeTensor<R> {
-    product(operand(x.clone()), operand(weight.clone()))
-}
-
 #[track_caller]
 fn check_linear([n_in, d_in]: [usize; 2], [d_weight, d_out]: [usize; 2], bias: Option<usize>) {
     assert_eq!(d_in, d_weight, "x: [{n_in}, {d_in}] does not fit weight: [{d_weight}, {d_out}]");
@@ -135,7 +130,7 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
     ) -> Tensor<Self, 2> {
         let ([n_rows, _], [_, d_out]) = (x.dims(), weight.dims());
         check_linear(x.dims(), weight.dims(), bias.as_ref().map(|bias| bias.dims()[0]));
-        let y = wrap(times(&raw(x), &raw(weight)), [n_rows, d_out]);
+        let y = wrap(product(raw(x), raw(weight)), [n_rows, d_out]);
         match bias {
             Some(bias) => y + bias.unsqueeze::<2>(),
             None => y,
@@ -152,8 +147,8 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let d_y = raw(d_y);
         let d_bias = wanted[2].then(|| column_sums(d_y.clone(), [n_rows, d_out]));
         let d_y = operand(d_y);
-        let d_x = wanted[0].then(|| product(d_y.clone(), transposed(operand(raw(weight)))));
-        let d_weight = wanted[1].then(|| product_over_rows(operand(raw(x)), d_y));
+        let d_x = wanted[0].then(|| product(d_y.clone(), transposed(raw(weight))));
+        let d_weight = wanted[1].then(|| product_over_rows(raw(x), d_y));
         (
             d_x.map(|d_x| wrap(d_x, [n_rows, d_in])),
             d_weight.map(|d_weight| wrap(d_weight, [d_in, d_out])),
@@ -265,7 +260,7 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let [batch, seq_len, width] = qkv.dims();
         let (rows, bias) = (raw(qkv), bias.map(raw));
         check_bias(bias.as_ref(), attend.n_heads, seq_len);
-        let layout = Layout::all(batch, seq_len, &rows);
+        let layout = Layout::all(batch, seq_len);
         let of = |which| Operand { rows: &rows, part: part(width, 3, which, attend.n_heads) };
         let (y, kept) = attend::forward([of(0), of(1), of(2)], bias, &layout, attend);
         let shape = [batch, seq_len, width / 3 + attend.n_stats()];
@@ -279,7 +274,7 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
     ) -> (Tensor<Self, 3>, Option<Tensor<Self, 2>>) {
         let ([batch, seq_len, width], d_y) = (d_y.dims(), raw(d_y));
         let kept = Kept::from_list(saved.0, true);
-        let layout = Layout::all(batch, seq_len, &d_y);
+        let layout = Layout::all(batch, seq_len);
         let (_, d_qkv, d_bias) = attend::backward_packed(&kept, &layout, attend, true, &d_y);
         let d = width - attend.n_stats();
         let of_bias = |d_bias| wrap(d_bias, [attend.n_heads, seq_len]);
@@ -348,7 +343,7 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
     ) -> (Tensor<Self, 3>, Saved<Self>) {
         let ([batch, seq_len, d], [_, _, d_value]) = (k.dims(), v.dims());
         let (q, k, v) = (raw(q), raw(k), raw(v));
-        let layout = Layout::all(batch, seq_len, &k);
+        let layout = Layout::all(batch, seq_len);
         let parts = [part(d, 1, 0, attend.n_heads), part(d_value, 1, 0, attend.n_heads)];
         let of = |rows, i: usize| Operand { rows, part: parts[i] };
         let (y, kept) = attend::forward([of(&q, 0), of(&k, 0), of(&v, 1)], None, &layout, attend);
@@ -363,7 +358,7 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
     ) -> [Option<Tensor<Self, 3>>; 3] {
         let ([batch, seq_len, width], d_y) = (d_y.dims(), raw(d_y));
         let kept = Kept::from_list(saved.0, true);
-        let layout = Layout::all(batch, seq_len, &d_y);
+        let layout = Layout::all(batch, seq_len);
         let d = kept.width_of_keys(attend.n_heads);
         let grads = attend::backward(&kept, &layout, attend, wanted, &d_y);
         let of = |grad: Option<_>, d| grad.map(|grad| wrap(grad, [batch, seq_len, d]));
@@ -441,8 +436,8 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let ([batch, seq_len, d_value], [n_rows, _]) = (values.dims(), scores.dims());
         assert_eq!(attend.n_heads, 1, "a table has the scores of one head");
         let (values, table) = (raw(values), raw(scores));
-        let layout = Layout::all(batch, seq_len, &values);
-        let dims = Table { batch, seq_len, d_vocab, n_rows };
+        let layout = Layout::all(batch, seq_len);
+        let dims = Table { batch, n_there: seq_len, seq_len: layout.n_keys(), d_vocab, n_rows };
         let looked_up = lookup::scores(table.clone(), raw_ints(tokens), dims);
         let of_values = Operand { rows: &values, part: part(d_value, 1, 0, 1) };
         let scale = attend.scale(1);
@@ -465,10 +460,10 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let table = saved.pop().expect("the table was saved");
         let n_rows = table.meta.shape()[0];
         let kept = Kept::from_list(saved, false);
-        let layout = Layout::all(batch, seq_len, &d_y);
+        let layout = Layout::all(batch, seq_len);
         let grads = attend::mix_backward(&kept, attend.scale(1), &layout, attend, wanted, &d_y);
         let d_values = grads.v.map(|d_v| wrap(d_v, [batch, seq_len, width - attend.n_stats()]));
-        let dims = Table { batch, seq_len, d_vocab, n_rows };
+        let dims = Table { batch, n_there: seq_len, seq_len: layout.n_keys(), d_vocab, n_rows };
         let d_table = grads.scores.map(|d_scores| {
             wrap(table_backward(d_scores, raw_ints(tokens), dims), [n_rows, n_rows])
         });
@@ -526,8 +521,8 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let dims = Dims { batch, seq_len, d };
         let d_gates = lstm::scan_backward(w_hh_t, [gates, cells], raw(d_h), dims);
         let n_rows = batch * seq_len;
-        let d_rows = operand(shaped(d_gates.clone(), [n_rows, 4 * d]));
-        let d_w_hh = product_over_rows(operand(shaped(h_before, [n_rows, d])), d_rows);
+        let d_rows = shaped(d_gates.clone(), [n_rows, 4 * d]);
+        let d_w_hh = product_over_rows(shaped(h_before, [n_rows, d]), d_rows);
         (wrap(d_gates, [batch, seq_len, 4 * d]), wrap(d_w_hh, [d, 4 * d]))
     }
 
@@ -627,11 +622,8 @@ fn table_backward<R: CubeRuntime>(
     let hot = lookup::one_hot(tokens, dims, operand_type());
     let by_key = product(d_scores.clone(), hot.clone());
     let by_query = product(transposed(hot.clone()), d_scores.clone());
-    let by_both = product(transposed(hot), operand(by_key.clone()));
-    let sum = |x: CubeTensor<R>, n: usize| {
-        let x = if x.dtype == DType::F32 { x } else { cast(x, DType::F32) };
-        column_sums(x, [batch, n])
-    };
+    let by_both = product(transposed(hot), by_key.clone());
+    let sum = |x: CubeTensor<R>, n: usize| column_sums(in_type(x, DType::F32), [batch, n]);
     let blocks = [
         sum(by_both, d_vocab * d_vocab),
         sum(by_query, d_vocab * seq_len),

@@ -3,13 +3,15 @@
 use std::cell::Cell;
 
 use burn::tensor::{DType, Shape};
-use burn_cubecl::kernel::cast;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::matmul::launch::{Strategy, launch_ref};
+use cubek::matmul::routines::BlueprintStrategy;
+use cubek::matmul::routines::simple::SimpleArgs;
 use cubek::std::InputBinding;
 
-use super::kernel::{dense, room, rows::column_sums};
+use super::kernel::rows::{column_sums, in_type};
+use super::kernel::{dense, room};
 use crate::device::Precision;
 
 thread_local! {
@@ -30,7 +32,7 @@ pub(crate) fn within<T>(precision: Precision, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// The numbers that are multiplied: single precision, or what it is rounded to first.
+/// The type of numbers that are multiplied, for kernels that make them: single, or what that is rounded to first.
 pub(super) fn operand_type() -> DType {
     match PRECISION.get() {
         Precision::F32 | Precision::Tf32 => DType::F32,
@@ -38,10 +40,10 @@ pub(super) fn operand_type() -> DType {
     }
 }
 
-/// A tensor as [`product`] wants it: dense, rounded if the precision says so.
+/// A tensor as products want it: rounded, if the precision says so and it is not yet.
 pub(super) fn operand<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     let dtype = operand_type();
-    if tensor.dtype == dtype { dense(tensor) } else { dense(cast(tensor, dtype)) }
+    if tensor.dtype == dtype { tensor } else { in_type(tensor, dtype) }
 }
 
 /// The same numbers in another shape.
@@ -60,8 +62,43 @@ pub(super) fn transposed<R: CubeRuntime>(mut tensor: CubeTensor<R>) -> CubeTenso
     tensor
 }
 
-/// `[.., m, k]` times `[.., k, n]` in single precision, of [`operand`]s of one batch.
+/// What a causal pattern spares a product, if its kernel knows how to spare it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Causal {
+    /// Everything counts.
+    All,
+    /// What lies right of the result's diagonal is not looked at: scores, and gradients of a pattern.
+    ToDiagonal,
+    /// The left factor is 0 right of its diagonal: a pattern.
+    LeftIsLower,
+    /// The left factor is 0 left of its diagonal: a pattern with its axes exchanged.
+    LeftIsUpper,
+}
+
+impl Causal {
+    /// As the kernel in CUDA C++ knows it.
+    #[cfg(feature = "cuda")]
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Self::All => 0,
+            Self::ToDiagonal => 1,
+            Self::LeftIsLower => 2,
+            Self::LeftIsUpper => 3,
+        }
+    }
+}
+
+/// `[.., m, k]` times `[.., k, n]` in single precision; both are rounded as the precision says, if they are not yet.
 pub(super) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>) -> CubeTensor<R> {
+    causal_product(lhs, rhs, Causal::All)
+}
+
+/// [`product`], where what a causal pattern leaves out need not be computed.
+pub(super) fn causal_product<R: CubeRuntime>(
+    lhs: CubeTensor<R>,
+    rhs: CubeTensor<R>,
+    causal: Causal,
+) -> CubeTensor<R> {
     let mut shape: Vec<usize> = lhs.meta.shape().iter().copied().collect();
     let rank = shape.len();
     let n_inner = shape[rank - 1];
@@ -75,31 +112,68 @@ pub(super) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>) ->
         return out;
     }
     assert!(n_inner > 0, "a sum of nothing");
+    let [lhs, rhs] = [lhs, rhs].map(operand);
+    if own_kernel(&lhs, &rhs, &out, causal) {
+        return out;
+    }
     let client = lhs.client.clone();
-    let mut elems = MatmulElems::from_globals(&MatmulGlobalElems {
-        lhs: lhs.dtype.into(),
-        rhs: rhs.dtype.into(),
-        out: DType::F32.into(),
-    });
-    let (lhs_type, rhs_type) = (lhs.dtype.into(), rhs.dtype.into());
-    let launched = launch_ref(
-        &strategy(),
-        &client,
-        InputBinding::new(lhs.binding(), lhs_type),
-        InputBinding::new(rhs.binding(), rhs_type),
-        out.clone().binding(),
-        &mut elems,
-    );
-    launched.unwrap_or_else(|refused| panic!("no kernel for a product of {shape:?}: {refused:?}"));
-    out
+    let mut refused = None;
+    for strategy in strategies() {
+        let mut elems = MatmulElems::from_globals(&MatmulGlobalElems {
+            lhs: lhs.dtype.into(),
+            rhs: rhs.dtype.into(),
+            out: DType::F32.into(),
+        });
+        let [lhs, rhs] =
+            [&lhs, &rhs].map(|x| InputBinding::new(x.clone().binding(), x.dtype.into()));
+        match launch_ref(&strategy, &client, lhs, rhs, out.clone().binding(), &mut elems) {
+            Ok(()) => return out,
+            Err(why) => refused = Some(why),
+        }
+    }
+    panic!("no kernel for a product of {shape:?}: {refused:?}")
 }
 
-/// Which of CubeK's routines multiplies. Its units add in single precision; its matrix instructions round factors of
-/// single precision to tf32, and are not everywhere.
-fn strategy() -> Strategy {
+/// Multiplies by our kernel for bf16, where there is one and the shapes suit it, and says whether it did.
+#[cfg(feature = "cuda")]
+fn own_kernel<R: CubeRuntime>(
+    lhs: &CubeTensor<R>,
+    rhs: &CubeTensor<R>,
+    out: &CubeTensor<R>,
+    causal: Causal,
+) -> bool {
+    use std::any::Any;
+    type OnCuda = CubeTensor<burn_cubecl::cubecl::cuda::CudaRuntime>;
+    let of = |tensor: &dyn Any| tensor.downcast_ref::<OnCuda>().cloned();
+    let (Some(lhs), Some(rhs), Some(out)) = (of(lhs), of(rhs), of(out)) else { return false };
+    super::cuda::gemm::multiply(&lhs, &rhs, &out, causal)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn own_kernel<R: CubeRuntime>(
+    _lhs: &CubeTensor<R>,
+    _rhs: &CubeTensor<R>,
+    _out: &CubeTensor<R>,
+    _causal: Causal,
+) -> bool {
+    false
+}
+
+/// CubeK's routines to try, the first that knows the shape and the device multiplies. Its units add in single precision;
+/// its matrix instructions cut factors of single precision to eleven significant bits, and are not everywhere.
+fn strategies() -> Vec<Strategy> {
+    let units = Strategy::SimpleUnit(Default::default());
+    let rows = SimpleArgs { multi_rows: true, ..Default::default() };
     match PRECISION.get() {
-        Precision::F32 => Strategy::SimpleUnit(Default::default()),
-        Precision::Tf32 | Precision::Bf16 => Strategy::Auto,
+        Precision::F32 => vec![units],
+        Precision::Tf32 => {
+            vec![
+                Strategy::SimpleCyclicMma(BlueprintStrategy::Inferred(rows)),
+                Strategy::Auto,
+                units,
+            ]
+        }
+        Precision::Bf16 => vec![Strategy::Auto, units],
     }
 }
 

@@ -87,7 +87,7 @@ fn act_kernel(
     product: &mut Array<f32>,
     bias: &Array<f32>,
     y: &mut Array<f32>,
-    d_out: u32,
+    #[comptime] d_out: u32,
     #[comptime] which: u32,
     #[comptime] gated: bool,
     #[comptime] biased: bool,
@@ -150,7 +150,7 @@ fn act_backward_kernel(
     product: &Array<f32>,
     d_y: &Array<f32>,
     d_product: &mut Array<f32>,
-    d_out: u32,
+    #[comptime] d_out: u32,
     #[comptime] which: u32,
     #[comptime] gated: bool,
 ) {

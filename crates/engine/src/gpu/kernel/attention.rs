@@ -25,6 +25,13 @@ pub(crate) struct Part {
     pub(crate) d_head: usize,
 }
 
+impl Part {
+    /// Whether it is the whole of a row, and one head.
+    pub(crate) fn is_whole(self) -> bool {
+        self.n_heads == 1 && self.width == self.d_head
+    }
+}
+
 #[cube(launch)]
 fn split_kernel<N: Float>(
     x: &Array<f32>,
@@ -32,8 +39,9 @@ fn split_kernel<N: Float>(
     heads: &mut Array<N>,
     width: u32,
     offset: u32,
-    n_heads: u32,
-    d_head: u32,
+    #[comptime] n_heads: u32,
+    #[comptime] d_head: u32,
+    n_there: u32,
     n_rows: u32,
     #[comptime] indexed: bool,
 ) {
@@ -44,28 +52,28 @@ fn split_kernel<N: Float>(
         let query = (i / d_head) % n_rows as usize;
         let head = (i / d_head / n_rows as usize) % n_heads as usize;
         let example = i / d_head / n_rows as usize / n_heads as usize;
-        let place = example * n_rows as usize + query;
         let at = offset as usize + head * d_head + column;
+        let mut number = f32::new(0.0);
         if indexed {
-            let row = index[place];
-            let mut number = 0.0f32;
+            let row = index[example * n_rows as usize + query];
             if row >= 0i32 {
                 number = x[row as usize * width as usize + at];
             }
-            heads[i] = N::cast_from(number);
-        } else {
-            heads[i] = N::cast_from(x[place * width as usize + at]);
+        } else if query < n_there as usize {
+            number = x[(example * n_there as usize + query) * width as usize + at];
         }
+        heads[i] = N::cast_from(number);
     }
 }
 
 /// A part of rows `x: [_, width]` by heads: `[batch, head, row, d_head]`, as numbers of `dtype`.
 ///
-/// With `index: [batch, row]` a row is the one of `x` that it names, or zeros where it names none (-1).
+/// An example has `n_there` rows, and zeros behind them up to `n_rows`. With `index: [batch, row]` a row is the one of `x`
+/// that it names, or zeros where it names none (-1).
 pub(crate) fn split<R: CubeRuntime>(
     x: &CubeTensor<R>,
     index: Option<&CubeTensor<R>>,
-    [batch, n_rows]: [usize; 2],
+    [batch, n_there, n_rows]: [usize; 3],
     part: Part,
     dtype: DType,
 ) -> CubeTensor<R> {
@@ -91,10 +99,23 @@ pub(crate) fn split<R: CubeRuntime>(
         part.offset as u32,
         part.n_heads as u32,
         part.d_head as u32,
+        n_there as u32,
         n_rows as u32,
         index.is_some(),
     );
     heads
+}
+
+/// The place `example * n_rows + row` of a row that is written.
+#[cube]
+fn place_of(
+    row: usize,
+    index: &Array<i32>,
+    n_there: usize,
+    n_rows: usize,
+    #[comptime] indexed: bool,
+) -> usize {
+    if indexed { index[row] as usize } else { (row / n_there) * n_rows + row % n_there }
 }
 
 #[cube(launch)]
@@ -104,8 +125,9 @@ fn join_kernel(
     x: &mut Array<f32>,
     width: u32,
     offset: u32,
-    n_heads: u32,
-    d_head: u32,
+    #[comptime] n_heads: u32,
+    #[comptime] d_head: u32,
+    n_there: u32,
     n_rows: u32,
     n_written: u32,
     #[comptime] indexed: bool,
@@ -117,10 +139,7 @@ fn join_kernel(
         let n_rows = n_rows as usize;
         let row = i / d;
         let head = (i % d) / d_head;
-        let mut place = row;
-        if indexed {
-            place = index[row] as usize;
-        }
+        let place = place_of(row, index, n_there as usize, n_rows, indexed);
         let from = ((place / n_rows) * n_heads as usize + head) * n_rows + place % n_rows;
         x[row * width as usize + offset as usize + i % d] = heads[from * d_head + i % d_head];
     }
@@ -128,12 +147,13 @@ fn join_kernel(
 
 /// The inverse of [`split`]: heads `[batch, head, row, d_head]` into a part of the rows of `x: [n_written, width]`.
 ///
-/// With `index: [n_written]` a row is the place `example * n_rows + row` that it names.
+/// Of each example the first `n_there` rows are written. With `index: [n_written]` a row is the place
+/// `example * n_rows + row` that it names.
 pub(crate) fn join<R: CubeRuntime>(
     heads: CubeTensor<R>,
     index: Option<&CubeTensor<R>>,
     x: &CubeTensor<R>,
-    n_written: usize,
+    [n_there, n_written]: [usize; 2],
     part: Part,
 ) {
     let n_rows = heads.meta.shape()[2];
@@ -151,6 +171,7 @@ pub(crate) fn join<R: CubeRuntime>(
         part.offset as u32,
         part.n_heads as u32,
         part.d_head as u32,
+        n_there as u32,
         n_rows as u32,
         n as u32,
         index.is_some(),
@@ -171,6 +192,11 @@ impl Shape {
         self.batch * self.n_heads * self.n_queries
     }
 
+    /// Keys of a row that each unit of a cube takes.
+    fn per_unit(self) -> u32 {
+        (self.n_keys as u32).div_ceil(UNITS)
+    }
+
     fn dims(self) -> [usize; 4] {
         [self.batch, self.n_heads, self.n_queries, self.n_keys]
     }
@@ -183,30 +209,16 @@ fn query_of(
     query_pos: &Array<i32>,
     n_heads: usize,
     n_queries: usize,
+    #[comptime] chosen: bool,
 ) -> (usize, usize, usize) {
     let query = row % n_queries;
     let head = (row / n_queries) % n_heads;
     let example = row / n_queries / n_heads;
-    // Places of one example serve all.
-    let pos = query_pos[(example * n_queries + query) % query_pos.len()] as usize;
-    (example, head, pos)
-}
-
-#[cube]
-fn score(
-    scores: &Array<f32>,
-    bias: &Array<f32>,
-    at: usize,
-    head_start: usize,
-    distance: usize,
-    scale: f32,
-    #[comptime] biased: bool,
-) -> f32 {
-    let mut score = scores[at] * scale;
-    if biased {
-        score += bias[head_start + distance];
+    let mut pos = query;
+    if chosen {
+        pos = query_pos[example * n_queries + query] as usize;
     }
-    score
+    (example, head, pos)
 }
 
 #[cube(launch)]
@@ -226,6 +238,8 @@ fn pattern_kernel<N: Float>(
     key_high: u32,
     bound: u32,
     factor: f32,
+    #[comptime] per_unit: u32,
+    #[comptime] chosen: bool,
     #[comptime] biased: bool,
     #[comptime] dropped: bool,
     #[comptime] version: u32,
@@ -238,33 +252,46 @@ fn pattern_kernel<N: Float>(
         let unit = UNIT_POS_X as usize;
         let n_units = UNITS as usize;
         let mut shared = SharedMemory::<f32>::new(n_units);
-        let (example, head, pos) = query_of(row, query_pos, n_heads as usize, n_queries as usize);
+        let (example, head, pos) =
+            query_of(row, query_pos, n_heads as usize, n_queries as usize, chosen);
         let past = min(pos + 1, n_keys);
         let of_head = head * n_distances as usize;
+        // What a unit makes of its keys stays with it from one pass over the row to the next.
+        let mut masses = Array::<f32>::new(per_unit as usize);
         let mut mine = f32::min_value();
-        let mut key = unit;
-        while key < past {
-            mine = max(mine, score(scores, bias, start + key, of_head, pos - key, scale, biased));
-            key += n_units;
+        #[unroll]
+        for i in 0..per_unit {
+            let key = unit + i as usize * n_units;
+            if key < past {
+                let mut score = scores[start + key] * scale;
+                if biased {
+                    score += bias[of_head + pos - key];
+                }
+                masses[i as usize] = score;
+                mine = max(mine, score);
+            }
         }
         let largest = max_of_cube(&mut shared, mine);
         let mut sum = 0.0f32;
         let mut weighted = 0.0f32;
         let mut squares = 0.0f32;
         let mut first = n_keys;
-        let mut key = unit;
-        while key < past {
-            let off = score(scores, bias, start + key, of_head, pos - key, scale, biased) - largest;
-            let mass = f32::exp(off);
-            sum += mass;
-            if counted {
-                weighted += mass * off;
-                squares += mass * mass;
-                if off >= 0.0f32 {
-                    first = min(first, key);
+        #[unroll]
+        for i in 0..per_unit {
+            let key = unit + i as usize * n_units;
+            if key < past {
+                let off = masses[i as usize] - largest;
+                let mass = f32::exp(off);
+                masses[i as usize] = mass;
+                sum += mass;
+                if counted {
+                    weighted += mass * off;
+                    squares += mass * mass;
+                    if off >= 0.0f32 {
+                        first = min(first, key);
+                    }
                 }
             }
-            key += n_units;
         }
         let total = sum_of_cube(&mut shared, sum);
         if counted {
@@ -288,20 +315,20 @@ fn pattern_kernel<N: Float>(
             word0 = words.0;
             word1 = words.1;
         }
-        let mut key = unit;
-        while key < n_keys {
-            let mut mass = 0.0f32;
-            if key < past {
-                let off =
-                    score(scores, bias, start + key, of_head, pos - key, scale, biased) - largest;
-                mass = f32::exp(off) / total;
+        #[unroll]
+        for i in 0..per_unit {
+            let key = unit + i as usize * n_units;
+            if key < n_keys {
+                let mut mass = f32::new(0.0);
+                if key < past {
+                    mass = masses[i as usize] / total;
+                }
+                pattern[start + key] = N::cast_from(mass);
+                if dropped {
+                    let factor = dropout_factor(key as u32, word0, word1, bound, factor);
+                    kept[start + key] = N::cast_from(mass * factor);
+                }
             }
-            pattern[start + key] = N::cast_from(mass);
-            if dropped {
-                let factor = dropout_factor(key as u32, word0, word1, bound, factor);
-                kept[start + key] = N::cast_from(mass * factor);
-            }
-            key += n_units;
         }
     }
 }
@@ -309,8 +336,8 @@ fn pattern_kernel<N: Float>(
 /// How rows of a pattern come about.
 pub(crate) struct Rule<'a, R: CubeRuntime> {
     pub(crate) shape: Shape,
-    /// `[batch or 1, query]`
-    pub(crate) query_pos: &'a CubeTensor<R>,
+    /// Where chosen queries stand, `[batch, query]`; else each stands at its place.
+    pub(crate) query_pos: Option<&'a CubeTensor<R>>,
     /// `[head, distance]`
     pub(crate) bias: Option<&'a CubeTensor<R>>,
     /// What scores are multiplied by before the bias is added.
@@ -357,7 +384,7 @@ pub(crate) fn pattern<R: CubeRuntime>(
         cubes(rule.shape.n_rows()),
         row_dim(),
         scores.into_array_arg(),
-        rule.query_pos.clone().into_array_arg(),
+        rule.query_pos.unwrap_or(&stats).clone().into_array_arg(),
         rule.bias.unwrap_or(&stats).clone().into_array_arg(),
         pattern.clone().into_array_arg(),
         unwritten.into_array_arg(),
@@ -371,6 +398,8 @@ pub(crate) fn pattern<R: CubeRuntime>(
         dropped.key[1],
         dropped.bound,
         dropped.kept,
+        rule.shape.per_unit(),
+        rule.query_pos.is_some(),
         rule.bias.is_some(),
         rule.dropped.is_some(),
         dropped.version,
@@ -395,6 +424,8 @@ fn pattern_backward_kernel<N: Float>(
     key_high: u32,
     bound: u32,
     factor: f32,
+    #[comptime] per_unit: u32,
+    #[comptime] chosen: bool,
     #[comptime] dropped: bool,
     #[comptime] version: u32,
     #[comptime] counted: bool,
@@ -407,7 +438,7 @@ fn pattern_backward_kernel<N: Float>(
         let n_units = UNITS as usize;
         let n_queries = n_queries as usize;
         let mut shared = SharedMemory::<f32>::new(n_units);
-        let (example, head, pos) = query_of(row, query_pos, n_heads as usize, n_queries);
+        let (example, head, pos) = query_of(row, query_pos, n_heads as usize, n_queries, chosen);
         let past = min(pos + 1, n_keys);
         let mut word0 = 0u32;
         let mut word1 = 0u32;
@@ -417,48 +448,53 @@ fn pattern_backward_kernel<N: Float>(
             word0 = words.0;
             word1 = words.1;
         }
+        let mut masses = Array::<f32>::new(per_unit as usize);
+        let mut pulls = Array::<f32>::new(per_unit as usize);
         let mut sum = 0.0f32;
-        let mut key = unit;
-        while key < past {
-            let mut pull = d_kept[start + key];
-            if dropped {
-                pull *= dropout_factor(key as u32, word0, word1, bound, factor);
-            }
-            sum += f32::cast_from(pattern[start + key]) * pull;
-            key += n_units;
-        }
-        let level = sum_of_cube(&mut shared, sum);
-        let mut key = unit;
-        while key < n_keys {
-            let mut grad = 0.0f32;
+        #[unroll]
+        for i in 0..per_unit {
+            let key = unit + i as usize * n_units;
             if key < past {
                 let mass = f32::cast_from(pattern[start + key]);
                 let mut pull = d_kept[start + key];
                 if dropped {
                     pull *= dropout_factor(key as u32, word0, word1, bound, factor);
                 }
-                grad = mass * (pull - level);
-                if counted {
-                    let at = row * N_STATS;
-                    let entropy = stats[at];
-                    let norm = stats[at + 1];
-                    let largest = stats[at + 2];
-                    let first = stats[at + 3] as usize;
-                    // `[batch, statistic, query, head]`
-                    let one = n_queries * n_heads as usize;
-                    let from = example * 3 * one + (row % n_queries) * n_heads as usize + head;
-                    if mass > 0.0f32 {
-                        grad -= d_stats[from] * mass * (f32::ln(mass) + entropy);
-                    }
-                    grad += d_stats[from + one] * mass * (mass / norm - norm);
-                    grad -= d_stats[from + 2 * one] * largest * mass;
-                    if key == first {
-                        grad += d_stats[from + 2 * one] * largest;
+                masses[i as usize] = mass;
+                pulls[i as usize] = pull;
+                sum += mass * pull;
+            }
+        }
+        let level = sum_of_cube(&mut shared, sum);
+        #[unroll]
+        for i in 0..per_unit {
+            let key = unit + i as usize * n_units;
+            if key < n_keys {
+                let mut grad = f32::new(0.0);
+                if key < past {
+                    let mass = masses[i as usize];
+                    grad = mass * (pulls[i as usize] - level);
+                    if counted {
+                        let at = row * N_STATS;
+                        let entropy = stats[at];
+                        let norm = stats[at + 1];
+                        let largest = stats[at + 2];
+                        let first = stats[at + 3] as usize;
+                        // `[batch, statistic, query, head]`
+                        let one = n_queries * n_heads as usize;
+                        let from = example * 3 * one + (row % n_queries) * n_heads as usize + head;
+                        if mass > 0.0f32 {
+                            grad -= d_stats[from] * mass * (f32::ln(mass) + entropy);
+                        }
+                        grad += d_stats[from + one] * mass * (mass / norm - norm);
+                        grad -= d_stats[from + 2 * one] * largest * mass;
+                        if key == first {
+                            grad += d_stats[from + 2 * one] * largest;
+                        }
                     }
                 }
+                d_scores[start + key] = N::cast_from(grad * scale);
             }
-            d_scores[start + key] = N::cast_from(grad * scale);
-            key += n_units;
         }
     }
 }
@@ -489,7 +525,7 @@ pub(crate) fn pattern_backward<R: CubeRuntime>(
         row_dim(),
         pattern.clone().into_array_arg(),
         d_kept.into_array_arg(),
-        rule.query_pos.clone().into_array_arg(),
+        rule.query_pos.unwrap_or(stats).clone().into_array_arg(),
         stats.clone().into_array_arg(),
         d_stats.unwrap_or_else(|| stats.clone()).into_array_arg(),
         d_scores.clone().into_array_arg(),
@@ -501,6 +537,8 @@ pub(crate) fn pattern_backward<R: CubeRuntime>(
         dropped.key[1],
         dropped.bound,
         dropped.kept,
+        rule.shape.per_unit(),
+        rule.query_pos.is_some(),
         rule.dropped.is_some(),
         dropped.version,
         counted,
@@ -519,6 +557,7 @@ fn bias_kernel<N: Float>(
     n_queries: u32,
     n_keys: u32,
     n_distances: u32,
+    #[comptime] chosen: bool,
 ) {
     let n_distances = n_distances as usize;
     let n_queries = n_queries as usize;
@@ -530,7 +569,10 @@ fn bias_kernel<N: Float>(
         let mut sum = 0.0f32;
         let mut place = UNIT_POS_X as usize;
         while place < batch as usize * n_queries {
-            let pos = query_pos[place % query_pos.len()] as usize;
+            let mut pos = place % n_queries;
+            if chosen {
+                pos = query_pos[place] as usize;
+            }
             if pos >= distance && pos - distance < n_keys as usize {
                 let row = ((place / n_queries) * n_heads + head) * n_queries + place % n_queries;
                 sum += f32::cast_from(d_scores[row * n_keys as usize + pos - distance]);
@@ -562,7 +604,7 @@ pub(crate) fn bias_backward<R: CubeRuntime>(
         cubes(n_heads * n_distances),
         row_dim(),
         d_scores.clone().into_array_arg(),
-        rule.query_pos.clone().into_array_arg(),
+        rule.query_pos.unwrap_or(bias).clone().into_array_arg(),
         d_bias.clone().into_array_arg(),
         rule.scale.recip(),
         batch as u32,
@@ -570,6 +612,7 @@ pub(crate) fn bias_backward<R: CubeRuntime>(
         n_queries as u32,
         n_keys as u32,
         n_distances as u32,
+        rule.query_pos.is_some(),
     );
     d_bias
 }
@@ -581,6 +624,7 @@ fn stats_kernel(
     x: &mut Array<f32>,
     width: u32,
     n_heads: u32,
+    n_there: u32,
     n_queries: u32,
     n_written: u32,
     #[comptime] indexed: bool,
@@ -592,10 +636,7 @@ fn stats_kernel(
         let row = i / (3 * n_heads);
         let which = (i % (3 * n_heads)) / n_heads;
         let head = i % n_heads;
-        let mut place = row;
-        if indexed {
-            place = index[row] as usize;
-        }
+        let place = place_of(row, index, n_there as usize, n_queries, indexed);
         let from = ((place / n_queries) * n_heads + head) * n_queries + place % n_queries;
         let at = row * width as usize + width as usize - 3 * n_heads + which * n_heads + head;
         x[at] = stats[from * N_STATS + which];
@@ -608,6 +649,7 @@ pub(crate) fn stats_into<R: CubeRuntime>(
     index: Option<&CubeTensor<R>>,
     x: &CubeTensor<R>,
     [n_written, width]: [usize; 2],
+    n_there: usize,
     shape: Shape,
 ) {
     let n = n_written * 3 * shape.n_heads;
@@ -621,6 +663,7 @@ pub(crate) fn stats_into<R: CubeRuntime>(
         x.clone().into_array_arg(),
         width as u32,
         shape.n_heads as u32,
+        n_there as u32,
         shape.n_queries as u32,
         n as u32,
         index.is_some(),

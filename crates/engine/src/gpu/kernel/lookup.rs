@@ -14,18 +14,20 @@ fn scores_kernel(
     scores: &mut Array<f32>,
     n_rows: u32,
     d_vocab: u32,
+    n_there: u32,
     seq_len: u32,
 ) {
     let i = ABSOLUTE_POS;
     if i < scores.len() {
         let seq_len = seq_len as usize;
+        let n_there = n_there as usize;
         let n_rows = n_rows as usize;
         let d_vocab = d_vocab as usize;
         let key = i % seq_len;
         let query = (i / seq_len) % seq_len;
-        let first = (i / seq_len / seq_len) * seq_len;
-        let mut score = 0.0f32;
-        if key <= query {
+        let first = (i / seq_len / seq_len) * n_there;
+        let mut score = f32::new(0.0);
+        if key <= query && query < n_there {
             let of_query = tokens[first + query] as usize * n_rows;
             let of_place = (d_vocab + query) * n_rows;
             let of_key = tokens[first + key] as usize;
@@ -42,6 +44,8 @@ fn scores_kernel(
 #[derive(Clone, Copy)]
 pub(crate) struct Table {
     pub(crate) batch: usize,
+    /// Places of an example, and what they are filled up to.
+    pub(crate) n_there: usize,
     pub(crate) seq_len: usize,
     pub(crate) d_vocab: usize,
     /// Rows and columns: `d_vocab + n_ctx`.
@@ -54,7 +58,7 @@ pub(crate) fn scores<R: CubeRuntime>(
     tokens: CubeTensor<R>,
     dims: Table,
 ) -> CubeTensor<R> {
-    let Table { batch, seq_len, d_vocab, n_rows } = dims;
+    let Table { batch, n_there, seq_len, d_vocab, n_rows } = dims;
     let scores = room(&table, [batch, 1, seq_len, seq_len], DType::F32);
     let (client, (count, dim)) = (table.client.clone(), one_each(batch * seq_len * seq_len));
     scores_kernel::launch::<R>(
@@ -66,17 +70,33 @@ pub(crate) fn scores<R: CubeRuntime>(
         scores.clone().into_array_arg(),
         n_rows as u32,
         d_vocab as u32,
+        n_there as u32,
         seq_len as u32,
     );
     scores
 }
 
 #[cube(launch)]
-fn one_hot_kernel<N: Float>(tokens: &Array<i32>, hot: &mut Array<N>, d_vocab: u32) {
+fn one_hot_kernel<N: Float>(
+    tokens: &Array<i32>,
+    hot: &mut Array<N>,
+    d_vocab: u32,
+    n_there: u32,
+    seq_len: u32,
+) {
     let i = ABSOLUTE_POS;
     if i < hot.len() {
         let d_vocab = d_vocab as usize;
-        hot[i] = N::cast_from(tokens[i / d_vocab] as usize == i % d_vocab);
+        let pos = (i / d_vocab) % seq_len as usize;
+        let example = i / d_vocab / seq_len as usize;
+        let mut number = f32::new(0.0);
+        if pos < n_there as usize {
+            let token = tokens[example * n_there as usize + pos] as usize;
+            if token == i % d_vocab {
+                number = f32::new(1.0);
+            }
+        }
+        hot[i] = N::cast_from(number);
     }
 }
 
@@ -99,6 +119,8 @@ pub(crate) fn one_hot<R: CubeRuntime>(
         tokens.into_array_arg(),
         hot.clone().into_array_arg(),
         dims.d_vocab as u32,
+        dims.n_there as u32,
+        dims.seq_len as u32,
     );
     hot
 }
@@ -112,6 +134,7 @@ fn table_kernel(
     d_table: &mut Array<f32>,
     n_rows: u32,
     d_vocab: u32,
+    n_there: u32,
     seq_len: u32,
 ) {
     let i = ABSOLUTE_POS;
@@ -119,20 +142,21 @@ fn table_kernel(
         let n_rows = n_rows as usize;
         let d_vocab = d_vocab as usize;
         let seq_len = seq_len as usize;
+        let n_there = n_there as usize;
         let row = i / n_rows;
         let column = i % n_rows;
         let mut grad = 0.0f32;
         if row < d_vocab {
             if column < d_vocab {
                 grad = by_tokens[row * d_vocab + column];
-            } else if column < d_vocab + seq_len {
+            } else if column < d_vocab + n_there {
                 grad = token_place[row * seq_len + column - d_vocab];
             }
-        } else if row < d_vocab + seq_len {
+        } else if row < d_vocab + n_there {
             let place = row - d_vocab;
             if column < d_vocab {
                 grad = place_token[place * d_vocab + column];
-            } else if column < d_vocab + seq_len {
+            } else if column < d_vocab + n_there {
                 grad = by_places[place * seq_len + column - d_vocab];
             }
         }
@@ -157,6 +181,7 @@ pub(crate) fn table<R: CubeRuntime>(blocks: [CubeTensor<R>; 4], dims: Table) -> 
         d_table.clone().into_array_arg(),
         dims.n_rows as u32,
         dims.d_vocab as u32,
+        dims.n_there as u32,
         dims.seq_len as u32,
     );
     d_table

@@ -15,7 +15,7 @@ fn embed_kernel(
     tokens: &Array<i32>,
     y: &mut Array<f32>,
     scale: f32,
-    d: u32,
+    #[comptime] d: u32,
     n_pos: u32,
     #[comptime] placed: bool,
 ) {

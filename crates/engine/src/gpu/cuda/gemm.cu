@@ -1,0 +1,184 @@
+// A product of matrices of bf16 on tensor cores, with sums in single precision: c = a b for each matrix of a batch.
+//
+// In front of this stand A_ALONG_K (1: a lies as [m, k]; 0: as [k, m]), B_ALONG_K (1: b lies as [n, k]; 0: as [k, n]),
+// and BN, the columns of a block's tile, 128 or 64. Whatever runs along memory is a multiple of 8 numbers long.
+//
+// A block makes a tile of BM x BN. Slices of BK of both factors travel through shared memory in three stages, eight numbers
+// at a time; such chunks of a row are exchanged by the row's number, so that the eight rows that a warp reads at once lie in
+// different banks. A warp has 32 columns, and 64 rows of a wide tile or 32 of a narrow one.
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef unsigned short bf16;
+
+#define BM 128
+#define BK 32
+#define STAGES 3
+#define THREADS 256
+#define WARPS_N (BN / 32)
+#define WARPS_M (8 / WARPS_N)
+#define WM (BM / WARPS_M)
+#define MT (WM / 16)
+#define A_BYTES (BM * BK * 2)
+#define B_BYTES (BN * BK * 2)
+#define STAGE_BYTES (A_BYTES + B_BYTES)
+
+// What a causal pattern leaves out.
+#define ALL 0          // nothing
+#define TO_DIAGONAL 1  // of c what lies right of the diagonal is of no use
+#define K_UP_TO_M 2    // a is 0 right of its diagonal
+#define K_FROM_M 3     // a is 0 left of its diagonal
+
+struct Info {
+    u64 m, n, k, lda, ldb, a_stride, b_stride, causal;
+};
+
+// A slice of rows that run along k: chunk c of row r.
+__device__ __forceinline__ u32 along_k(int row, int chunk) {
+    return row * (BK * 2) + ((chunk ^ ((row >> 1) & 3)) << 4);
+}
+
+// A slice of rows of one k each, `width` numbers long.
+template <int width>
+__device__ __forceinline__ u32 across_k(int k, int chunk) {
+    return k * (width * 2) + ((chunk ^ (k & 7)) << 4);
+}
+
+// Begins to copy a slice of `width` rows or columns into shared memory, in chunks of 16 bytes; zeros where there is nothing.
+template <int width, bool is_along_k>
+__device__ __forceinline__ void copy(u32 base, const bf16* from, u64 ld, int first, int k0, int size, int k_size) {
+#pragma unroll
+    for (int i = threadIdx.x; i < width * BK / 8; i += THREADS) {
+        u32 to;
+        int row, column;
+        bool there;
+        if constexpr (is_along_k) {
+            to = base + along_k(i / (BK / 8), i % (BK / 8));
+            row = first + i / (BK / 8), column = k0 + i % (BK / 8) * 8;
+            there = row < size && column < k_size;
+        } else {
+            to = base + across_k<width>(i / (width / 8), i % (width / 8));
+            row = k0 + i / (width / 8), column = first + i % (width / 8) * 8;
+            there = row < k_size && column < size;
+        }
+        const bf16* source = there ? from + (u64)row * ld + column : from;
+        int bytes = there ? 16 : 0;
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(source), "r"(bytes));
+    }
+}
+
+__device__ __forceinline__ void read(u32 (&four)[4], u32 from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(four[0]), "=r"(four[1]), "=r"(four[2]), "=r"(four[3])
+                 : "r"(from)
+                 : "memory");
+}
+
+__device__ __forceinline__ void read_turned(u32 (&four)[4], u32 from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(four[0]), "=r"(four[1]), "=r"(four[2]), "=r"(four[3])
+                 : "r"(from)
+                 : "memory");
+}
+
+__device__ __forceinline__ void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+    gemm(const bf16* __restrict__ a, const bf16* __restrict__ b, float* __restrict__ c,
+         const __grid_constant__ Info info) {
+    __shared__ __align__(128) unsigned char memory[STAGES * STAGE_BYTES];
+    const int m = (int)info.m, n = (int)info.n, k = (int)info.k;
+    const int n0 = blockIdx.x * BN, m0 = blockIdx.y * BM, causal = (int)info.causal;
+    if (causal == TO_DIAGONAL && n0 >= m0 + BM) return;
+    int k_first = 0, k_past = k;
+    if (causal == K_UP_TO_M) k_past = min(k, m0 + BM);
+    if (causal == K_FROM_M) k_first = m0;
+    a += blockIdx.z * info.a_stride;
+    b += blockIdx.z * info.b_stride;
+    c += (u64)blockIdx.z * info.m * info.n;
+
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    const int warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
+    const u32 base = (u32)__cvta_generic_to_shared(memory);
+    const int n_slices = k_past > k_first ? (k_past - k_first + BK - 1) / BK : 0;
+    auto stage = [&](int slice) { return base + (slice % STAGES) * STAGE_BYTES; };
+    auto begin = [&](int slice) {
+        if (slice < n_slices) {
+            int k0 = k_first + slice * BK;
+            copy<BM, A_ALONG_K>(stage(slice), a, info.lda, m0, k0, m, k);
+            copy<BN, B_ALONG_K>(stage(slice) + A_BYTES, b, info.ldb, n0, k0, n, k);
+        }
+        asm volatile("cp.async.commit_group;");
+    };
+
+    float sums[MT][4][4];
+#pragma unroll
+    for (int i = 0; i < MT; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+            for (int l = 0; l < 4; l++) sums[i][j][l] = 0.0f;
+
+    begin(0);
+    begin(1);
+    for (int slice = 0; slice < n_slices; slice++) {
+        asm volatile("cp.async.wait_group 1;" ::: "memory");
+        __syncthreads();
+        // The stage that is filled from here on was used up before this barrier.
+        begin(slice + 2);
+        const u32 a_at = stage(slice), b_at = a_at + A_BYTES;
+#pragma unroll
+        for (int half = 0; half < BK / 16; half++) {
+            u32 left[MT][4], right[2][4];
+#pragma unroll
+            for (int i = 0; i < MT; i++) {
+                int row = warp_m * WM + i * 16;
+                if (A_ALONG_K) {
+                    row += (lane & 7) + ((lane >> 3) & 1) * 8;
+                    read(left[i], a_at + along_k(row, half * 2 + (lane >> 4)));
+                } else {
+                    int at_k = half * 16 + (lane & 7) + (lane >> 4) * 8;
+                    int chunk = row / 8 + ((lane >> 3) & 1);
+                    read_turned(left[i], a_at + across_k<BM>(at_k, chunk));
+                }
+            }
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                int column = warp_n * 32 + j * 16;
+                if (B_ALONG_K) {
+                    column += (lane & 7) + (lane >> 4) * 8;
+                    read(right[j], b_at + along_k(column, half * 2 + ((lane >> 3) & 1)));
+                } else {
+                    int at_k = half * 16 + (lane & 7) + ((lane >> 3) & 1) * 8;
+                    int chunk = column / 8 + (lane >> 4);
+                    read_turned(right[j], b_at + across_k<BN>(at_k, chunk));
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < MT; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+                    multiply(sums[i][j], left[i], right[j / 2][(j & 1) * 2], right[j / 2][(j & 1) * 2 + 1]);
+        }
+    }
+
+#pragma unroll
+    for (int i = 0; i < MT; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            int row = m0 + warp_m * WM + i * 16 + lane / 4;
+            int column = n0 + warp_n * 32 + j * 8 + (lane & 3) * 2;
+            if (column < n) {
+                if (row < m)
+                    *(float2*)(c + (u64)row * n + column) = make_float2(sums[i][j][0], sums[i][j][1]);
+                if (row + 8 < m)
+                    *(float2*)(c + (u64)(row + 8) * n + column) = make_float2(sums[i][j][2], sums[i][j][3]);
+            }
+        }
+}
