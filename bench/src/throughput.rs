@@ -1,7 +1,5 @@
 //! Two runs side by side, one thread each, against one of them alone.
 
-use mnemoscope_lab::engine::device::Device;
-
 use crate::compare::{Flags, duration, median, quantile};
 use crate::side::{Side, ours};
 use crate::workload::{ALL, Kind, Workload};

@@ -9,6 +9,7 @@ pub(super) mod attention;
 pub(super) mod lookup;
 pub(super) mod loss;
 pub(super) mod lstm;
+pub(super) mod narrow;
 pub(super) mod norm;
 pub(super) mod optim;
 pub(super) mod places;

@@ -11,7 +11,7 @@ use cubek::matmul::routines::simple::SimpleArgs;
 use cubek::std::InputBinding;
 
 use super::kernel::rows::{column_sums, in_type};
-use super::kernel::{dense, room};
+use super::kernel::{dense, narrow, room};
 use crate::device::Precision;
 
 thread_local! {
@@ -89,8 +89,10 @@ impl Causal {
 }
 
 /// `[.., m, k]` times `[.., k, n]` in single precision; both are rounded as the precision says, if they are not yet.
+///
+/// Of a narrow product they are not: it needs no tensor cores.
 pub(super) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>) -> CubeTensor<R> {
-    causal_product(lhs, rhs, Causal::All)
+    narrow::product(&lhs, &rhs).unwrap_or_else(|| causal_product(lhs, rhs, Causal::All))
 }
 
 /// [`product`], where what a causal pattern leaves out need not be computed.

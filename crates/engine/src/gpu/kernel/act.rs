@@ -1,5 +1,10 @@
 //! Activations behind a product, and their gradients.
 
+#![expect(
+    clippy::fn_params_excessive_bools,
+    reason = "what a kernel is compiled for are its arguments"
+)]
+
 use burn::tensor::DType;
 use burn_cubecl::cubecl;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
@@ -14,6 +19,11 @@ const GELU_ERF: u32 = 1;
 const GELU_TANH: u32 = 2;
 const SIGMOID: u32 = 3;
 const SILU: u32 = 4;
+
+/// `sqrt(2 / pi)`, `1 / sqrt(2)`, and the density of a normal deviate of 0.
+const ROOT_2_OVER_PI: f32 = 0.797_884_6;
+const ROOT_HALF: f32 = std::f32::consts::FRAC_1_SQRT_2;
+const PEAK: f32 = 0.398_942_3;
 
 fn number(act: Activation) -> u32 {
     let of_gelu = |form| match form {
@@ -44,7 +54,7 @@ fn tanh_of(x: f32) -> f32 {
 /// What is inside the hyperbolic tangent of GPT-2's GELU.
 #[cube]
 fn inner(x: f32) -> f32 {
-    0.797_884_56f32 * (x + 0.044_715f32 * x * x * x)
+    ROOT_2_OVER_PI * (x + 0.044_715f32 * x * x * x)
 }
 
 #[cube]
@@ -52,7 +62,7 @@ fn value(x: f32, #[comptime] which: u32) -> f32 {
     if comptime!(which == RELU) {
         max(x, 0.0f32)
     } else if comptime!(which == GELU_ERF) {
-        0.5f32 * x * (1.0f32 + Erf::erf(x * 0.707_106_77f32))
+        0.5f32 * x * (1.0f32 + Erf::erf(x * ROOT_HALF))
     } else if comptime!(which == GELU_TANH) {
         0.5f32 * x * (1.0f32 + tanh_of(inner(x)))
     } else if comptime!(which == SIGMOID) {
@@ -67,11 +77,11 @@ fn slope(x: f32, #[comptime] which: u32) -> f32 {
     if comptime!(which == RELU) {
         if x > 0.0f32 { 1.0f32.runtime() } else { 0.0f32.runtime() }
     } else if comptime!(which == GELU_ERF) {
-        let density = 0.398_942_28f32 * f32::exp(-0.5f32 * x * x);
-        0.5f32 * (1.0f32 + Erf::erf(x * 0.707_106_77f32)) + x * density
+        let density = PEAK * f32::exp(-0.5f32 * x * x);
+        0.5f32 * (1.0f32 + Erf::erf(x * ROOT_HALF)) + x * density
     } else if comptime!(which == GELU_TANH) {
         let gate = tanh_of(inner(x));
-        let speed = 0.797_884_56f32 * (1.0f32 + 0.134_145f32 * x * x);
+        let speed = ROOT_2_OVER_PI * (1.0f32 + 0.134_145f32 * x * x);
         0.5f32 * (1.0f32 + gate) + 0.5f32 * x * (1.0f32 - gate * gate) * speed
     } else if comptime!(which == SIGMOID) {
         let gate = sigmoid(x);

@@ -4,6 +4,11 @@
 //! pass, with bias, mask, dropout and the statistics of its rows; one makes the gradient of the scores of the gradient
 //! of the pattern.
 
+#![expect(
+    clippy::fn_params_excessive_bools,
+    reason = "what a kernel is compiled for are its arguments"
+)]
+
 use burn::tensor::DType;
 use burn_cubecl::cubecl;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};

@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 use super::{one_each, room};
 use crate::optim::{AdamW, Sgd};
 
-/// Largest finite number of single precision: whatever is beyond it, or no number, is not at most this.
+/// The largest finite number of single precision.
 const LARGEST: f32 = f32::MAX;
 
 /// The numbers of a step of AdamW.
@@ -72,10 +72,10 @@ fn adamw_kernel(
         new_m[i] = mean;
         new_v[i] = square;
         new_param[i] = moved;
-        let largest = max(max(f32::abs(mean), f32::abs(square)), f32::abs(moved));
-        // The maximum may leave out what is no number; their sum does not.
-        let sum = f32::abs(mean) * 0.0f32 + f32::abs(square) * 0.0f32 + f32::abs(moved) * 0.0f32;
-        if !(largest <= LARGEST) || !(sum <= 0.0f32) {
+        // No comparison holds of what is no number.
+        let within =
+            f32::abs(mean) <= LARGEST && f32::abs(square) <= LARGEST && f32::abs(moved) <= LARGEST;
+        if !within {
             beyond[which as usize] = 1i32;
         }
     }
@@ -177,9 +177,9 @@ fn sgd_kernel(
         let moved = param[i] - rate * direction;
         new_sum[i] = next;
         new_param[i] = moved;
-        let largest = max(f32::abs(next), f32::abs(moved));
-        let zero = f32::abs(next) * 0.0f32 + f32::abs(moved) * 0.0f32;
-        if !(largest <= LARGEST) || !(zero <= 0.0f32) {
+        // No comparison holds of what is no number.
+        let within = f32::abs(next) <= LARGEST && f32::abs(moved) <= LARGEST;
+        if !within {
             beyond[which as usize] = 1i32;
         }
     }

@@ -276,7 +276,7 @@ pub(super) fn dropout_words(
 pub(super) fn dropout_factor(column: u32, word0: u32, word1: u32, bound: u32, kept: f32) -> f32 {
     let mut x = column + word0;
     x = (x ^ (x >> 17u32)) * 0xed5a_d4bbu32;
-    x = x ^ word1;
+    x ^= word1;
     x = (x ^ (x >> 11u32)) * 0xac4c_1b51u32;
     x = (x ^ (x >> 15u32)) * 0x3184_8babu32;
     x = x ^ (x >> 14u32);
