@@ -62,7 +62,7 @@ impl<R: CubeRuntime> Layout<R> {
     pub(super) fn of(rows: &QueryRows, batch: usize, like: &CubeTensor<R>) -> Self {
         let by_example = rows.by_example(batch);
         let most = by_example.iter().map(std::ops::Range::len).max().unwrap_or(0);
-        let n_queries = most.next_multiple_of(ROWS);
+        let n_queries = most.next_multiple_of(ROWS).max(ROWS);
         let mut source = vec![-1_i32; batch * n_queries];
         let mut query_pos = vec![0_i32; batch * n_queries];
         let mut target = Vec::with_capacity(rows.len());

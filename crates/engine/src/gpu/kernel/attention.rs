@@ -226,6 +226,109 @@ fn query_of(
     (example, head, pos)
 }
 
+/// The words of a row that is dropped from; zeros where nothing is.
+#[cube]
+fn words_of(
+    example: usize,
+    head: usize,
+    pos: usize,
+    key_low: u32,
+    key_high: u32,
+    #[comptime] version: u32,
+    #[comptime] dropped: bool,
+) -> (u32, u32) {
+    let mut word0 = 0u32;
+    let mut word1 = 0u32;
+    if dropped {
+        let words =
+            dropout_words(example as u32, head as u32, pos as u32, key_low, key_high, version);
+        word0 = words.0;
+        word1 = words.1;
+    }
+    (word0, word1)
+}
+
+/// The scores of a unit's keys, scaled and with their bias, into `own`; and the largest of them.
+#[cube]
+fn scaled(
+    scores: &Array<f32>,
+    bias: &Array<f32>,
+    own: &mut Array<f32>,
+    start: usize,
+    of_head: usize,
+    pos: usize,
+    past: usize,
+    scale: f32,
+    #[comptime] per_unit: u32,
+    #[comptime] biased: bool,
+) -> f32 {
+    let mut largest = f32::min_value();
+    #[unroll]
+    for i in 0..per_unit {
+        let key = (i * UNITS + UNIT_POS_X) as usize;
+        if key < past {
+            let mut score = scores[start + key] * scale;
+            if biased {
+                score += bias[of_head + pos - key];
+            }
+            own[i as usize] = score;
+            largest = max(largest, score);
+        }
+    }
+    largest
+}
+
+/// The exponentials of a unit's scores less the largest of the row, in their place; the sums of them, of them times their
+/// logarithm and of their squares, and the first key that has the largest.
+#[cube]
+fn exponentials(
+    own: &mut Array<f32>,
+    largest: f32,
+    past: usize,
+    n_keys: usize,
+    #[comptime] per_unit: u32,
+    #[comptime] counted: bool,
+) -> (f32, f32, f32, usize) {
+    let mut sum = 0.0f32;
+    let mut weighted = 0.0f32;
+    let mut squares = 0.0f32;
+    let mut first = n_keys;
+    #[unroll]
+    for i in 0..per_unit {
+        let key = (i * UNITS + UNIT_POS_X) as usize;
+        if key < past {
+            let off = own[i as usize] - largest;
+            let mass = f32::exp(off);
+            own[i as usize] = mass;
+            sum += mass;
+            if counted {
+                weighted += mass * off;
+                squares += mass * mass;
+                if off >= 0.0f32 {
+                    first = min(first, key);
+                }
+            }
+        }
+    }
+    (sum, weighted, squares, first)
+}
+
+/// The statistics of a row from sums over its exponentials.
+#[cube]
+fn write_stats(
+    stats: &mut Array<f32>,
+    at: usize,
+    total: f32,
+    weighted: f32,
+    squares: f32,
+    first: f32,
+) {
+    stats[at] = f32::ln(total) - weighted / total;
+    stats[at + 1] = f32::sqrt(squares) / total;
+    stats[at + 2] = 1.0f32 / total;
+    stats[at + 3] = first;
+}
+
 #[cube(launch)]
 fn pattern_kernel<N: Float>(
     scores: &Array<f32>,
@@ -262,42 +365,12 @@ fn pattern_kernel<N: Float>(
         let past = min(pos + 1, n_keys);
         let of_head = head * n_distances as usize;
         // What a unit makes of its keys stays with it from one pass over the row to the next.
-        let mut masses = Array::<f32>::new(per_unit as usize);
-        let mut mine = f32::min_value();
-        #[unroll]
-        for i in 0..per_unit {
-            let key = unit + i as usize * n_units;
-            if key < past {
-                let mut score = scores[start + key] * scale;
-                if biased {
-                    score += bias[of_head + pos - key];
-                }
-                masses[i as usize] = score;
-                mine = max(mine, score);
-            }
-        }
+        let mut own = Array::<f32>::new(per_unit as usize);
+        let mine =
+            scaled(scores, bias, &mut own, start, of_head, pos, past, scale, per_unit, biased);
         let largest = max_of_cube(&mut shared, mine);
-        let mut sum = 0.0f32;
-        let mut weighted = 0.0f32;
-        let mut squares = 0.0f32;
-        let mut first = n_keys;
-        #[unroll]
-        for i in 0..per_unit {
-            let key = unit + i as usize * n_units;
-            if key < past {
-                let off = masses[i as usize] - largest;
-                let mass = f32::exp(off);
-                masses[i as usize] = mass;
-                sum += mass;
-                if counted {
-                    weighted += mass * off;
-                    squares += mass * mass;
-                    if off >= 0.0f32 {
-                        first = min(first, key);
-                    }
-                }
-            }
-        }
+        let (sum, weighted, squares, first) =
+            exponentials(&mut own, largest, past, n_keys, per_unit, counted);
         let total = sum_of_cube(&mut shared, sum);
         if counted {
             let weighted = sum_of_cube(&mut shared, weighted);
@@ -305,28 +378,17 @@ fn pattern_kernel<N: Float>(
             // The smallest key as the largest of negative ones.
             let first = max_of_cube(&mut shared, -(first as f32));
             if unit == 0 {
-                let at = row * N_STATS;
-                stats[at] = f32::ln(total) - weighted / total;
-                stats[at + 1] = f32::sqrt(squares) / total;
-                stats[at + 2] = 1.0f32 / total;
-                stats[at + 3] = -first;
+                write_stats(stats, row * N_STATS, total, weighted, squares, -first);
             }
         }
-        let mut word0 = 0u32;
-        let mut word1 = 0u32;
-        if dropped {
-            let words =
-                dropout_words(example as u32, head as u32, pos as u32, key_low, key_high, version);
-            word0 = words.0;
-            word1 = words.1;
-        }
+        let (word0, word1) = words_of(example, head, pos, key_low, key_high, version, dropped);
         #[unroll]
         for i in 0..per_unit {
             let key = unit + i as usize * n_units;
             if key < n_keys {
                 let mut mass = f32::new(0.0);
                 if key < past {
-                    mass = masses[i as usize] / total;
+                    mass = own[i as usize] / total;
                 }
                 pattern[start + key] = N::cast_from(mass);
                 if dropped {
@@ -413,6 +475,30 @@ pub(crate) fn pattern<R: CubeRuntime>(
     Pattern { pattern, kept, stats }
 }
 
+/// The gradient by a score of its row's statistics, which begin at `at`; their gradients stand `one` apart from `from` on.
+#[cube]
+fn by_stats(
+    stats: &Array<f32>,
+    d_stats: &Array<f32>,
+    at: usize,
+    from: usize,
+    one: usize,
+    key: usize,
+    mass: f32,
+) -> f32 {
+    let norm = stats[at + 1];
+    let largest = stats[at + 2];
+    let mut grad = d_stats[from + one] * mass * (mass / norm - norm);
+    if mass > 0.0f32 {
+        grad -= d_stats[from] * mass * (f32::ln(mass) + stats[at]);
+    }
+    grad -= d_stats[from + 2 * one] * largest * mass;
+    if key == stats[at + 3] as usize {
+        grad += d_stats[from + 2 * one] * largest;
+    }
+    grad
+}
+
 #[cube(launch)]
 fn pattern_backward_kernel<N: Float>(
     pattern: &Array<N>,
@@ -445,14 +531,7 @@ fn pattern_backward_kernel<N: Float>(
         let mut shared = SharedMemory::<f32>::new(n_units);
         let (example, head, pos) = query_of(row, query_pos, n_heads as usize, n_queries, chosen);
         let past = min(pos + 1, n_keys);
-        let mut word0 = 0u32;
-        let mut word1 = 0u32;
-        if dropped {
-            let words =
-                dropout_words(example as u32, head as u32, pos as u32, key_low, key_high, version);
-            word0 = words.0;
-            word1 = words.1;
-        }
+        let (word0, word1) = words_of(example, head, pos, key_low, key_high, version, dropped);
         let mut masses = Array::<f32>::new(per_unit as usize);
         let mut pulls = Array::<f32>::new(per_unit as usize);
         let mut sum = 0.0f32;
@@ -480,22 +559,10 @@ fn pattern_backward_kernel<N: Float>(
                     let mass = masses[i as usize];
                     grad = mass * (pulls[i as usize] - level);
                     if counted {
-                        let at = row * N_STATS;
-                        let entropy = stats[at];
-                        let norm = stats[at + 1];
-                        let largest = stats[at + 2];
-                        let first = stats[at + 3] as usize;
                         // `[batch, statistic, query, head]`
                         let one = n_queries * n_heads as usize;
                         let from = example * 3 * one + (row % n_queries) * n_heads as usize + head;
-                        if mass > 0.0f32 {
-                            grad -= d_stats[from] * mass * (f32::ln(mass) + entropy);
-                        }
-                        grad += d_stats[from + one] * mass * (mass / norm - norm);
-                        grad -= d_stats[from + 2 * one] * largest * mass;
-                        if key == first {
-                            grad += d_stats[from + 2 * one] * largest;
-                        }
+                        grad += by_stats(stats, d_stats, row * N_STATS, from, one, key, mass);
                     }
                 }
                 d_scores[start + key] = N::cast_from(grad * scale);

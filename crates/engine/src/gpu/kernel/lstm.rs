@@ -140,6 +140,25 @@ fn units<R: CubeRuntime>(client: &ComputeClient<R>) -> u32 {
     UNITS.min(client.properties().hardware.max_cube_dim.0)
 }
 
+/// The gradients by what came into the gates of entry `i`, but for the last, from that by its cell.
+#[cube]
+fn through_gates(
+    gates: &Array<f32>,
+    here: &mut SharedMemory<f32>,
+    at: usize,
+    i: usize,
+    d: usize,
+    d_cell: f32,
+    before: f32,
+) {
+    let gate_i = gates[at];
+    let gate_f = gates[at + d];
+    let gate_g = gates[at + 2 * d];
+    here[i] = d_cell * gate_g * gate_i * (1.0f32 - gate_i);
+    here[d + i] = d_cell * before * gate_f * (1.0f32 - gate_f);
+    here[2 * d + i] = d_cell * gate_i * (1.0f32 - gate_g * gate_g);
+}
+
 #[cube(launch)]
 fn scan_backward_kernel(
     w_hh_t: &Array<f32>,
@@ -172,22 +191,18 @@ fn scan_backward_kernel(
             let row = example * seq_len + pos;
             let mut i = unit;
             while i < d {
-                let gate_i = gates[row * 4 * d + i];
-                let gate_f = gates[row * 4 * d + d + i];
-                let gate_g = gates[row * 4 * d + 2 * d + i];
-                let gate_o = gates[row * 4 * d + 3 * d + i];
-                let squashed = tanh_of(cells[row * d + i]);
-                let mut before = 0.0f32;
+                let mut before = f32::new(0.0);
                 if pos > 0 {
                     before = cells[(row - 1) * d + i];
                 }
                 let d_out = d_h[row * d + i] + d_state[i];
+                let squashed = tanh_of(cells[row * d + i]);
+                let at = row * 4 * d + i;
+                let gate_o = gates[at + 3 * d];
                 let d_here = d_cell[i] + d_out * gate_o * (1.0f32 - squashed * squashed);
-                here[i] = d_here * gate_g * gate_i * (1.0f32 - gate_i);
-                here[d + i] = d_here * before * gate_f * (1.0f32 - gate_f);
-                here[2 * d + i] = d_here * gate_i * (1.0f32 - gate_g * gate_g);
+                through_gates(gates, &mut here, at, i, d, d_here, before);
                 here[3 * d + i] = d_out * squashed * gate_o * (1.0f32 - gate_o);
-                d_cell[i] = d_here * gate_f;
+                d_cell[i] = d_here * gates[at + d];
                 i += n_units;
             }
             sync_cube();
