@@ -4,6 +4,7 @@
 //! says so when such a device is asked for. Work that shall run on whatever device a person names is an
 //! [`OnDevice`], and [`Device::run`] takes it there.
 
+use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 
@@ -99,6 +100,11 @@ impl FromStr for Device {
     }
 }
 
+thread_local! {
+    /// In which precision this thread multiplies. Burn calls backward passes on the thread that asks for gradients.
+    static HERE: Cell<Precision> = const { Cell::new(Precision::F32) };
+}
+
 /// How exactly products of matrices are computed. Sums, and everything else, are of single precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
@@ -124,13 +130,33 @@ impl Precision {
 }
 
 impl Precision {
+    /// The precision of this thread: single, unless it is [`within`](Self::within) another.
+    #[must_use]
+    pub fn here() -> Self {
+        HERE.get()
+    }
+
     /// Does `work` with products of this precision, on the thread that calls.
     ///
-    /// [`Device::run_in`] does so; this is for threads that `work` starts.
+    /// [`Device::run_in`] does so. Threads that `work` starts, or goes to, begin with single precision again: they are
+    /// told by [`here`](Self::here) and this.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::device::Precision;
+    ///
+    /// assert_eq!(Precision::Bf16.within(Precision::here), Precision::Bf16);
+    /// assert_eq!(Precision::here(), Precision::F32);
+    /// ```
     pub fn within<T>(self, work: impl FnOnce() -> T) -> T {
-        #[cfg(feature = "gpu")]
-        return gpu::product::within(self, work);
-        #[cfg(not(feature = "gpu"))]
+        struct Before(Precision);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                HERE.set(self.0);
+            }
+        }
+        let _before = Before(HERE.replace(self));
         work()
     }
 }

@@ -107,6 +107,18 @@ pub trait Ops: Backend {
         reference::add(x, y)
     }
 
+    /// Each matrix of `x` times that of `y` at the same place, without what [`linear`](Self::linear) promises of bits.
+    ///
+    /// For passes that show their patterns to hooks. Burn's own product may be of another precision than the device was
+    /// asked for.
+    ///
+    /// # Shapes
+    ///
+    /// `x: [.., m, k]`, `y: [.., k, n]` -> `[.., m, n]`
+    fn matrices<const D: usize>(x: Tensor<Self, D>, y: Tensor<Self, D>) -> Tensor<Self, D> {
+        x.matmul(y)
+    }
+
     /// `x weight + bias`.
     ///
     /// # Shapes

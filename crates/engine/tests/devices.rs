@@ -155,6 +155,15 @@ agrees!(linear_layers_agree, A, leaves, {
     }
 });
 
+agrees!(matrices_agree, A, leaves, {
+    // Two axes of a batch, and one factor that lies the other way round.
+    let x = leaves.inner(1, 2 * 3 * 20 * 33, 1.0).reshape([2, 3, 20, 33]).inner();
+    let y = leaves.inner(2, 2 * 3 * 24 * 33, 1.0).reshape([2, 3, 24, 33]).inner();
+    let product = <A::InnerBackend as Ops>::matrices(x, y.swap_dims(2, 3));
+    assert_eq!(product.dims(), [2, 3, 20, 24]);
+    leaves.given.push(("matrices".to_owned(), plain(product)));
+});
+
 agrees!(norms_agree, A, leaves, {
     let (x, gain, bias) =
         (leaves.leaf(1, [30, 64], 3.0), leaves.leaf(2, [64], 1.0), leaves.leaf(3, [64], 1.0));

@@ -80,7 +80,7 @@ fn measure<B: Ops>(
         let n_examples = again.n_examples.unwrap_or(set.n_examples);
         let exam = exam(&plan, name, set, n_examples, 0);
         let from = clock.elapsed_secs();
-        let (measured, breakdowns) = pool.install(|| {
+        let (measured, breakdowns) = crate::run::install(&pool, || {
             evaluate_apart(None, &model, &exam, &again.by, device, &mut |tally| {
                 watcher.event(&Progress::Eval {
                     set: name.clone(),

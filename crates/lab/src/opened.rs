@@ -3,7 +3,7 @@
 //! A replay shows one error as it happened. Here the same sequence is asked with tokens changed, and of the model as it
 //! was earlier, one question after another; loading a model takes longer than asking it.
 
-use mnemoscope_engine::device::Device;
+use mnemoscope_engine::device::{Device, Precision};
 use mnemoscope_engine::{Ops, burn};
 use mnemoscope_model::hook::points;
 use mnemoscope_model::{Model, ModelSpec};
@@ -27,6 +27,8 @@ pub struct Opened {
     blake3: String,
     model: Box<dyn Sees>,
     threads: rayon::ThreadPool,
+    /// Of products.
+    precision: Precision,
 }
 
 /// A sequence answered at every place.
@@ -112,7 +114,8 @@ impl Opened {
         edit(&mut tokens, edits, task.d_vocab())?;
         let n_fed = task.n_fed();
         self.check_room(n_fed)?;
-        let (logits, patterns) = self.threads.install(|| self.model.see(&tokens[..n_fed]))?;
+        let answer = || self.model.see(&tokens[..n_fed]);
+        let (logits, patterns) = self.threads.install(|| self.precision.within(answer))?;
         if !logits.iter().all(|logit| logit.is_finite()) {
             let message =
                 format!("the model after {} steps gives logits that are not finite", self.step);
@@ -157,9 +160,12 @@ fn open_on<B: Ops>(
     n_threads: usize,
 ) -> Result<Opened, Error> {
     let threads = crate::run::pool(n_threads)?;
-    let (plan, model, reference) = threads.install(|| open_model_at::<B>(run, step, device))?;
+    let opened = crate::run::install(&threads, || open_model_at::<B>(run, step, device));
+    let (plan, model, reference) = opened?;
+    let precision = Precision::here();
     let model = Box::new(On { model, device: device.clone() });
-    Ok(Opened { plan, step: reference.step, blake3: reference.blake3, model, threads })
+    let (step, blake3) = (reference.step, reference.blake3);
+    Ok(Opened { plan, step, blake3, model, threads, precision })
 }
 
 /// Puts tokens in place of others.

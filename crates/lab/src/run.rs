@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mnemoscope_engine::burn;
-use mnemoscope_engine::device::{Device, OnDevice};
+use mnemoscope_engine::device::{Device, OnDevice, Precision};
 use mnemoscope_engine::{AutodiffOps, Ops};
 use mnemoscope_model::Model;
 use mnemoscope_store::{Begun, CheckpointRef, ErrorKind as StoreErrorKind, RunWriter, Store};
@@ -193,6 +193,21 @@ pub(crate) fn pool(n_threads: usize) -> Result<rayon::ThreadPool, Error> {
     rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().map_err(|refusal| {
         Error::new(ErrorKind::Machine, format!("cannot start {n_threads} threads: {refusal}"))
     })
+}
+
+/// Does `work` in a pool, with products of the precision of the thread that calls.
+pub(crate) fn install<T: Send>(pool: &rayon::ThreadPool, work: impl FnOnce() -> T + Send) -> T {
+    let precision = Precision::here();
+    pool.install(|| precision.within(work))
+}
+
+#[cfg(test)]
+#[test]
+fn a_pool_computes_with_the_precision_of_the_thread_that_asks_it() {
+    let pool = pool(1).expect("one thread can be started");
+    let inside = Precision::Bf16.within(|| install(&pool, Precision::here));
+    assert_eq!(inside, Precision::Bf16);
+    assert_eq!(install(&pool, Precision::here), Precision::F32);
 }
 
 /// What a panic said.

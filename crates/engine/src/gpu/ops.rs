@@ -123,6 +123,17 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         wrap(places::places_backward(raw(d_y), scale, n_ctx, shape), [n_ctx, shape[2]])
     }
 
+    fn matrices<const D: usize>(x: Tensor<Self, D>, y: Tensor<Self, D>) -> Tensor<Self, D> {
+        let (of_x, of_y) = (x.dims(), y.dims());
+        assert_eq!(of_x[..D - 2], of_y[..D - 2], "{of_x:?} and {of_y:?} are not of one batch");
+        let ([m, k], n) = ([of_x[D - 2], of_x[D - 1]], of_y[D - 1]);
+        let batch = of_x[..D - 2].iter().product();
+        let product = product(shaped(raw(x), [batch, m, k]), shaped(raw(y), [batch, k, n]));
+        let mut shape = of_x;
+        shape[D - 1] = n;
+        wrap(product, shape)
+    }
+
     fn linear(
         x: Tensor<Self, 2>,
         weight: Tensor<Self, 2>,

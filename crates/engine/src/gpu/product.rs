@@ -1,7 +1,5 @@
 //! Products of matrices, in the precision that a run asks for.
 
-use std::cell::Cell;
-
 use burn::tensor::{DType, Shape};
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
@@ -14,27 +12,9 @@ use super::kernel::rows::{column_sums, in_type};
 use super::kernel::{dense, narrow, room};
 use crate::device::Precision;
 
-thread_local! {
-    /// In which precision this thread multiplies. A run computes on one thread from its beginning to its end, and
-    /// Burn calls backward passes on the thread that asks for gradients.
-    static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
-}
-
-/// Does `work` with products of this precision.
-pub(crate) fn within<T>(precision: Precision, work: impl FnOnce() -> T) -> T {
-    struct Before(Precision);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            PRECISION.set(self.0);
-        }
-    }
-    let _before = Before(PRECISION.replace(precision));
-    work()
-}
-
 /// The type of numbers that are multiplied, for kernels that make them: single, or what that is rounded to first.
 pub(super) fn operand_type() -> DType {
-    match PRECISION.get() {
+    match Precision::here() {
         Precision::F32 | Precision::Tf32 => DType::F32,
         Precision::Bf16 => DType::BF16,
     }
@@ -166,7 +146,7 @@ fn own_kernel<R: CubeRuntime>(
 fn strategies() -> Vec<Strategy> {
     let units = Strategy::SimpleUnit(Default::default());
     let rows = SimpleArgs { multi_rows: true, ..Default::default() };
-    match PRECISION.get() {
+    match Precision::here() {
         Precision::F32 => vec![units],
         Precision::Tf32 => {
             vec![

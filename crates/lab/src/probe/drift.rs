@@ -124,7 +124,7 @@ fn finished_on<B: Ops>(
     }
     super::flipflop::subject(&plan.task, &plan.model).map_err(refuse)?;
     let pool = crate::run::pool(n_threads)?;
-    let strings = Vec::from(pool.install(|| look(&model, n_bottoms, device))?);
+    let strings = Vec::from(crate::run::install(&pool, || look(&model, n_bottoms, device))?);
     Ok(Drift { checkpoint, strings })
 }
 

@@ -213,7 +213,8 @@ fn finished_on<B: Ops>(
     let stream = split::eval_stream(plan.seeds.eval, name);
     let task = &plan.eval.sets[name].task;
     let pool = crate::run::pool(n_threads)?;
-    let looked = pool.install(|| look(task, spec, &model, &stream, &examples, device))?;
+    let looked =
+        crate::run::install(&pool, || look(task, spec, &model, &stream, &examples, device))?;
     Ok(Reads { checkpoint, set: name.to_owned(), ..looked })
 }
 

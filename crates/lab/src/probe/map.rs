@@ -65,7 +65,8 @@ fn finished_on<B: Ops>(
     n_threads: usize,
 ) -> Result<Maps, Error> {
     let (plan, model, _) = open_model::<B>(run, device)?;
-    crate::run::pool(n_threads)?.install(|| of_text(&plan.task, &model, text, device))
+    let pool = crate::run::pool(n_threads)?;
+    crate::run::install(&pool, || of_text(&plan.task, &model, text, device))
 }
 
 /// Looks at a text in a task's characters.

@@ -251,8 +251,9 @@ fn finished_on<B: Ops>(
     let stream = split::eval_stream(plan.seeds.eval, "probe");
     let matrices = memory::Matrices::of(&plan.model, &model.params());
     let pool = crate::run::pool(n_threads)?;
-    let attention =
-        pool.install(|| attention::look(language, &model, &stream, 0, n_examples, device));
+    let attention = crate::run::install(&pool, || {
+        attention::look(language, &model, &stream, 0, n_examples, device)
+    });
     Ok(Finished {
         checkpoint_blake3,
         step: run.checkpoints().last().map_or(0, |kept| kept.step),

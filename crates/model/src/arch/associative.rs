@@ -240,7 +240,9 @@ impl<B: Ops> Associative<B> {
         };
         let mixed = match pattern_if_watched(&mut site.within("attn."), scores) {
             // [batch, 1, query, key] x [batch, 1, key, d_model]
-            Some(pattern) => pattern.matmul(values.unsqueeze_dim::<4>(1)).reshape(resid.dims()),
+            Some(pattern) => {
+                B::matrices(pattern, values.unsqueeze_dim::<4>(1)).reshape(resid.dims())
+            }
             None => match by_table.then(|| read.score_table(&attn.k.matrix())).flatten() {
                 Some((tokens, table)) => {
                     let attend =

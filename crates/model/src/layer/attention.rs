@@ -113,7 +113,7 @@ impl<B: Ops> Attention<B> {
             // [batch, head, query, key] x [batch, head, key, d_head] -> [batch, query, head, d_head]
             Some(pattern) => {
                 let values = split(&qkv, 2).swap_dims(1, 2);
-                (join_heads(pattern.matmul(values).swap_dims(1, 2)), None)
+                (join_heads(B::matrices(pattern, values).swap_dims(1, 2)), None)
             }
             None => {
                 let qkv = from_rows(qkv, n_pos);
@@ -204,7 +204,7 @@ impl<B: Ops> Attention<B> {
 }
 
 /// `pattern: [n_queries, head, key]` over `values: [batch, pos, head, d_head]` -> `[n_queries, d]`
-pub(crate) fn mix_at<B: Backend>(
+pub(crate) fn mix_at<B: Ops>(
     pattern: Tensor<B, 3>,
     values: Tensor<B, 4>,
     queries: &QueryRows,
@@ -212,7 +212,7 @@ pub(crate) fn mix_at<B: Backend>(
     let [_, _, n_heads, d_head] = values.dims();
     // Each query's own example: [n_queries, head, key, d_head].
     let values = of_examples(values, queries).swap_dims(1, 2);
-    let mixed = pattern.unsqueeze_dim::<4>(2).matmul(values);
+    let mixed = B::matrices(pattern.unsqueeze_dim::<4>(2), values);
     mixed.reshape([queries.len(), n_heads * d_head])
 }
 
@@ -233,7 +233,7 @@ pub(crate) fn pattern_if_watched<B: Backend, const D: usize>(
 
 /// `q, k: [batch, pos, head, d_head]` -> `factor` times their products plus `bias: [head, pos]` by
 /// distance, `[batch, head, query, key]`, -inf above the diagonal.
-pub(crate) fn scores_everywhere<B: Backend>(
+pub(crate) fn scores_everywhere<B: Ops>(
     q: Tensor<B, 4>,
     k: Tensor<B, 4>,
     bias: Option<Tensor<B, 2>>,
@@ -245,7 +245,7 @@ pub(crate) fn scores_everywhere<B: Backend>(
     let future = Tensor::<B, 2, Bool>::from_data(TensorData::new(future, [n_pos, n_pos]), &device);
     let future = future.unsqueeze::<4>().expand([batch, n_heads, n_pos, n_pos]);
     // [batch, head, query, d_head] x [batch, head, d_head, key]
-    let products = q.swap_dims(1, 2).matmul(k.swap_dims(1, 2).swap_dims(2, 3));
+    let products = B::matrices(q.swap_dims(1, 2), k.swap_dims(1, 2).swap_dims(2, 3));
     let mut scores = products.mul_scalar(factor);
     if let Some(bias) = bias {
         let bias = by_distance(bias, 0..n_pos).reshape([1, n_heads, n_pos, n_pos]);
@@ -256,7 +256,7 @@ pub(crate) fn scores_everywhere<B: Backend>(
 
 /// `q: [n_queries, head, d_head]`, `k: [batch, pos, head, d_head]` -> `factor` times their products
 /// plus `bias: [head, pos]` by distance, `[n_queries, head, key]`, -inf after the query.
-pub(crate) fn scores_at<B: Backend>(
+pub(crate) fn scores_at<B: Ops>(
     q: Tensor<B, 3>,
     k: Tensor<B, 4>,
     bias: Option<Tensor<B, 2>>,
@@ -275,7 +275,8 @@ pub(crate) fn scores_at<B: Backend>(
     let future = future.expand([n_queries, n_heads, n_pos]);
     // [n_queries, head, 1, d_head] x [n_queries, head, d_head, key]
     let keys = of_examples(k, queries).swap_dims(1, 2).swap_dims(2, 3);
-    let products = q.unsqueeze_dim::<4>(2).matmul(keys).reshape([n_queries, n_heads, n_pos]);
+    let products = B::matrices(q.unsqueeze_dim::<4>(2), keys);
+    let products = products.reshape([n_queries, n_heads, n_pos]);
     let mut scores = products.mul_scalar(factor);
     if let Some(bias) = bias {
         let query_pos = queries.places().map(|(_, query_pos)| query_pos as usize);

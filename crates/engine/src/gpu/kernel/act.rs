@@ -38,14 +38,15 @@ fn number(act: Activation) -> u32 {
     }
 }
 
+/// `1 / (1 + e^-x)`.
 #[cube]
-fn sigmoid(x: f32) -> f32 {
+pub(super) fn sigmoid(x: f32) -> f32 {
     1.0f32 / (1.0f32 + f32::exp(-x))
 }
 
 /// `tanh` by one exponential that cannot overflow.
 #[cube]
-fn tanh_of(x: f32) -> f32 {
+pub(super) fn tanh_of(x: f32) -> f32 {
     let small = f32::exp(-2.0f32 * f32::abs(x));
     let size = (1.0f32 - small) / (1.0f32 + small);
     if x < 0.0f32 { -size } else { size }

@@ -5,6 +5,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
+use super::act::{sigmoid, tanh_of};
 use super::{cubes, room};
 
 /// Units of a cube; the gates of a step are shared among them.
@@ -16,19 +17,6 @@ pub(crate) struct Dims {
     pub(crate) batch: usize,
     pub(crate) seq_len: usize,
     pub(crate) d: usize,
-}
-
-#[cube]
-fn sigmoid(x: f32) -> f32 {
-    1.0f32 / (1.0f32 + f32::exp(-x))
-}
-
-/// `tanh` by one exponential that cannot overflow.
-#[cube]
-fn tanh_of(x: f32) -> f32 {
-    let small = f32::exp(-2.0f32 * f32::abs(x));
-    let size = (1.0f32 - small) / (1.0f32 + small);
-    if x < 0.0f32 { -size } else { size }
 }
 
 #[cube(launch)]
