@@ -8,7 +8,6 @@
 
 #![expect(clippy::print_stdout, reason = "a bench reports to the person who runs it")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
-#![expect(clippy::expect_used, reason = "a bench may stop")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
