@@ -1,7 +1,7 @@
 //! Which of CubeK's routines multiplies fastest on a CUDA device, at the sizes of a training step.
 //!
 //! CubeK would try its routines for each shape at run time, which compiles some thirty kernels and takes minutes of every
-//! process. What is found here is written down in `src/gpu/product.rs` instead.
+//! process. `src/gpu/product.rs` names the ones that are used instead.
 //!
 //! `cargo bench -p mnemoscope-engine --features cuda --bench products`, with beginnings of "precision routine"
 //! behind `--` to try only those.

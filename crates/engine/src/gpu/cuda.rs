@@ -30,8 +30,30 @@ mod built {
                 format!("there is no cuda:{number}; this machine has {n_devices}, counted from 0");
             return Err(Unavailable(message));
         }
+        if precision != Precision::F32 {
+            check_tensor_cores(number, precision).map_err(Unavailable)?;
+        }
         let on_it = || work.on::<Autodiff<Cuda>>(&CudaDevice::new(number));
         Ok(precision.within(on_it))
+    }
+
+    /// Refuses a device whose tensor cores know neither tf32 nor bf16.
+    fn check_tensor_cores(number: usize, precision: Precision) -> Result<(), String> {
+        use driver::sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
+        const ENOUGH: i32 = 8;
+        let silent = |problem| format!("cuda:{number} does not tell what it can do: {problem}");
+        let index = i32::try_from(number).expect("there are few devices");
+        let handle = driver::result::device::get(index).map_err(silent)?;
+        let attribute = CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
+        // SAFETY: the handle comes from the driver, which is initialised.
+        let major = unsafe { driver::result::device::get_attribute(handle, attribute) };
+        match major.map_err(silent)? {
+            major if major >= ENOUGH => Ok(()),
+            major => Err(format!(
+                "cuda:{number} is of compute capability {major}, and {precision} needs {ENOUGH}; say \
+                 --set train.precision=f32"
+            )),
+        }
     }
 
     pub(crate) fn found() -> Vec<Found> {

@@ -70,7 +70,7 @@ impl Causal {
 
 /// `[.., m, k]` times `[.., k, n]` in single precision; both are rounded as the precision says, if they are not yet.
 ///
-/// Of a narrow product they are not: it needs no tensor cores.
+/// A narrow product takes its factors as they come: it needs no tensor cores.
 pub(super) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>) -> CubeTensor<R> {
     narrow::product(&lhs, &rhs).unwrap_or_else(|| causal_product(lhs, rhs, Causal::All))
 }
