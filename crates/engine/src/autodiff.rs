@@ -16,7 +16,15 @@ use burn_autodiff::{
     ops::{Backward, Ops as Node, OpsKind},
 };
 
-use crate::{Activation, Attend, Dropout, Gelu, Ops, QueryRows, Rotary, Saved, reference};
+use crate::{Activation, Attend, Dropout, Gelu, Ops, QueryRows, Rotary, cohort, reference};
+
+mod pull;
+
+use pull::{
+    Add, CausalAttention, CausalAttentionAt, CausalAttentionLookedUp, CausalAttentionOf,
+    CausalAttentionOfAt, CrossEntropy, Dropped, Embed, EmbedAt, EmbedEach, GeluOf, LayerNorm,
+    Linear, LinearAct, Lstm, RmsNorm, Turned, WeightedLosses,
+};
 
 type Primitive<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
 type IntPrimitive<B> = <B as burn::tensor::backend::BackendTypes>::IntTensorPrimitive;
@@ -89,276 +97,15 @@ fn float_tracked<B: Backend, C: CheckpointStrategy, const D: usize>(
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 
-#[derive(Clone, Debug)]
-struct Embed<B: Backend> {
-    tokens: IntPrimitive<B>,
-    d_vocab: usize,
-}
-
-impl<B: Ops> Pull<B, 1> for Embed<B> {
-    fn pull(self, d_y: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
-        let tokens = Tensor::from_primitive(self.tokens);
-        [Some(raw(B::embed_backward(tokens, self.d_vocab, float(d_y))))]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct EmbedAt<B: Backend> {
-    table: Embed<B>,
-    n_ctx: usize,
-    scale: f64,
-}
-
-impl<B: Ops> Pull<B, 2> for EmbedAt<B> {
-    fn pull(self, d_y: Primitive<B>, wanted: [bool; 2]) -> [Option<Primitive<B>>; 2] {
-        let d_places = wanted[1]
-            .then(|| raw(B::embed_at_backward(self.n_ctx, self.scale, float(d_y.clone()))));
-        let [d_table] = if wanted[0] { self.table.pull(d_y, [true]) } else { [None] };
-        [d_table, d_places]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Add;
-
-impl<B: Ops> Pull<B, 2> for Add {
-    fn pull(self, d_y: Primitive<B>, wanted: [bool; 2]) -> [Option<Primitive<B>>; 2] {
-        wanted.map(|wanted| wanted.then(|| d_y.clone()))
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Linear<B: Backend> {
-    x: Primitive<B>,
-    weight: Primitive<B>,
-}
-
-impl<B: Ops> Pull<B, 2> for Linear<B> {
-    fn pull(self, d_y: Primitive<B>, wanted: [bool; 2]) -> [Option<Primitive<B>>; 2] {
-        let [x, weight] = wanted;
-        let wanted = [x, weight, false];
-        let (d_x, d_weight, _) =
-            B::linear_backward(float(self.x), float(self.weight), wanted, float(d_y));
-        [d_x.map(raw), d_weight.map(raw)]
-    }
-}
-
-impl<B: Ops> Pull<B, 3> for Linear<B> {
-    fn pull(self, d_y: Primitive<B>, wanted: [bool; 3]) -> [Option<Primitive<B>>; 3] {
-        let (d_x, d_weight, d_bias) =
-            B::linear_backward(float(self.x), float(self.weight), wanted, float(d_y));
-        [d_x.map(raw), d_weight.map(raw), d_bias.map(raw)]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct LinearAct<B: Backend> {
-    saved: Saved<B>,
-    act: Activation,
-}
-
-impl<B: Ops> Pull<B, 2> for LinearAct<B> {
-    fn pull(self, d_y: Primitive<B>, [x, weight]: [bool; 2]) -> [Option<Primitive<B>>; 2] {
-        let wanted = [x, weight, false];
-        let (d_x, d_weight, _) = B::linear_act_backward(self.saved, self.act, wanted, float(d_y));
-        [d_x.map(raw), d_weight.map(raw)]
-    }
-}
-
-impl<B: Ops> Pull<B, 3> for LinearAct<B> {
-    fn pull(self, d_y: Primitive<B>, wanted: [bool; 3]) -> [Option<Primitive<B>>; 3] {
-        let (d_x, d_weight, d_bias) =
-            B::linear_act_backward(self.saved, self.act, wanted, float(d_y));
-        [d_x.map(raw), d_weight.map(raw), d_bias.map(raw)]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct LayerNorm<B: Backend> {
-    x: Primitive<B>,
-    gain: Primitive<B>,
-    epsilon: f64,
-}
-
-impl<B: Ops> Pull<B, 3> for LayerNorm<B> {
-    fn pull(self, d_y: Primitive<B>, _: [bool; 3]) -> [Option<Primitive<B>>; 3] {
-        let (d_x, d_gain, d_bias) =
-            B::layer_norm_backward(float(self.x), float(self.gain), self.epsilon, float(d_y));
-        [Some(raw(d_x)), Some(raw(d_gain)), Some(raw(d_bias))]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct RmsNorm<B: Backend> {
-    x: Primitive<B>,
-    gain: Primitive<B>,
-    epsilon: f64,
-}
-
-impl<B: Ops> Pull<B, 2> for RmsNorm<B> {
-    fn pull(self, d_y: Primitive<B>, _: [bool; 2]) -> [Option<Primitive<B>>; 2] {
-        let (d_x, d_gain) =
-            B::rms_norm_backward(float(self.x), float(self.gain), self.epsilon, float(d_y));
-        [Some(raw(d_x)), Some(raw(d_gain))]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct GeluOf<B: Backend> {
-    x: Primitive<B>,
-    form: Gelu,
-}
-
-impl<B: Ops> Pull<B, 1> for GeluOf<B> {
-    fn pull(self, d_y: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
-        [Some(raw(<B as Ops>::gelu_backward(float(self.x), self.form, float(d_y))))]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct CausalAttention<B: Backend> {
-    saved: Saved<B>,
-    attend: Attend,
-}
-
-impl<B: Ops> Pull<B, 1> for CausalAttention<B> {
-    fn pull(self, d_y: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
-        let (d_qkv, _) = B::causal_attention_backward(self.saved, &self.attend, float(d_y));
-        [Some(raw(d_qkv))]
-    }
-}
-
-impl<B: Ops> Pull<B, 2> for CausalAttention<B> {
-    fn pull(self, d_y: Primitive<B>, _: [bool; 2]) -> [Option<Primitive<B>>; 2] {
-        let (d_qkv, d_bias) = B::causal_attention_backward(self.saved, &self.attend, float(d_y));
-        [Some(raw(d_qkv)), d_bias.map(raw)]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct CausalAttentionAt<B: Backend> {
-    saved: Saved<B>,
-    rows: QueryRows,
-    attend: Attend,
-}
-
-impl<B: Ops> Pull<B, 2> for CausalAttentionAt<B> {
-    fn pull(self, d_y: Primitive<B>, _: [bool; 2]) -> [Option<Primitive<B>>; 2] {
-        let Self { saved, rows, attend } = self;
-        let (d_q, d_kv, _) = B::causal_attention_at_backward(saved, &rows, &attend, float(d_y));
-        [Some(raw(d_q)), Some(raw(d_kv))]
-    }
-}
-
-impl<B: Ops> Pull<B, 3> for CausalAttentionAt<B> {
-    fn pull(self, d_y: Primitive<B>, _: [bool; 3]) -> [Option<Primitive<B>>; 3] {
-        let Self { saved, rows, attend } = self;
-        let (d_q, d_kv, d_bias) =
-            B::causal_attention_at_backward(saved, &rows, &attend, float(d_y));
-        [Some(raw(d_q)), Some(raw(d_kv)), d_bias.map(raw)]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct CausalAttentionOf<B: Backend> {
-    saved: Saved<B>,
-    attend: Attend,
-}
-
-impl<B: Ops> Pull<B, 3> for CausalAttentionOf<B> {
-    fn pull(self, d_y: Primitive<B>, wanted: [bool; 3]) -> [Option<Primitive<B>>; 3] {
-        let grads = B::causal_attention_of_backward(self.saved, &self.attend, wanted, float(d_y));
-        grads.map(|grad| grad.map(raw))
-    }
-}
-
-#[derive(Clone, Debug)]
-struct CausalAttentionOfAt<B: Backend> {
-    saved: Saved<B>,
-    rows: QueryRows,
-    attend: Attend,
-}
-
-impl<B: Ops> Pull<B, 3> for CausalAttentionOfAt<B> {
-    fn pull(self, d_y: Primitive<B>, wanted: [bool; 3]) -> [Option<Primitive<B>>; 3] {
-        let Self { saved, rows, attend } = self;
-        let (d_q, [d_k, d_v]) =
-            B::causal_attention_of_at_backward(saved, &rows, &attend, wanted, float(d_y));
-        [d_q.map(raw), d_k.map(raw), d_v.map(raw)]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct CausalAttentionLookedUp<B: Backend> {
-    saved: Saved<B>,
-    tokens: IntPrimitive<B>,
-    d_vocab: usize,
-    attend: Attend,
-}
-
-impl<B: Ops> Pull<B, 2> for CausalAttentionLookedUp<B> {
-    fn pull(self, d_y: Primitive<B>, wanted: [bool; 2]) -> [Option<Primitive<B>>; 2] {
-        let Self { saved, tokens, d_vocab, attend } = self;
-        let (tokens, d_y) = (Tensor::from_primitive(tokens), float(d_y));
-        let (d_scores, d_values) =
-            B::causal_attention_looked_up_backward(saved, tokens, d_vocab, &attend, wanted, d_y);
-        [d_scores.map(raw), d_values.map(raw)]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Turned<B: Backend> {
-    n_turned: usize,
-    rows: QueryRows,
-    rotary: Rotary,
-    backend: PhantomData<B>,
-}
-
-impl<B: Ops> Pull<B, 1> for Turned<B> {
-    fn pull(self, d_y: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
-        [Some(raw(B::rotary_backward(self.n_turned, &self.rows, &self.rotary, float(d_y))))]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Dropped<B: Backend> {
-    rows: QueryRows,
-    dropout: Dropout,
-    backend: PhantomData<B>,
-}
-
-impl<B: Ops> Pull<B, 1> for Dropped<B> {
-    fn pull(self, d_y: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
-        [Some(raw(<B as Ops>::dropout(float(d_y), &self.rows, &self.dropout)))]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Lstm<B: Backend> {
-    saved: Saved<B>,
-}
-
-impl<B: Ops> Pull<B, 2> for Lstm<B> {
-    fn pull(self, d_h: Primitive<B>, _: [bool; 2]) -> [Option<Primitive<B>>; 2] {
-        let (d_gates_in, d_w_hh) = B::lstm_backward(self.saved, float(d_h));
-        [Some(raw(d_gates_in)), Some(raw(d_w_hh))]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct CrossEntropy<B: Backend> {
-    logits: Primitive<B>,
-    targets: IntPrimitive<B>,
-}
-
-impl<B: Ops> Pull<B, 1> for CrossEntropy<B> {
-    fn pull(self, d_loss: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
-        let targets = Tensor::from_primitive(self.targets);
-        [Some(raw(B::cross_entropy_backward(float(self.logits), targets, float(d_loss))))]
-    }
+/// How many members a cohort has that is computed one after the other: 1, if the backend takes it as a whole.
+#[track_caller]
+fn apart<B: Ops>(what: &str, n: usize, n_each: usize) -> usize {
+    if B::FUSED && B::COHORTS { 1 } else { cohort::members(what, n, n_each) }
 }
 
 impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
+    const COHORTS: bool = true;
+
     fn embed(table: Tensor<Self, 2>, tokens: Tensor<Self, 2, Int>) -> Tensor<Self, 3> {
         if !B::FUSED {
             return reference::embed(table, tokens);
@@ -368,6 +115,24 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         let run = |table| raw(B::embed(float(table), Tensor::from_primitive(tokens.clone())));
         register!(B, Embed<B>, C, [table],
             tracked (run(table.primitive), Embed { tokens, d_vocab }),
+            untracked run(table.primitive))
+    }
+
+    fn embed_each(
+        table: Tensor<Self, 2>,
+        tokens: Tensor<Self, 2, Int>,
+        n_members: usize,
+    ) -> Tensor<Self, 3> {
+        if apart::<B>("tokens", n_members, 1) > 1 {
+            return cohort::embed_each(&table, &tokens, n_members);
+        }
+        let d_vocab = cohort::members("table", table.dims()[0], n_members);
+        let (table, tokens) = (raw(table), tokens.into_primitive());
+        let run = |table| {
+            raw(B::embed_each(float(table), Tensor::from_primitive(tokens.clone()), n_members))
+        };
+        register!(B, EmbedEach<B>, C, [table],
+            tracked (run(table.primitive), EmbedEach { tokens, d_vocab, n_members }),
             untracked run(table.primitive))
     }
 
@@ -410,6 +175,14 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         weight: Tensor<Self, 2>,
         bias: Option<Tensor<Self, 1>>,
     ) -> Tensor<Self, 2> {
+        let n_members = apart::<B>("weight", weight.dims()[0], x.dims()[1]);
+        if n_members > 1 {
+            return cohort::each(n_members, |member| {
+                let bias = bias.as_ref().map(|bias| cohort::part(bias, n_members, member));
+                let [x, weight] = [&x, &weight].map(|all| cohort::part(all, n_members, member));
+                <Self as Ops>::linear(x, weight, bias)
+            });
+        }
         if !B::FUSED {
             return reference::linear(x, weight, bias);
         }
@@ -435,6 +208,14 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         bias: Option<Tensor<Self, 1>>,
         act: Activation,
     ) -> Tensor<Self, 2> {
+        let n_members = apart::<B>("weight", weight.dims()[0], x.dims()[1]);
+        if n_members > 1 {
+            return cohort::each(n_members, |member| {
+                let bias = bias.as_ref().map(|bias| cohort::part(bias, n_members, member));
+                let [x, weight] = [&x, &weight].map(|all| cohort::part(all, n_members, member));
+                Self::linear_act(x, weight, bias, act)
+            });
+        }
         if !B::FUSED {
             return reference::linear_act(x, weight, bias, act);
         }
@@ -465,6 +246,13 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         bias: Tensor<Self, 1>,
         epsilon: f64,
     ) -> Tensor<Self, 2> {
+        let n_members = apart::<B>("gain", gain.dims()[0], x.dims()[1]);
+        if n_members > 1 {
+            return cohort::each(n_members, |member| {
+                let [gain, bias] = [&gain, &bias].map(|all| cohort::part(all, n_members, member));
+                Self::layer_norm(cohort::part(&x, n_members, member), gain, bias, epsilon)
+            });
+        }
         if !B::FUSED {
             return reference::layer_norm(x, gain, bias, epsilon);
         }
@@ -481,6 +269,13 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
     }
 
     fn rms_norm(x: Tensor<Self, 2>, gain: Tensor<Self, 1>, epsilon: f64) -> Tensor<Self, 2> {
+        let n_members = apart::<B>("gain", gain.dims()[0], x.dims()[1]);
+        if n_members > 1 {
+            return cohort::each(n_members, |member| {
+                let gain = cohort::part(&gain, n_members, member);
+                Self::rms_norm(cohort::part(&x, n_members, member), gain, epsilon)
+            });
+        }
         if !B::FUSED {
             return reference::rms_norm(x, gain, epsilon);
         }
@@ -510,6 +305,14 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         bias: Option<Tensor<Self, 2>>,
         attend: &Attend,
     ) -> Tensor<Self, 3> {
+        let n_biases = bias.as_ref().map_or(attend.n_heads, |bias| bias.dims()[0]);
+        let n_members = apart::<B>("bias", n_biases, attend.n_heads);
+        if n_members > 1 {
+            return cohort::each(n_members, |member| {
+                let bias = bias.as_ref().map(|bias| cohort::part(bias, n_members, member));
+                Self::causal_attention(cohort::part(&qkv, n_members, member), bias, attend)
+            });
+        }
         if !B::FUSED {
             return reference::causal_attention(qkv, bias, attend);
         }
@@ -539,6 +342,18 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         rows: &QueryRows,
         attend: &Attend,
     ) -> Tensor<Self, 2> {
+        let n_biases = bias.as_ref().map_or(attend.n_heads, |bias| bias.dims()[0]);
+        let n_members = apart::<B>("bias", n_biases, attend.n_heads);
+        if n_members > 1 {
+            let n_each = kv.dims()[0] / n_members;
+            return cohort::each(n_members, |member| {
+                let bias = bias.as_ref().map(|bias| cohort::part(bias, n_members, member));
+                let rows = cohort::rows_of(rows, n_each, member);
+                let (q, kv) =
+                    (cohort::part(&q, n_members, member), cohort::part(&kv, n_members, member));
+                Self::causal_attention_at(q, kv, bias, &rows, attend)
+            });
+        }
         if !B::FUSED {
             return reference::causal_attention_at(q, kv, bias, rows, attend);
         }
@@ -666,6 +481,13 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
     }
 
     fn lstm(gates_in: Tensor<Self, 3>, w_hh: Tensor<Self, 2>) -> Tensor<Self, 3> {
+        let n_members = apart::<B>("w_hh", w_hh.dims()[0], gates_in.dims()[2] / 4);
+        if n_members > 1 {
+            return cohort::each(n_members, |member| {
+                let w_hh = cohort::part(&w_hh, n_members, member);
+                Self::lstm(cohort::part(&gates_in, n_members, member), w_hh)
+            });
+        }
         if !B::FUSED {
             return reference::lstm(gates_in, w_hh);
         }
@@ -690,6 +512,28 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
                 run(logits.primitive.clone()),
                 CrossEntropy { logits: logits.primitive, targets }
             ),
+            untracked run(logits.primitive))
+    }
+
+    fn weighted_losses(
+        logits: Tensor<Self, 2>,
+        targets: Tensor<Self, 1, Int>,
+        weights: Tensor<Self, 1>,
+    ) -> Tensor<Self, 1> {
+        if !(B::FUSED && B::COHORTS) {
+            return reference::weighted_losses(logits, targets, weights);
+        }
+        let (logits, targets, weights) =
+            (raw(logits), targets.into_primitive(), raw(weights).primitive);
+        let run = |logits| {
+            let targets = Tensor::from_primitive(targets.clone());
+            raw(B::weighted_losses(float(logits), targets, float(weights.clone())))
+        };
+        register!(B, WeightedLosses<B>, C, [logits],
+            tracked {
+                let y = run(logits.primitive.clone());
+                (y, WeightedLosses { logits: logits.primitive, targets, weights: weights.clone() })
+            },
             untracked run(logits.primitive))
     }
 }

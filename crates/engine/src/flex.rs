@@ -10,8 +10,8 @@ use crate::{
         attention::{Chosen, Form, Places},
         lstm::Dims,
     },
-    ops::ApartGrads,
     optim::{Learned, Rule},
+    saved::ApartGrads,
 };
 
 mod attention;

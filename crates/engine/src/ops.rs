@@ -1,38 +1,13 @@
 //! The fused operations as a trait over Burn's backends.
 
-use burn::tensor::{Int, Tensor, backend::AutodiffBackend, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::Backend};
 
 use crate::{
-    Activation, Attend, Dropout, Gelu, QueryRows, Rotary,
-    optim::{Learned, Rule},
+    Activation, Attend, Dropout, Gelu, QueryRows, Rotary, Saved, cohort,
+    optim::{Learned, Pace, Rule},
     reference,
+    saved::no_backward_pass,
 };
-
-/// What a forward pass leaves for its backward pass; each backend chooses what that is.
-#[derive(Clone, Debug)]
-pub struct Saved<B: Backend>(pub(crate) Vec<B::FloatTensorPrimitive>);
-
-impl<B: Backend> Saved<B> {
-    /// The saved tensors, in the order they were saved.
-    #[track_caller]
-    pub(crate) fn take<const N: usize>(self) -> [B::FloatTensorPrimitive; N] {
-        self.0.try_into().unwrap_or_else(|saved: Vec<_>| {
-            panic!("the forward pass saved {} tensors, the backward pass wants {N}", saved.len())
-        })
-    }
-
-    /// The first `N` saved tensors, and the one behind them if there is one.
-    #[track_caller]
-    pub(crate) fn take_and_more<const N: usize>(
-        mut self,
-    ) -> ([B::FloatTensorPrimitive; N], Option<B::FloatTensorPrimitive>) {
-        let more = if self.0.len() > N { self.0.pop() } else { None };
-        (self.take(), more)
-    }
-}
-
-/// The gradients of chosen queries, and of keys and values, that are wanted.
-pub(crate) type ApartGrads<B> = (Option<Tensor<B, 2>>, [Option<Tensor<B, 3>>; 2]);
 
 /// Fused operations over Burn's backends.
 ///
@@ -50,12 +25,23 @@ pub(crate) type ApartGrads<B> = (Option<Tensor<B, 2>>, [Option<Tensor<B, 3>>; 2]
 /// Some names are also those of Burn's lower-level traits: write `<B as Ops>::linear(..)`.
 ///
 /// A shape that does not fit is a bug in the caller and panics, naming the axes.
+///
+/// # Cohorts
+///
+/// Several models of one shape can be computed side by side: the parameters of each behind those of the one before it
+/// along the first axis, and its examples likewise. Linear layers, norms, [`lstm`](Self::lstm) and biases of attention see
+/// from the shapes how many there are; the others know no parameter, but for [`embed_each`](Self::embed_each).
 pub trait Ops: Backend {
     /// Whether this backend has its own backward passes.
     ///
     /// If not, the `*_saved` and `*_backward` methods are never called. (They cannot fall back on
     /// Burn's autodiff: a backward pass cannot be started inside another one.)
     const FUSED: bool = false;
+
+    /// Whether this backend computes the members of a cohort side by side.
+    ///
+    /// If not, autodiff over it does one after the other, and operations without gradients take one model.
+    const COHORTS: bool = false;
 
     /// Rows of a table, one a token.
     ///
@@ -74,6 +60,41 @@ pub trait Ops: Backend {
     ) -> Tensor<Self, 2> {
         let _ = (tokens, d_vocab, d_y);
         no_backward_pass("embed")
+    }
+
+    /// [`embed`](Self::embed) for a cohort: each member looks up its own tokens in its own table.
+    ///
+    /// # Shapes
+    ///
+    /// `table: [members * d_vocab, d]`, `tokens: [members * batch, pos]` -> `[members * batch, pos, d]`
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::{Ops, burn::tensor::Tensor, device::{Cpu, cpu}};
+    ///
+    /// // Two members with two tokens each; either sees its second one.
+    /// let table = Tensor::<Cpu, 2>::from_data([[1.0], [2.0], [3.0], [4.0]], &cpu());
+    /// let y = <Cpu as Ops>::embed_each(table, Tensor::from_data([[1], [1]], &cpu()), 2).into_data();
+    /// assert_eq!(y.to_vec::<f32>().unwrap(), [2.0, 4.0]);
+    /// ```
+    fn embed_each(
+        table: Tensor<Self, 2>,
+        tokens: Tensor<Self, 2, Int>,
+        n_members: usize,
+    ) -> Tensor<Self, 3> {
+        cohort::embed_each(&table, &tokens, n_members)
+    }
+
+    /// The gradient of [`embed_each`](Self::embed_each) by its table, on backends with [`COHORTS`](Self::COHORTS).
+    fn embed_each_backward(
+        tokens: Tensor<Self, 2, Int>,
+        d_vocab: usize,
+        n_members: usize,
+        d_y: Tensor<Self, 3>,
+    ) -> Tensor<Self, 2> {
+        let _ = (tokens, d_vocab, n_members, d_y);
+        no_backward_pass("embed_each")
     }
 
     /// Rows of a table, one a token, plus `scale` times the vector of the place they stand at.
@@ -716,6 +737,43 @@ pub trait Ops: Backend {
         no_backward_pass("cross_entropy")
     }
 
+    /// Of each row `-ln softmax(logits)[target]`, in nats, times its weight.
+    ///
+    /// For the mean of each member of a cohort, whose rows are filled up by some of weight 0.
+    ///
+    /// # Shapes
+    ///
+    /// `logits: [rows, d_vocab]`, `targets: [rows]`, `weights: [rows]` -> `[rows]`
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::{Ops, burn::tensor::Tensor, device::{Cpu, cpu}};
+    ///
+    /// let logits = Tensor::<Cpu, 2>::zeros([2, 4], &cpu());
+    /// let (targets, weights) = (Tensor::from_data([3, 0], &cpu()), Tensor::ones([2], &cpu()) * 0.5);
+    /// let losses = <Cpu as Ops>::weighted_losses(logits, targets, weights).into_data();
+    /// assert!((losses.to_vec::<f32>().unwrap()[0] - 0.5 * 4_f32.ln()).abs() < 1e-6);
+    /// ```
+    fn weighted_losses(
+        logits: Tensor<Self, 2>,
+        targets: Tensor<Self, 1, Int>,
+        weights: Tensor<Self, 1>,
+    ) -> Tensor<Self, 1> {
+        reference::weighted_losses(logits, targets, weights)
+    }
+
+    /// The gradient of [`weighted_losses`](Self::weighted_losses) by `logits`, on backends with [`COHORTS`](Self::COHORTS).
+    fn weighted_losses_backward(
+        logits: Tensor<Self, 2>,
+        targets: Tensor<Self, 1, Int>,
+        weights: Tensor<Self, 1>,
+        d_losses: Tensor<Self, 1>,
+    ) -> Tensor<Self, 2> {
+        let _ = (logits, targets, weights, d_losses);
+        no_backward_pass("weighted_losses")
+    }
+
     /// One step of all parameters; see [`crate::optim::update`].
     fn update(
         params: Vec<Learned<Self>>,
@@ -726,18 +784,17 @@ pub trait Ops: Backend {
         reference::update(params, rule, step, grad_scale)
     }
 
+    /// One step of all parameters of a cohort; see [`crate::optim::update_each`].
+    fn update_each(
+        params: Vec<Learned<Self>>,
+        paces: &[Pace],
+        step: u64,
+    ) -> (Vec<Learned<Self>>, Vec<bool>) {
+        reference::update_each(params, paces, step, Self::update)
+    }
+
     /// Of each array the sum of the squares of all entries; see [`crate::optim::sums_of_squares`].
     fn sums_of_squares(arrays: Vec<Tensor<Self, 1>>) -> Vec<f64> {
         reference::sums_of_squares(arrays)
     }
 }
-
-/// Where a backend says it has its own backward passes and lacks one.
-fn no_backward_pass(name: &str) -> ! {
-    panic!("this backend claims FUSED operations but has no backward pass of `{name}`")
-}
-
-/// A backend one can train on: [`Ops`] with gradients, over a backend with [`Ops`].
-pub trait AutodiffOps: Ops + AutodiffBackend<InnerBackend: Ops> {}
-
-impl<B: Ops + AutodiffBackend<InnerBackend: Ops>> AutodiffOps for B {}

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::Ops;
+use crate::{Ops, cohort};
 
 /// The rule by which a parameter moves against its gradients.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -168,8 +168,15 @@ pub fn update<B: Ops>(
     step: u64,
     grad_scale: f64,
 ) -> (Vec<Learned<B>>, Vec<bool>) {
+    check_update(&params, rule, step);
+    B::update(params, rule, step, grad_scale)
+}
+
+/// Stops where what is to be updated does not fit the rule.
+#[track_caller]
+fn check_update<B: Ops>(params: &[Learned<B>], rule: &Rule, step: u64) {
     assert!(step > 0, "steps are counted from 1");
-    for Learned { param, grad, kept } in &params {
+    for Learned { param, grad, kept } in params {
         let n_values = param.dims();
         assert_eq!(grad.dims(), n_values, "the gradient is not as long as its parameter");
         assert_eq!(kept.len(), rule.kept().len(), "the rule keeps {:?}", rule.kept());
@@ -177,7 +184,78 @@ pub fn update<B: Ops>(
             assert_eq!(row.dims(), n_values, "`{name}` is not as long as its parameter");
         }
     }
-    B::update(params, rule, step, grad_scale)
+}
+
+/// How one member of a cohort steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// Its rule; those of a cohort are of one kind.
+    pub rule: Rule,
+    /// What its gradients are multiplied by, as in [`update`].
+    pub grad_scale: f64,
+}
+
+/// [`update`] of several models whose parameters stand one behind another, each at its own pace.
+///
+/// # Returns
+///
+/// As [`update`], with as many answers as there are members for each parameter: those of the first parameter, then those
+/// of the second.
+///
+/// # Panics
+///
+/// As [`update`]; if the rules are not of one kind, or a parameter cannot be divided among the members.
+///
+/// # Example
+///
+/// ```
+/// use mnemoscope_engine::{burn::tensor::Tensor, device::{Cpu, cpu}};
+/// use mnemoscope_engine::optim::{Learned, Pace, Rule, Sgd, update_each};
+///
+/// let row = |x: f32| Tensor::<Cpu, 1>::from_data([x, x], &cpu());
+/// let pace = |lr: f64| {
+///     let rule = Sgd { lr, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0 };
+///     Pace { rule: Rule::Sgd(rule), grad_scale: 1.0 }
+/// };
+/// let learned = vec![Learned { param: row(1.0), grad: row(1.0), kept: vec![row(0.0)] }];
+/// let (mut moved, finite) = update_each(learned, &[pace(0.25), pace(0.5)], 1);
+/// assert_eq!(moved.remove(0).param.into_data().to_vec::<f32>().unwrap(), [0.75, 0.5]);
+/// assert_eq!(finite, [true, true]);
+/// ```
+#[must_use]
+#[track_caller]
+pub fn update_each<B: Ops>(
+    params: Vec<Learned<B>>,
+    paces: &[Pace],
+    step: u64,
+) -> (Vec<Learned<B>>, Vec<bool>) {
+    let first = &paces.first().expect("a cohort has a member").rule;
+    let one_kind =
+        |pace: &Pace| std::mem::discriminant(&pace.rule) == std::mem::discriminant(first);
+    assert!(paces.iter().all(one_kind), "the rules of a cohort are not of one kind");
+    check_update(&params, first, step);
+    for learned in &params {
+        cohort::members("a parameter of a cohort", learned.param.dims()[0], paces.len());
+    }
+    match paces {
+        [Pace { rule, grad_scale }] => B::update(params, rule, step, *grad_scale),
+        _ => B::update_each(params, paces, step),
+    }
+}
+
+/// [`sums_of_squares`] of the numbers of each of `n_members`, which stand one behind another: those of the first array,
+/// then those of the second.
+#[must_use]
+pub fn sums_of_squares_each<B: Ops>(arrays: Vec<Tensor<B, 1>>, n_members: usize) -> Vec<f64> {
+    if n_members == 1 || arrays.is_empty() {
+        return sums_of_squares(arrays);
+    }
+    let sums = arrays.into_iter().map(|x| {
+        let n = x.dims()[0];
+        let x = x.reshape([n_members, n / n_members]);
+        (x.clone() * x).sum_dim(1).reshape([n_members])
+    });
+    Tensor::cat(sums.collect(), 0).into_data().iter().collect()
 }
 
 /// Of each array the sum of the squares of all entries, for a gradient's norm.

@@ -6,8 +6,8 @@
 use burn::tensor::{Bool, Int, Tensor, activation, backend::Backend};
 
 use crate::{
-    Activation, Attend, Dropout, Gate, Gelu, QueryRows, Rotary,
-    optim::{AdamW, Learned, Rule, Sgd},
+    Activation, Attend, Dropout, Gate, Gelu, QueryRows, Rotary, cohort,
+    optim::{AdamW, Learned, Pace, Rule, Sgd},
 };
 
 /// See [`crate::Ops::embed`].
@@ -402,6 +402,51 @@ pub fn cross_entropy<B: Backend>(logits: Tensor<B, 2>, targets: Tensor<B, 1, Int
     let [n_rows, _] = logits.dims();
     let log_probs = activation::log_softmax(logits, 1);
     -log_probs.gather(1, targets.reshape([n_rows, 1])).mean()
+}
+
+/// See [`crate::Ops::weighted_losses`].
+pub fn weighted_losses<B: Backend>(
+    logits: Tensor<B, 2>,
+    targets: Tensor<B, 1, Int>,
+    weights: Tensor<B, 1>,
+) -> Tensor<B, 1> {
+    let [n_rows, _] = logits.dims();
+    let log_probs = activation::log_softmax(logits, 1);
+    -log_probs.gather(1, targets.reshape([n_rows, 1])).reshape([n_rows]) * weights
+}
+
+/// See [`crate::optim::update_each`]; each member by `update`.
+pub fn update_each<B: Backend>(
+    params: Vec<Learned<B>>,
+    paces: &[Pace],
+    step: u64,
+    update: impl Fn(Vec<Learned<B>>, &Rule, u64, f64) -> (Vec<Learned<B>>, Vec<bool>),
+) -> (Vec<Learned<B>>, Vec<bool>) {
+    let n_members = paces.len();
+    let of_members: Vec<_> = (0..n_members)
+        .map(|member| {
+            let part = |row: &Tensor<B, 1>| cohort::part(row, n_members, member);
+            let of_param = |Learned { param, grad, kept }: &Learned<B>| Learned {
+                param: part(param),
+                grad: part(grad),
+                kept: kept.iter().map(part).collect(),
+            };
+            let Pace { rule, grad_scale } = &paces[member];
+            update(params.iter().map(of_param).collect(), rule, step, *grad_scale)
+        })
+        .collect();
+    let all = |of: &dyn Fn(&Learned<B>) -> Tensor<B, 1>, which: usize| {
+        cohort::each(n_members, |member| of(&of_members[member].0[which]))
+    };
+    let moved = params.into_iter().enumerate().map(|(which, Learned { grad, kept, .. })| Learned {
+        param: all(&|learned| learned.param.clone(), which),
+        grad,
+        kept: (0..kept.len()).map(|row| all(&|learned| learned.kept[row].clone(), which)).collect(),
+    });
+    let moved: Vec<_> = moved.collect();
+    let finite = |which: usize| of_members.iter().map(move |(_, finite)| finite[which]);
+    let finite = (0..moved.len()).flat_map(finite).collect();
+    (moved, finite)
 }
 
 /// See [`crate::optim::update`].

@@ -8,7 +8,9 @@
 
 use mnemoscope_engine::burn::tensor::{Device as BurnDevice, Int, Tensor};
 use mnemoscope_engine::device::{Device, OnDevice, Precision};
-use mnemoscope_engine::optim::{AdamW, Learned, Rule, Sgd, sums_of_squares, update};
+use mnemoscope_engine::optim::{
+    AdamW, Learned, Pace, Rule, Sgd, sums_of_squares, sums_of_squares_each, update, update_each,
+};
 use mnemoscope_engine::testing::{check_close, numbers};
 use mnemoscope_engine::{
     Activation, Attend, AutodiffOps, Dropout, Gate, Gelu, Ops, QueryRows, Rotary,
@@ -307,6 +309,130 @@ agrees!(optimisers_agree, A, leaves, {
         }
     }
 });
+
+agrees!(layers_of_a_cohort_agree, A, leaves, {
+    let (table, tokens) = (leaves.leaf(1, [3 * 7, 24], 1.0), leaves.ints([6, 8], 7));
+    let grads = leaves.pull("embed_each", A::embed_each(table.clone(), tokens, 3));
+    leaves.keep("table", &table, &grads);
+    for act in [None, Some(Activation::Gelu(Gelu::Erf)), Some(Activation::Gated(Gate::Silu))] {
+        for [n_rows, d_in, d_out] in [[23, 16, 40], [600, 24, 5]] {
+            let d_product = act.map_or(d_out, |act| act.d_product(d_out));
+            let (x, weight) = (
+                leaves.leaf(1, [3 * n_rows, d_in], 2.0),
+                leaves.leaf(2, [3 * d_in, d_product], 1.0),
+            );
+            let bias = leaves.leaf(3, [3 * d_product], 1.0);
+            let y = match act {
+                Some(act) => A::linear_act(x.clone(), weight.clone(), Some(bias.clone()), act),
+                None => <A as Ops>::linear(x.clone(), weight.clone(), Some(bias.clone())),
+            };
+            let grads = leaves.pull("layer", y);
+            leaves.keep("x", &x, &grads);
+            leaves.keep("weight", &weight, &grads);
+            leaves.keep("bias", &bias, &grads);
+        }
+    }
+    let x = leaves.leaf(1, [3 * 10, 48], 1.0);
+    let (gain, bias) = (leaves.leaf(2, [3 * 48], 1.0), leaves.leaf(3, [3 * 48], 1.0));
+    let normed = <A as Ops>::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5);
+    let grads = leaves.pull("norms", <A as Ops>::rms_norm(normed, gain.clone(), 1e-5));
+    for (name, leaf) in [("gain", &gain), ("bias", &bias)] {
+        leaves.keep(name, leaf, &grads);
+    }
+    leaves.keep("x", &x, &grads);
+});
+
+agrees!(sequences_of_a_cohort_agree, A, leaves, {
+    let (gates, w_hh) =
+        (leaves.leaf(1, [6, 9, 4 * 12], 1.0), leaves.leaf(2, [3 * 12, 4 * 12], 0.3));
+    let grads = leaves.pull("lstm", A::lstm(gates.clone(), w_hh.clone()));
+    leaves.keep("gates", &gates, &grads);
+    leaves.keep("w_hh", &w_hh, &grads);
+    let (qkv, bias) = (leaves.leaf(1, [6, 9, 3 * 16], 1.0), leaves.leaf(2, [3 * 2, 9], 1.0));
+    let attend = Attend { stats: true, ..Attend::plain(2) };
+    let y = A::causal_attention(qkv.clone(), Some(bias.clone()), &attend);
+    let grads = leaves.pull("attention", y);
+    leaves.keep("qkv", &qkv, &grads);
+    leaves.keep("bias", &bias, &grads);
+    let places = [(0, 3), (0, 8), (1, 0), (2, 1), (3, 4), (3, 5), (4, 7), (5, 2), (5, 8)].to_vec();
+    let rows = QueryRows::new(9, places);
+    let (q, kv) = (leaves.leaf(3, [9, 16], 1.0), leaves.leaf(4, [6, 9, 2 * 16], 1.0));
+    let y = A::causal_attention_at(q.clone(), kv.clone(), Some(bias.clone()), &rows, &attend);
+    let grads = leaves.pull("attention at", y);
+    leaves.keep("q", &q, &grads);
+    leaves.keep("kv", &kv, &grads);
+    leaves.keep("bias", &bias, &grads);
+    let (logits, targets) = (leaves.leaf(1, [40, 5], 2.0), leaves.ints([40], 5));
+    let weights = leaves.inner(2, 40, 1.0);
+    let losses = A::weighted_losses(logits.clone(), targets, weights);
+    let grads = leaves.pull("losses", losses);
+    leaves.keep("logits", &logits, &grads);
+});
+
+agrees!(paces_of_a_cohort_agree, A, leaves, {
+    let adamw = |lr: f64, weight_decay: f64| {
+        Rule::AdamW(AdamW { lr, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay })
+    };
+    let sgd = |lr: f64, momentum: f64| {
+        Rule::Sgd(Sgd { lr, momentum, dampening: 0.0, nesterov: true, weight_decay: 1e-2 })
+    };
+    for rules in [[adamw(3e-3, 0.1), adamw(1e-2, 0.0)], [sgd(0.1, 0.8), sgd(0.01, 0.0)]] {
+        let paces = rules.map(|rule| Pace { rule, grad_scale: 0.5 });
+        let row = |salt, n| leaves.inner(salt, n, 1.0).inner();
+        let none = |n| Tensor::<A::InnerBackend, 1>::zeros([n], leaves.device);
+        let learned = |(salt, n): (u64, usize)| Learned {
+            param: row(salt, n),
+            grad: row(salt, n),
+            kept: rules[0].kept().iter().map(|_| none(n)).collect(),
+        };
+        let mut all: Vec<_> = [(1, 2_002), (2, 6)].map(learned).into();
+        for step in 1..=3 {
+            for (salt, learned) in (10..).zip(&mut all) {
+                learned.grad = row(salt + step, learned.param.dims()[0]);
+            }
+            let (moved, finite) = update_each(all, &paces, step);
+            assert_eq!(finite, [true; 4]);
+            all = moved;
+        }
+        let params = all.iter().map(|learned| learned.param.clone()).collect();
+        let squares = sums_of_squares_each(params, 2);
+        leaves.given.push(("squares".to_owned(), squares.iter().map(|&sum| sum as f32).collect()));
+        for learned in all {
+            leaves.given.push(("param".to_owned(), plain(learned.param)));
+            leaves
+                .given
+                .extend(learned.kept.into_iter().map(|row| ("kept".to_owned(), plain(row))));
+        }
+    }
+});
+
+#[test]
+fn a_step_says_of_which_member_a_number_is_not_finite() {
+    #[derive(Clone, Copy)]
+    struct Work;
+    impl OnDevice for Work {
+        type Output = Vec<bool>;
+
+        fn on<A: AutodiffOps>(self, device: &BurnDevice<A>) -> Vec<bool> {
+            let rule =
+                Sgd { lr: 1.0, momentum: 0.9, dampening: 0.0, nesterov: false, weight_decay: 0.0 };
+            let pace = Pace { rule: Rule::Sgd(rule), grad_scale: 1.0 };
+            let row = |x: [f32; 2]| {
+                let numbers = [x[0], 1.0, 1.0, x[1], 1.0, 1.0];
+                Tensor::<A::InnerBackend, 1>::from_data(numbers, device)
+            };
+            let learned =
+                |grad| Learned { param: row([1.0; 2]), grad: row(grad), kept: vec![row([0.0; 2])] };
+            let params =
+                vec![learned([1.0, f32::NAN]), learned([1.0, 1.0]), learned([f32::INFINITY, 1.0])];
+            update_each(params, &[pace; 3], 1).1
+        }
+    }
+    let expected = [true, false, true, true, true, true, false, true, true];
+    for device in gpus().into_iter().chain([Device::Cpu]) {
+        assert_eq!(device.run(Work).unwrap(), expected, "{device}");
+    }
+}
 
 #[test]
 fn a_step_says_of_which_parameter_a_number_is_not_finite() {

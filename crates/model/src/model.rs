@@ -7,7 +7,7 @@ use mnemoscope_engine::{Ops, QueryRows};
 use mnemoscope_stats::stream::Stream;
 
 use crate::arch::{Associative, Lstm, Transformer};
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::hook::{Hooks, NoHooks};
 use crate::init;
 use crate::params::{self, Path, Source, Tensors};
@@ -67,6 +67,49 @@ impl<B: Backend> Model<B> {
     ) -> Result<Self, Error> {
         params::check_fit(spec, &tensors)?;
         Ok(Self::assemble(spec, tensors, device))
+    }
+
+    /// Models of one spec side by side, to be trained as one; `members` are the parameters of each.
+    ///
+    /// Its tokens are the batches of the members one behind another, equally many examples of each, and so are its
+    /// queries and their logits, equally many of each. No number of one member depends on another. Hooks see nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// `Incompatible`, if the parameters of a member are not those of the spec, or the model cannot be in a cohort: an
+    /// associative one, whose matrices are multiplied with each other.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::{QueryRows, burn::tensor::Tensor, device::{CpuAutodiff, cpu}};
+    /// use mnemoscope_model::{LstmSpec, Model, ModelSpec, hook::NoHooks};
+    /// use mnemoscope_stats::stream::Stream;
+    ///
+    /// let spec = ModelSpec::Lstm(LstmSpec { n_layers: 1, d_model: 8, d_vocab: 5 });
+    /// let alone = |seed| Model::<CpuAutodiff>::init(&spec, &Stream::root(seed), &cpu());
+    /// let cohort = Model::<CpuAutodiff>::cohort(&spec, &[0, 1].map(|seed| alone(seed).params()), &cpu())?;
+    /// let tokens = Tensor::from_data([[0, 4, 1], [2, 2, 3]], &cpu());
+    /// let logits = cohort.logits(tokens, &QueryRows::new(3, vec![(0, 2), (1, 1)]), &mut NoHooks);
+    /// let second = alone(1).logits(
+    ///     Tensor::from_data([[2, 2, 3]], &cpu()), &QueryRows::new(3, vec![(0, 1)]), &mut NoHooks);
+    /// let both = logits.into_data().to_vec::<f32>().unwrap();
+    /// assert_eq!(both[5..], second.into_data().to_vec::<f32>().unwrap());
+    /// # Ok::<(), mnemoscope_model::Error>(())
+    /// ```
+    pub fn cohort(
+        spec: &ModelSpec,
+        members: &[Tensors],
+        device: &B::Device,
+    ) -> Result<Self, Error> {
+        if !spec.may_be_in_cohort() {
+            let complaints = vec!["associative models do not train in cohorts".to_owned()];
+            return Err(Cause::Misfit { complaints }.into());
+        }
+        for member in members {
+            params::check_fit(spec, member)?;
+        }
+        Ok(Self::assemble(spec, Tensors::stack(members), device))
     }
 
     /// The same architecture, on the same device, with other numbers.

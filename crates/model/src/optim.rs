@@ -10,7 +10,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Shape, Tensor, TensorData};
 use mnemoscope_engine::Ops;
-use mnemoscope_engine::optim::{Learned, sums_of_squares, update};
+use mnemoscope_engine::optim::{Learned, Pace, sums_of_squares, sums_of_squares_each, update_each};
 
 pub use mnemoscope_engine::optim::{AdamW, Rule, Sgd};
 
@@ -30,6 +30,15 @@ const LIMB: u64 = 1 << 24;
 
 /// Added to a norm before dividing by it, as `torch.nn.utils.clip_grad_norm_` does.
 const CLIP_EPSILON: f64 = 1e-6;
+
+/// How one member of a cohort takes a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stride {
+    /// Its rule; those of a cohort are of one kind.
+    pub rule: Rule,
+    /// The largest Euclidean norm that all its gradients together may have; those of a larger one are scaled to it.
+    pub clip_norm: Option<f64>,
+}
 
 /// What an optimiser remembers: the steps taken, and what its rule keeps of each parameter.
 ///
@@ -88,6 +97,53 @@ impl<B: Backend> OptimState<B> {
     #[must_use]
     pub fn n_steps(&self) -> u64 {
         self.n_steps
+    }
+
+    /// The state of a [cohort](Model::cohort) whose members have these.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, or if they have not taken equally many steps of the same parameters.
+    #[must_use]
+    #[track_caller]
+    pub fn stack(members: &[Self]) -> Self {
+        let first = members.first().expect("a cohort has a member");
+        let mut stacked = first.clone();
+        for (name, kept) in &mut stacked.kept {
+            let of_members: Vec<&Kept<B>> = members
+                .iter()
+                .map(|member| {
+                    let theirs = member.kept.get(name).expect("members learn the same parameters");
+                    assert_eq!(
+                        (member.n_steps, theirs.begun),
+                        (first.n_steps, kept.begun),
+                        "members have taken other steps of `{name}`"
+                    );
+                    theirs
+                })
+                .collect();
+            let all = |row: usize| of_members.iter().map(|kept| kept.rows[row].clone()).collect();
+            kept.rows = (0..kept.rows.len()).map(|row| Tensor::cat(all(row), 0)).collect();
+            kept.shape[0] *= members.len();
+        }
+        stacked
+    }
+
+    /// The states of the members of a cohort of so many.
+    #[must_use]
+    pub fn split(&self, n_members: usize) -> Vec<Self> {
+        let of = |member| {
+            let part = |Kept { shape, begun, rows }: &Kept<B>| {
+                let mut shape = shape.clone();
+                shape[0] /= n_members;
+                let n = shape.iter().product::<usize>();
+                let rows = rows.iter().map(|row| row.clone().narrow(0, member * n, n)).collect();
+                Kept { shape, begun: *begun, rows }
+            };
+            let kept = self.kept.iter().map(|(name, kept)| (name.clone(), part(kept))).collect();
+            Self { n_steps: self.n_steps, row_names: self.row_names, kept }
+        };
+        (0..n_members).map(of).collect()
     }
 
     /// The state as named arrays: `n_steps`, and by rule `m.<parameter>` and `v.<parameter>`, or
@@ -202,27 +258,48 @@ impl<B: Ops> OptimState<B> {
     where
         A: AutodiffBackend<InnerBackend = B>,
     {
-        assert_eq!(rule.kept(), self.row_names, "the state was begun with another rule");
+        let stride = Stride { rule: *rule, clip_norm };
+        self.step_each(model, grads, &[stride]).pop().expect("a model alone is one member")
+    }
+
+    /// [`step`](Self::step) of a [cohort](Model::cohort), and how it went for each of its members.
+    ///
+    /// What one of them does wrong does not touch the others; its own numbers are of no further use.
+    ///
+    /// # Panics
+    ///
+    /// As [`step`](Self::step); if the rules are not of one kind, or there are not as many as members.
+    pub fn step_each<A>(
+        &mut self,
+        model: &mut Model<A>,
+        grads: A::Gradients,
+        strides: &[Stride],
+    ) -> Vec<Result<(), Error>>
+    where
+        A: AutodiffBackend<InnerBackend = B>,
+    {
+        let of_rule = |stride: &Stride| stride.rule.kept() == self.row_names;
+        assert!(strides.iter().all(of_rule), "the state was begun with another rule");
         let path = Path::default();
         let mut taker = Taker::<A> { path, grads, state: self, places: vec![], learned: vec![] };
         let hollow = std::mem::replace(model, Model::placeholder()).map(&mut taker);
         let Taker { places, learned, .. } = taker;
         let begun: Vec<u64> = places.iter().map(|place| place.begun).collect();
-        let (learned, found) = self.moved(learned, &begun, rule, clip_norm);
-        let not_finite = found.map(|(what, idx)| (what, places[idx].name.clone()));
+        let (learned, found) = self.moved(learned, &begun, strides);
+        let error = |(what, idx): Wrong| {
+            Err(Cause::NotFinite { what, param: places[idx].name.clone() }.into())
+        };
+        let ends = found.into_iter().map(|found| found.map_or(Ok(()), error)).collect();
         let mut params = Vec::with_capacity(places.len());
         for (Place { id, name, shape, begun }, learned) in places.into_iter().zip(learned) {
             params.push((id, Shape::from(shape.clone()), learned.param));
             self.kept.insert(name, Kept { shape, begun, rows: learned.kept });
         }
         *model = hollow.map(&mut Giver::<B> { params: params.into_iter().peekable() });
-        match not_finite {
-            None => Ok(()),
-            Some((what, param)) => Err(Cause::NotFinite { what, param }.into()),
-        }
+        ends
     }
 
-    /// The parameters after a step, and what is not finite of which of them.
+    /// The parameters after a step, and what is not finite of which of them, for each member.
     ///
     /// # Arguments
     ///
@@ -231,30 +308,47 @@ impl<B: Ops> OptimState<B> {
         &mut self,
         learned: Vec<Learned<B>>,
         begun: &[u64],
-        rule: &Rule,
-        clip_norm: Option<f64>,
-    ) -> (Vec<Learned<B>>, Option<(&'static str, usize)>) {
+        strides: &[Stride],
+    ) -> (Vec<Learned<B>>, Vec<Option<Wrong>>) {
         const GRADIENT: &str = "the gradient of";
+        let (n_params, n_members) = (learned.len(), strides.len());
         let squares = |learned: &[Learned<B>]| {
-            sums_of_squares(learned.iter().map(|learned| learned.grad.clone()).collect())
+            let grads = learned.iter().map(|learned| learned.grad.clone()).collect();
+            sums_of_squares_each(grads, n_members)
         };
-        let first_wrong = |squares: &[f64]| squares.iter().rposition(|sum| !sum.is_finite());
-        let mut grad_scale = 1.0;
-        if let Some(clip_norm) = clip_norm {
+        let place = |member: usize| move |which: usize| which * n_members + member;
+        let first_wrong = |squares: &[f64], member| {
+            (0..n_params).map(place(member)).rposition(|at| !squares[at].is_finite())
+        };
+        let mut found = vec![None; n_members];
+        let mut grad_scales = vec![1.0; n_members];
+        if strides.iter().any(|stride| stride.clip_norm.is_some()) {
             let squares = squares(&learned);
-            if let Some(idx) = first_wrong(&squares) {
-                return (learned, Some((GRADIENT, idx)));
+            for (member, Stride { clip_norm, .. }) in strides.iter().enumerate() {
+                let Some(clip_norm) = *clip_norm else { continue };
+                found[member] = first_wrong(&squares, member).map(|idx| (GRADIENT, idx));
+                let sum: f64 = (0..n_params).map(place(member)).map(|at| squares[at]).sum();
+                grad_scales[member] = clip_factor(sum.sqrt(), clip_norm);
             }
-            grad_scale = clip_factor(squares.iter().sum::<f64>().sqrt(), clip_norm);
+            if found.iter().all(Option::is_some) {
+                return (learned, found);
+            }
         }
         self.n_steps += 1;
-        let (learned, finite) = update_by_age(learned, begun, rule, self.n_steps, grad_scale);
-        let found = finite.iter().rposition(|finite| !finite).map(|idx| {
-            match first_wrong(&squares(&learned)) {
-                Some(idx) => (GRADIENT, idx),
-                None => ("what the step makes of", idx),
+        let paces: Vec<Pace> = (strides.iter().zip(grad_scales))
+            .map(|(stride, grad_scale)| Pace { rule: stride.rule, grad_scale })
+            .collect();
+        let (learned, finite) = update_by_age(learned, begun, &paces, self.n_steps);
+        let beyond = |member| (0..n_params).map(place(member)).rposition(|at| !finite[at]);
+        if (0..n_members).any(|member| beyond(member).is_some()) {
+            let squares = squares(&learned);
+            for (member, found) in found.iter_mut().enumerate().filter(|(_, it)| it.is_none()) {
+                *found = beyond(member).map(|idx| match first_wrong(&squares, member) {
+                    Some(idx) => (GRADIENT, idx),
+                    None => ("what the step makes of", idx),
+                });
             }
-        });
+        }
         (learned, found)
     }
 }
@@ -263,26 +357,27 @@ impl<B: Ops> OptimState<B> {
 fn update_by_age<B: Ops>(
     learned: Vec<Learned<B>>,
     begun: &[u64],
-    rule: &Rule,
+    paces: &[Pace],
     n_steps: u64,
-    grad_scale: f64,
 ) -> (Vec<Learned<B>>, Vec<bool>) {
     let ages: BTreeSet<u64> = begun.iter().copied().collect();
     if ages.len() <= 1 {
         let begun = ages.first().copied().unwrap_or(0);
-        return update(learned, rule, n_steps - begun, grad_scale);
+        return update_each(learned, paces, n_steps - begun);
     }
-    let mut moved: Vec<Option<(Learned<B>, bool)>> = learned.iter().map(|_| None).collect();
+    let mut moved: Vec<Option<(Learned<B>, Vec<bool>)>> = learned.iter().map(|_| None).collect();
     let mut learned: Vec<Option<Learned<B>>> = learned.into_iter().map(Some).collect();
     for age in ages {
         let places: Vec<usize> = (0..begun.len()).filter(|&idx| begun[idx] == age).collect();
         let group = places.iter().filter_map(|&idx| learned[idx].take()).collect();
-        let (group, finite) = update(group, rule, n_steps - age, grad_scale);
+        let (group, finite) = update_each(group, paces, n_steps - age);
+        let finite = finite.chunks(paces.len()).map(<[bool]>::to_vec);
         for (idx, done) in places.into_iter().zip(group.into_iter().zip(finite)) {
             moved[idx] = Some(done);
         }
     }
-    moved.into_iter().flatten().unzip()
+    let (moved, finite): (Vec<_>, Vec<_>) = moved.into_iter().flatten().unzip();
+    (moved, finite.concat())
 }
 
 /// The Euclidean norm of all gradients of a model together.
@@ -383,6 +478,9 @@ pub fn read_grads<A: AutodiffBackend>(model: &Model<A>, grads: &A::Gradients) ->
 fn clip_factor(norm: f64, clip_norm: f64) -> f64 {
     (clip_norm / (norm + CLIP_EPSILON)).min(1.0)
 }
+
+/// What is not finite, and of which parameter.
+type Wrong = (&'static str, usize);
 
 /// Where a parameter that was taken out of its model belongs.
 struct Place {

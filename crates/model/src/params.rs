@@ -106,6 +106,65 @@ impl Tensors {
         }
     }
 
+    /// The arrays of several models of one shape, those of each behind those of the one before along the first axis: the
+    /// parameters of a cohort.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, or if they are not of the same names and shapes.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_model::params::{Array, Tensors};
+    ///
+    /// let member = |x: f32| {
+    ///     let mut tensors = Tensors::default();
+    ///     tensors.insert("gain", Array { shape: vec![2], data: vec![x; 2] });
+    ///     tensors
+    /// };
+    /// let all = Tensors::stack(&[member(1.0), member(2.0)]);
+    /// assert_eq!(all.get("gain").unwrap().data, [1.0, 1.0, 2.0, 2.0]);
+    /// assert_eq!(all.split(2), [member(1.0), member(2.0)]);
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn stack(members: &[Self]) -> Self {
+        let (first, others) = members.split_first().expect("a cohort has a member");
+        let mut stacked = first.clone();
+        for other in others {
+            assert!(other.names().eq(stacked.names()), "members have parameters of other names");
+            for ((name, array), (_, first)) in stacked.0.iter_mut().zip(&first.0) {
+                let other = &other.0[name];
+                assert_eq!(other.shape, first.shape, "`{name}` of a member has another shape");
+                array.shape[0] += other.shape[0];
+                array.data.extend(&other.data);
+            }
+        }
+        stacked
+    }
+
+    /// The arrays of each of `n_members` models: the inverse of [`stack`](Self::stack).
+    ///
+    /// # Panics
+    ///
+    /// If an array cannot be divided among so many.
+    #[must_use]
+    #[track_caller]
+    pub fn split(&self, n_members: usize) -> Vec<Self> {
+        let part = |Array { shape, data }: &Array, member: usize| {
+            assert!(shape[0].is_multiple_of(n_members), "{shape:?} is not of {n_members} members");
+            let (mut shape, n) = (shape.clone(), data.len() / n_members);
+            shape[0] /= n_members;
+            Array { shape, data: data[member * n..][..n].to_vec() }
+        };
+        let of = |member| {
+            let arrays = self.0.iter().map(|(name, array)| (name.clone(), part(array, member)));
+            Self(arrays.collect())
+        };
+        (0..n_members).map(of).collect()
+    }
+
     /// Copies of the arrays whose names begin with `prefix`, without it.
     #[must_use]
     pub fn strip_prefix(&self, prefix: &str) -> Self {

@@ -57,12 +57,23 @@ pub enum Bluntness {
 }
 
 impl Bluntness {
-    /// The mean over rows and heads, `[1]`.
-    pub(crate) fn mean<B: Backend, const D: usize>(self, rows: RowStats<B, D>) -> Tensor<B, 1> {
+    /// The mean over rows and heads of each member of a cohort, `[n_members]`.
+    pub(crate) fn mean<B: Backend, const D: usize>(
+        self,
+        rows: RowStats<B, D>,
+        n_members: usize,
+    ) -> Tensor<B, 1> {
+        let mean = |stat: Tensor<B, D>| {
+            if n_members == 1 {
+                return stat.mean();
+            }
+            let n_each = stat.shape().num_elements() / n_members;
+            stat.reshape([n_members, n_each]).mean_dim(1).reshape([n_members])
+        };
         match self {
-            Self::Entropy => rows.entropy_nats.mean(),
-            Self::NegL2 => rows.norm.mean().neg(),
-            Self::NegLinf => rows.max.mean().neg(),
+            Self::Entropy => mean(rows.entropy_nats),
+            Self::NegL2 => mean(rows.norm).neg(),
+            Self::NegLinf => mean(rows.max).neg(),
         }
     }
 }

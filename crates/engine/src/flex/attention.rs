@@ -10,7 +10,7 @@ use crate::{
         self,
         attention::{Apart, Form, LookedUp, Places, Table},
     },
-    ops::ApartGrads,
+    saved::ApartGrads,
 };
 
 /// `[batch, pos, d]` and the sizes of attention whose operand is `n_parts` d wide.

@@ -9,15 +9,17 @@ use super::attend::{self, Kept, Layout, Operand, dropped, ints};
 use super::kernel::attention::Part;
 use super::kernel::lookup::{self, Table};
 use super::kernel::lstm::Dims;
-use super::kernel::optim::{AdamWStep, SgdStep};
+use super::kernel::optim::Members;
 use super::kernel::places::Turned;
-use super::kernel::rows::{column_sums, in_type};
+use super::kernel::rows::{column_sums, column_sums_each, in_type};
 use super::kernel::{act, dense, loss, lstm, norm, optim, places};
-use super::product::{operand, operand_type, product, product_over_rows, shaped, transposed};
+use super::product::{
+    by_member, operand, operand_type, product, product_over_rows, shaped, transposed,
+};
 use crate::{
-    Activation, Attend, Dropout, Gelu, Ops, QueryRows, Rotary, Saved,
-    ops::ApartGrads,
-    optim::{Learned, Rule},
+    Activation, Attend, Dropout, Gelu, Ops, QueryRows, Rotary, Saved, cohort,
+    optim::{Learned, Pace, Rule},
+    saved::ApartGrads,
 };
 
 type Gpu<R, BT> = CubeBackend<R, f32, i32, BT>;
@@ -69,31 +71,65 @@ fn part(width: usize, n_parts: usize, which: usize, n_heads: usize) -> Part {
     Part { width, offset: which * d, n_heads, d_head: d / n_heads }
 }
 
-/// Checks that a bias is `[head, distance]` of these heads and keys.
+/// Checks that a bias is `[members * head, distance]` of these heads and keys.
 #[track_caller]
 fn check_bias<R: CubeRuntime>(bias: Option<&CubeTensor<R>>, n_heads: usize, seq_len: usize) {
     if let Some(bias) = bias {
-        let shape: Vec<usize> = bias.meta.shape().iter().copied().collect();
+        let [n_biases, n_distances] = [bias.meta.shape()[0], bias.meta.shape()[1]];
         let fits = "bias is not [head, distance] of these heads and keys";
-        assert_eq!(shape, [n_heads, seq_len], "{fits}");
+        assert!(n_biases.is_multiple_of(n_heads) && n_distances == seq_len, "{fits}");
     }
 }
 
+/// How many members' layers there are.
 #[track_caller]
-fn check_linear([n_in, d_in]: [usize; 2], [d_weight, d_out]: [usize; 2], bias: Option<usize>) {
-    assert_eq!(d_in, d_weight, "x: [{n_in}, {d_in}] does not fit weight: [{d_weight}, {d_out}]");
+fn check_linear(
+    [n_in, d_in]: [usize; 2],
+    [d_weight, d_out]: [usize; 2],
+    bias: Option<usize>,
+) -> usize {
+    assert!(
+        d_in > 0 && d_weight.is_multiple_of(d_in),
+        "x: [{n_in}, {d_in}] does not fit weight: [{d_weight}, {d_out}]"
+    );
+    let n_members = (d_weight / d_in).max(1);
     if let Some(bias) = bias {
-        assert_eq!(bias, d_out, "bias: [{bias}] does not fit weight: [{d_weight}, {d_out}]");
+        let expected = n_members * d_out;
+        assert_eq!(bias, expected, "bias: [{bias}] does not fit weight: [{d_weight}, {d_out}]");
     }
+    n_members
 }
 
 impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
     const FUSED: bool = true;
+    const COHORTS: bool = true;
 
     fn embed(table: Tensor<Self, 2>, tokens: Tensor<Self, 2, Int>) -> Tensor<Self, 3> {
         let ([batch, n_pos], [_, d]) = (tokens.dims(), table.dims());
         let shape = [batch, n_pos, d];
-        wrap(places::embed(raw(table), None, raw_ints(tokens), shape), shape)
+        wrap(places::embed(raw(table), None, raw_ints(tokens), shape, 1), shape)
+    }
+
+    fn embed_each(
+        table: Tensor<Self, 2>,
+        tokens: Tensor<Self, 2, Int>,
+        n_members: usize,
+    ) -> Tensor<Self, 3> {
+        let ([batch, n_pos], [_, d]) = (tokens.dims(), table.dims());
+        let shape = [batch, n_pos, d];
+        wrap(places::embed(raw(table), None, raw_ints(tokens), shape, n_members), shape)
+    }
+
+    fn embed_each_backward(
+        tokens: Tensor<Self, 2, Int>,
+        d_vocab: usize,
+        n_members: usize,
+        d_y: Tensor<Self, 3>,
+    ) -> Tensor<Self, 2> {
+        let [batch, n_pos, d] = d_y.dims();
+        let (sizes, tokens) = ([batch * n_pos, d], raw_ints(tokens));
+        let d_table = places::embed_backward(tokens, raw(d_y), d_vocab, n_members, sizes);
+        wrap(d_table, [n_members * d_vocab, d])
     }
 
     fn embed_backward(
@@ -101,9 +137,7 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         d_vocab: usize,
         d_y: Tensor<Self, 3>,
     ) -> Tensor<Self, 2> {
-        let [batch, n_pos, d] = d_y.dims();
-        let sizes = [batch * n_pos, d];
-        wrap(places::embed_backward(raw_ints(tokens), raw(d_y), d_vocab, sizes), [d_vocab, d])
+        Self::embed_each_backward(tokens, d_vocab, 1, d_y)
     }
 
     fn embed_at(
@@ -115,7 +149,7 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let ([batch, n_pos], [_, d]) = (tokens.dims(), table.dims());
         assert!(places.dims()[0] >= n_pos, "there are fewer places than {n_pos}");
         let (shape, at) = ([batch, n_pos, d], Some((raw(places), scale)));
-        wrap(places::embed(raw(table), at, raw_ints(tokens), shape), shape)
+        wrap(places::embed(raw(table), at, raw_ints(tokens), shape, 1), shape)
     }
 
     fn embed_at_backward(n_ctx: usize, scale: f64, d_y: Tensor<Self, 3>) -> Tensor<Self, 2> {
@@ -140,12 +174,14 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         bias: Option<Tensor<Self, 1>>,
     ) -> Tensor<Self, 2> {
         let ([n_rows, _], [_, d_out]) = (x.dims(), weight.dims());
-        check_linear(x.dims(), weight.dims(), bias.as_ref().map(|bias| bias.dims()[0]));
-        let y = wrap(product(raw(x), raw(weight)), [n_rows, d_out]);
-        match bias {
-            Some(bias) => y + bias.unsqueeze::<2>(),
-            None => y,
+        let n = check_linear(x.dims(), weight.dims(), bias.as_ref().map(|bias| bias.dims()[0]));
+        let y = product(by_member(raw(x), n), by_member(raw(weight), n));
+        let Some(bias) = bias else { return wrap(y, [n_rows, d_out]) };
+        if n == 1 {
+            return wrap::<R, BT, 2>(y, [n_rows, d_out]) + bias.unsqueeze::<2>();
         }
+        let y = wrap::<R, BT, 3>(y, [n, n_rows / n, d_out]) + bias.reshape([n, 1, d_out]);
+        y.reshape([n_rows, d_out])
     }
 
     fn linear_backward(
@@ -154,16 +190,18 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         wanted: [bool; 3],
         d_y: Tensor<Self, 2>,
     ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 2>>, Option<Tensor<Self, 1>>) {
-        let ([n_rows, d_in], [_, d_out]) = (x.dims(), weight.dims());
+        let ([n_rows, d_in], [d_weight, d_out]) = (x.dims(), weight.dims());
+        let n = check_linear([n_rows, d_in], [d_weight, d_out], None);
         let d_y = raw(d_y);
-        let d_bias = wanted[2].then(|| column_sums(d_y.clone(), [n_rows, d_out]));
+        let d_bias = wanted[2].then(|| column_sums_each(d_y.clone(), [n, n_rows / n, d_out]));
         let d_y = operand(d_y);
-        let d_x = wanted[0].then(|| product(d_y.clone(), transposed(raw(weight))));
-        let d_weight = wanted[1].then(|| product_over_rows(raw(x), d_y));
+        let d_x = wanted[0]
+            .then(|| product(by_member(d_y.clone(), n), transposed(by_member(raw(weight), n))));
+        let by_weight = wanted[1].then(|| product_over_rows(raw(x), d_y, n));
         (
             d_x.map(|d_x| wrap(d_x, [n_rows, d_in])),
-            d_weight.map(|d_weight| wrap(d_weight, [d_in, d_out])),
-            d_bias.map(|d_bias| wrap(d_bias, [d_out])),
+            by_weight.map(|by_weight| wrap(by_weight, [d_weight, d_out])),
+            d_bias.map(|d_bias| wrap(d_bias, [n * d_out])),
         )
     }
 
@@ -182,10 +220,11 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         bias: Option<Tensor<Self, 1>>,
         act: Activation,
     ) -> (Tensor<Self, 2>, Saved<Self>) {
-        check_linear(x.dims(), weight.dims(), bias.as_ref().map(|bias| bias.dims()[0]));
+        let n = check_linear(x.dims(), weight.dims(), bias.as_ref().map(|bias| bias.dims()[0]));
         let ([n_rows, _], [_, d_product]) = (x.dims(), weight.dims());
         let (x, weight) = (operand(raw(x)), operand(raw(weight)));
-        let made = product(x.clone(), weight.clone());
+        let made = product(by_member(x.clone(), n), by_member(weight.clone(), n));
+        let made = shaped(made, [n_rows, d_product]);
         let shape = [n_rows, act.d_out(d_product)];
         let y = act::act(&made, bias.map(raw), act, shape);
         (wrap(y, shape), Saved(vec![x, weight, made]))
@@ -211,7 +250,8 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         epsilon: f64,
     ) -> Tensor<Self, 2> {
         let shape = x.dims();
-        assert_eq!([shape[1]; 2], [gain.dims()[0], bias.dims()[0]], "gain and bias are not [d]");
+        cohort::members("gain", gain.dims()[0], shape[1]);
+        assert_eq!(gain.dims(), bias.dims(), "gain and bias are not both [d]");
         wrap(norm::norm(raw(x), raw(gain), Some(raw(bias)), epsilon, shape), shape)
     }
 
@@ -229,7 +269,7 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
 
     fn rms_norm(x: Tensor<Self, 2>, gain: Tensor<Self, 1>, epsilon: f64) -> Tensor<Self, 2> {
         let shape = x.dims();
-        assert_eq!(shape[1], gain.dims()[0], "gain is not [d]");
+        cohort::members("gain", gain.dims()[0], shape[1]);
         wrap(norm::norm(raw(x), raw(gain), None, epsilon, shape), shape)
     }
 
@@ -288,7 +328,6 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let layout = Layout::all(batch, seq_len);
         let (_, d_qkv, d_bias) = attend::backward_packed(&kept, &layout, attend, true, &d_y);
         let d = width - attend.n_stats();
-        let of_bias = |d_bias| wrap(d_bias, [attend.n_heads, seq_len]);
         (wrap(d_qkv, [batch, seq_len, 3 * d]), d_bias.map(of_bias))
     }
 
@@ -332,7 +371,7 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let (batch, seq_len) = (kept.v.meta.shape()[0] / attend.n_heads, rows.seq_len());
         let layout = Layout::of(rows, batch, &d_y);
         let (d_q, d_kv, d_bias) = attend::backward_packed(&kept, &layout, attend, false, &d_y);
-        let d_bias = d_bias.map(|d_bias| wrap(d_bias, [attend.n_heads, seq_len]));
+        let d_bias = d_bias.map(of_bias);
         let d_q = wrap(d_q.expect("queries are apart"), [n_queries, d]);
         (d_q, wrap(d_kv, [batch, seq_len, 2 * d]), d_bias)
     }
@@ -528,18 +567,19 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
     ) -> (Tensor<Self, 3>, Tensor<Self, 2>) {
         let [w_hh, h_before, gates, cells] = saved.take();
         let [batch, seq_len, d] = d_h.dims();
-        let w_hh_t = dense(transposed(w_hh));
-        let dims = Dims { batch, seq_len, d };
+        let n_members = w_hh.meta.shape()[0] / d;
+        let w_hh_t = dense(transposed(by_member(w_hh, n_members)));
+        let dims = Dims { batch, seq_len, d, n_members };
         let d_gates = lstm::scan_backward(w_hh_t, [gates, cells], raw(d_h), dims);
         let n_rows = batch * seq_len;
         let d_rows = shaped(d_gates.clone(), [n_rows, 4 * d]);
-        let d_w_hh = product_over_rows(shaped(h_before, [n_rows, d]), d_rows);
-        (wrap(d_gates, [batch, seq_len, 4 * d]), wrap(d_w_hh, [d, 4 * d]))
+        let d_w_hh = product_over_rows(shaped(h_before, [n_rows, d]), d_rows, n_members);
+        (wrap(d_gates, [batch, seq_len, 4 * d]), wrap(d_w_hh, [n_members * d, 4 * d]))
     }
 
     fn cross_entropy(logits: Tensor<Self, 2>, targets: Tensor<Self, 1, Int>) -> Tensor<Self, 1> {
         let shape = logits.dims();
-        let losses = loss::losses(raw(logits), raw_ints(targets), shape);
+        let losses = loss::losses(raw(logits), raw_ints(targets), None, shape);
         wrap::<R, BT, 1>(losses, [shape[0]]).mean()
     }
 
@@ -549,7 +589,28 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         d_loss: Tensor<Self, 1>,
     ) -> Tensor<Self, 2> {
         let shape = logits.dims();
-        wrap(loss::losses_backward(raw(logits), raw_ints(targets), raw(d_loss), shape), shape)
+        let (logits, targets) = (raw(logits), raw_ints(targets));
+        wrap(loss::losses_backward(logits, targets, None, raw(d_loss), shape), shape)
+    }
+
+    fn weighted_losses(
+        logits: Tensor<Self, 2>,
+        targets: Tensor<Self, 1, Int>,
+        weights: Tensor<Self, 1>,
+    ) -> Tensor<Self, 1> {
+        let (shape, weights) = (logits.dims(), Some(raw(weights)));
+        wrap(loss::losses(raw(logits), raw_ints(targets), weights, shape), [shape[0]])
+    }
+
+    fn weighted_losses_backward(
+        logits: Tensor<Self, 2>,
+        targets: Tensor<Self, 1, Int>,
+        weights: Tensor<Self, 1>,
+        d_losses: Tensor<Self, 1>,
+    ) -> Tensor<Self, 2> {
+        let (shape, weights) = (logits.dims(), Some(raw(weights)));
+        let (logits, targets) = (raw(logits), raw_ints(targets));
+        wrap(loss::losses_backward(logits, targets, weights, raw(d_losses), shape), shape)
     }
 
     fn update(
@@ -558,24 +619,35 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         step: u64,
         grad_scale: f64,
     ) -> (Vec<Learned<Self>>, Vec<bool>) {
+        Self::update_each(params, &[Pace { rule: *rule, grad_scale }], step)
+    }
+
+    fn update_each(
+        params: Vec<Learned<Self>>,
+        paces: &[Pace],
+        step: u64,
+    ) -> (Vec<Learned<Self>>, Vec<bool>) {
         let Some(device) = params.first().map(|learned| learned.param.device()) else {
             return (params, Vec::new());
         };
-        let beyond = Tensor::<Self, 1, Int>::zeros([params.len()], &device);
+        let beyond = Tensor::<Self, 1, Int>::zeros([params.len() * paces.len()], &device);
         let beyond = raw_ints(beyond);
+        let numbers = paces.iter().flat_map(|Pace { rule, grad_scale }| match rule {
+            Rule::AdamW(rule) => optim::adamw_numbers(rule, step, *grad_scale).to_vec(),
+            Rule::Sgd(rule) => optim::sgd_numbers(rule, step, *grad_scale).to_vec(),
+        });
+        let numbers = floats(&numbers.collect::<Vec<f32>>(), &beyond);
+        let members = Members { n: paces.len(), numbers, beyond };
         let moved = params.into_iter().enumerate().map(|(which, Learned { param, grad, kept })| {
             let (n, grad_row) = (param.dims(), raw(grad.clone()));
             let mut rows = vec![raw(param), grad_row];
             rows.extend(kept.into_iter().map(raw));
-            let moved = match rule {
-                Rule::AdamW(rule) => {
-                    let rows = rows.try_into().unwrap_or_else(|_rows| panic!("AdamW keeps two"));
-                    optim::adamw(rows, &beyond, which, &AdamWStep::new(rule, step, grad_scale))
-                        .to_vec()
-                }
-                Rule::Sgd(rule) => {
+            // How many rows are kept tells the rule, and was checked at the door.
+            let moved = match <[_; 4]>::try_from(rows) {
+                Ok(rows) => optim::adamw(rows, which, &members).to_vec(),
+                Err(rows) => {
                     let rows = rows.try_into().unwrap_or_else(|_rows| panic!("SGD keeps one"));
-                    optim::sgd(rows, &beyond, which, &SgdStep::new(rule, step, grad_scale)).to_vec()
+                    optim::sgd(rows, which, &members).to_vec()
                 }
             };
             let mut moved = moved.into_iter().map(|row| wrap(row, n));
@@ -583,10 +655,16 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
             Learned { param, grad, kept: moved.collect() }
         });
         let moved = moved.collect();
-        let beyond: Tensor<Self, 1, Int> = Tensor::from_primitive(beyond);
+        let beyond: Tensor<Self, 1, Int> = Tensor::from_primitive(members.beyond);
         let finite = beyond.into_data().iter::<i32>().map(|beyond| beyond == 0).collect();
         (moved, finite)
     }
+}
+
+/// The gradient by a bias, of the shape it was made in.
+fn of_bias<R: CubeRuntime, BT: BoolElement>(d_bias: CubeTensor<R>) -> Tensor<Gpu<R, BT>, 2> {
+    let shape = [d_bias.meta.shape()[0], d_bias.meta.shape()[1]];
+    wrap(d_bias, shape)
 }
 
 /// Rows turned by the angles of their places, or back.
@@ -615,9 +693,10 @@ fn lstm_dims<R: CubeRuntime, BT: BoolElement>(
     gates_in: &Tensor<Gpu<R, BT>, 3>,
     w_hh: &Tensor<Gpu<R, BT>, 2>,
 ) -> Dims {
-    let ([batch, seq_len, width], [d, d4]) = (gates_in.dims(), w_hh.dims());
+    let ([batch, seq_len, width], [n_rows, d4]) = (gates_in.dims(), w_hh.dims());
+    let d = d4 / 4;
     assert_eq!([width, d4], [4 * d; 2], "gates_in and w_hh are not 4 d wide");
-    Dims { batch, seq_len, d }
+    Dims { batch, seq_len, d, n_members: cohort::members("w_hh", n_rows, d) }
 }
 
 /// The gradient of a table from that of the scores `A` it gave, `[batch, query, key]`.

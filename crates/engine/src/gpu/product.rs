@@ -8,7 +8,7 @@ use cubek::matmul::routines::BlueprintStrategy;
 use cubek::matmul::routines::simple::SimpleArgs;
 use cubek::std::InputBinding;
 
-use super::kernel::rows::{column_sums, in_type};
+use super::kernel::rows::{column_sums_each, in_type};
 use super::kernel::{dense, narrow, room};
 use crate::device::Precision;
 
@@ -33,6 +33,12 @@ pub(super) fn shaped<R: CubeRuntime, const D: usize>(
 ) -> CubeTensor<R> {
     let CubeTensor { client, handle, device, dtype, .. } = dense(tensor);
     CubeTensor::new_contiguous(client, device, Shape::new(shape), handle, dtype)
+}
+
+/// A matrix whose rows belong to `n_members`, as one matrix of each; that of one stays what it is.
+pub(super) fn by_member<R: CubeRuntime>(matrix: CubeTensor<R>, n_members: usize) -> CubeTensor<R> {
+    let [n_rows, n_columns] = dims(&matrix);
+    if n_members == 1 { matrix } else { shaped(matrix, [n_members, n_rows / n_members, n_columns]) }
 }
 
 /// A matrix, or each of a batch, with rows and columns exchanged; nothing is moved.
@@ -165,32 +171,34 @@ const MOST_PARTS: usize = 16;
 const ENOUGH_TILES: usize = 192;
 const TILE: usize = 128;
 
-/// `x^T d_y` of `[rows, m]` and `[rows, n]`: a small result of long sums. They are cut into parts that a device does
-/// side by side, and the parts added up.
+/// `x^T d_y` of `[rows, m]` and `[rows, n]`, of each member's rows: `[members * m, n]`, small results of long sums. They are
+/// cut into parts that a device does side by side, and the parts added up.
 pub(super) fn product_over_rows<R: CubeRuntime>(
     x: CubeTensor<R>,
     d_y: CubeTensor<R>,
+    n_members: usize,
 ) -> CubeTensor<R> {
     let ([n_rows, m], [_, n]) = (dims(&x), dims(&d_y));
     if n_rows == 0 {
-        return column_sums(room(&x, [0], DType::F32), [0, m * n]);
+        return column_sums_each(room(&x, [0], DType::F32), [1, 0, n_members * m * n]);
     }
-    let n_tiles = m.div_ceil(TILE) * n.div_ceil(TILE);
+    let per_member = n_rows / n_members;
+    let n_tiles = n_members * m.div_ceil(TILE) * n.div_ceil(TILE);
     let mut n_parts = 1;
     while n_parts < MOST_PARTS
         && n_tiles * n_parts < ENOUGH_TILES
-        && n_rows.is_multiple_of(2 * n_parts)
-        && n_rows / (2 * n_parts) >= 2 * TILE
+        && per_member.is_multiple_of(2 * n_parts)
+        && per_member / (2 * n_parts) >= 2 * TILE
     {
         n_parts *= 2;
     }
-    let per_part = n_rows / n_parts;
-    let x = shaped(x, [n_parts, per_part, m]);
-    let parts = product(transposed(x), shaped(d_y, [n_parts, per_part, n]));
+    let (n_all, per_part) = (n_members * n_parts, per_member / n_parts);
+    let x = shaped(x, [n_all, per_part, m]);
+    let parts = product(transposed(x), shaped(d_y, [n_all, per_part, n]));
     if n_parts == 1 {
-        return shaped(parts, [m, n]);
+        return shaped(parts, [n_members * m, n]);
     }
-    shaped(column_sums(parts, [n_parts, m * n]), [m, n])
+    shaped(column_sums_each(parts, [n_members, n_parts, m * n]), [n_members * m, n])
 }
 
 /// The two axes of a matrix.

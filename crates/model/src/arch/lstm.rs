@@ -65,6 +65,11 @@ impl<B: Backend> Lstm<B> {
     pub(crate) fn spec(&self) -> &LstmSpec {
         &self.spec
     }
+
+    /// How many models of the spec are computed side by side.
+    fn n_members(&self) -> usize {
+        self.embed.weight.dims()[0] / self.spec.d_vocab
+    }
 }
 
 impl<B: Ops> Lstm<B> {
@@ -81,7 +86,7 @@ impl<B: Ops> Lstm<B> {
             let mut site = site.within(&format!("layers.{layer}."));
             h = parts.forward(parts.gates_in(site.pass("hook_in", h)), &mut site);
         }
-        let logits = self.unembed.apply(select_rows(h, queries), &self.embed);
+        let logits = self.unembed.apply(select_rows(h, queries), &self.embed, self.n_members());
         site.read("unembed.hook_out", || logits.clone());
         logits
     }
@@ -93,19 +98,20 @@ impl<B: Ops> Lstm<B> {
         tokens: Tensor<B, 2, Int>,
         site: &mut Site<'_, B>,
     ) -> Tensor<B, 3> {
-        let table = self.embed.weight.val();
+        let (table, n_members) = (self.embed.weight.val(), self.n_members());
+        let embed = |table, tokens| Table::look_up(table, tokens, n_members);
         let replaced = site.replaces("embed.hook_out") || site.replaces("layers.0.hook_in");
         if replaced || self.spec.d_vocab > LARGEST_TABLE {
-            let embed = site.pass("embed.hook_out", <B as Ops>::embed(table, tokens));
+            let embed = site.pass("embed.hook_out", embed(table, tokens));
             let gates_in = first.gates_in(site.pass("layers.0.hook_in", embed));
             return first.forward(gates_in, &mut site.within("layers.0."));
         }
         for point in ["embed.hook_out", "layers.0.hook_in"] {
-            site.read(point, || <B as Ops>::embed(table.clone(), tokens.clone()));
+            site.read(point, || embed(table.clone(), tokens.clone()));
         }
         let (table, mut site) = (first.gates_of_rows(table), site.within("layers.0."));
-        if LstmLayer::looks_inside(&site) {
-            return first.forward(<B as Ops>::embed(table, tokens), &mut site);
+        if LstmLayer::looks_inside(&site) || n_members > 1 {
+            return first.forward(embed(table, tokens), &mut site);
         }
         let h = <B as Ops>::lstm_of(table, tokens, first.w_hh.val());
         site.pass("hook_out", h)

@@ -76,11 +76,17 @@ impl<B: Backend> Transformer<B> {
     pub(crate) fn spec(&self) -> &TransformerSpec {
         &self.spec
     }
+
+    /// How many models of the spec are computed side by side.
+    fn n_members(&self) -> usize {
+        self.embed.weight.dims()[0] / self.spec.d_vocab
+    }
 }
 
 /// What holds for all blocks of one pass.
 struct Pass<'p, B: Backend> {
     spec: &'p TransformerSpec,
+    n_members: usize,
     distances: Distances<B>,
     regularisation: Option<&'p Regularisation<'p>>,
 }
@@ -159,7 +165,8 @@ impl<B: Ops> Transformer<B> {
         let [batch, n_pos] = tokens.dims();
         let (spec, device) = (&self.spec, tokens.device());
         let distances = Distances::new(spec, self.relative.as_ref(), n_pos, &device);
-        let pass = Pass { spec, distances, regularisation };
+        let n_members = self.n_members();
+        let pass = Pass { spec, n_members, distances, regularisation };
         let everywhere = QueryRows::all(batch, n_pos);
         let mut site = Site::root(hooks);
         let resid = to_rows(self.embed_tokens(tokens, &mut site));
@@ -181,7 +188,7 @@ impl<B: Ops> Transformer<B> {
         let resid = normed(self.ln_f.as_ref(), resid, spec, |normed| {
             site.read("ln_final.hook_out", || normed.clone());
         });
-        let logits = self.unembed.apply(resid, &self.embed);
+        let logits = self.unembed.apply(resid, &self.embed, n_members);
         site.read("unembed.hook_out", || logits.clone());
         let n_layers = penalties.len() as f64;
         let penalty = penalties.into_iter().reduce(|sum, penalty| sum + penalty);
@@ -190,40 +197,51 @@ impl<B: Ops> Transformer<B> {
 
     /// `tokens: [batch, pos]` -> `[batch, pos, d_model]`
     fn embed_tokens(&self, tokens: Tensor<B, 2, Int>, site: &mut Site<'_, B>) -> Tensor<B, 3> {
-        let [_, n_pos] = tokens.dims();
+        let ([batch, n_pos], n_members) = (tokens.dims(), self.n_members());
         let table = self.embed.weight.val();
-        let pos = match &self.pos {
-            Some(pos) => {
-                assert!(
-                    n_pos <= self.spec.n_ctx,
-                    "the sequence has {n_pos} places, the model knows n_ctx = {}",
-                    self.spec.n_ctx
-                );
-                pos.weight.val()
-            }
-            None if self.spec.positions != Positions::None => {
-                let (d, n_ctx) = (self.spec.d_model, self.spec.n_ctx);
-                let pos = match self.spec.positions {
-                    Positions::Linear => line(n_pos, d, n_ctx),
-                    _ => sinusoids(n_pos, d),
-                };
-                let pos = Tensor::<B, 2>::from_data(pos, &table.device());
-                match &self.pos_scale {
-                    Some(scale) => pos * scale.val().unsqueeze::<2>(),
-                    None => pos,
-                }
-            }
-            None => return site.pass("embed.hook_out", <B as Ops>::embed(table, tokens)),
+        let embed = |table, tokens| Table::look_up(table, tokens, n_members);
+        let Some(pos) = self.places(n_pos, &table.device()) else {
+            return site.pass("embed.hook_out", embed(table, tokens));
         };
         let scale = self.spec.pos_factor();
-        let scaled = || pos.clone().narrow(0, 0, n_pos).mul_scalar(scale);
-        site.read("pos_embed.hook_out", scaled);
-        if site.replaces("embed.hook_out") {
-            let embed = site.pass("embed.hook_out", <B as Ops>::embed(table, tokens));
-            return embed + scaled().unsqueeze::<3>();
+        if n_members > 1 {
+            let d = self.spec.d_model;
+            let resid = embed(table, tokens).reshape([n_members, batch / n_members, n_pos, d]);
+            let scaled = pos.mul_scalar(scale).unsqueeze_dim::<4>(1);
+            return (resid + scaled).reshape([batch, n_pos, d]);
         }
-        site.read("embed.hook_out", || <B as Ops>::embed(table.clone(), tokens.clone()));
-        <B as Ops>::embed_at(table, pos, scale, tokens)
+        let scaled = || pos.clone().narrow(1, 0, n_pos).mul_scalar(scale);
+        site.read("pos_embed.hook_out", || scaled().squeeze_dim::<2>(0));
+        if site.replaces("embed.hook_out") {
+            return site.pass("embed.hook_out", embed(table, tokens)) + scaled();
+        }
+        site.read("embed.hook_out", || embed(table.clone(), tokens.clone()));
+        <B as Ops>::embed_at(table, pos.squeeze_dim::<2>(0), scale, tokens)
+    }
+
+    /// The vectors of places, if the model has any: `[members, places, d_model]`, or `[1, places, d_model]` where all
+    /// members of a cohort have the same. Of a cohort there are `n_pos` places, of a model alone no fewer.
+    fn places(&self, n_pos: usize, device: &B::Device) -> Option<Tensor<B, 3>> {
+        let (spec, n_members) = (&self.spec, self.n_members());
+        let (d, n_ctx) = (spec.d_model, spec.n_ctx);
+        if let Some(pos) = &self.pos {
+            assert!(
+                n_pos <= n_ctx,
+                "the sequence has {n_pos} places, the model knows n_ctx = {n_ctx}"
+            );
+            let pos = pos.weight.val().reshape([n_members, n_ctx, d]);
+            return Some(if n_members == 1 { pos } else { pos.narrow(1, 0, n_pos) });
+        }
+        let pos = match spec.positions {
+            Positions::None => return None,
+            Positions::Linear => line(n_pos, d, n_ctx),
+            _ => sinusoids(n_pos, d),
+        };
+        let pos = Tensor::<B, 2>::from_data(pos, device).unsqueeze::<3>();
+        Some(match &self.pos_scale {
+            Some(scale) => pos * scale.val().reshape([n_members, 1, 1]),
+            None => pos,
+        })
     }
 }
 
@@ -262,14 +280,14 @@ impl<B: Ops> Block<B> {
     ) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
         let n_pos = resid.dims()[1];
         let (resid, seen) = self.enter(resid, here.pass.spec, site);
-        let [batch, ..] = resid.dims();
+        let ([batch, ..], n_members) = (resid.dims(), here.pass.n_members);
         let measured = here.measured();
         let elsewhere = here.pass.regularisation.is_some_and(|it| !it.asked_rows);
         let (attn_out, penalty) = match measured {
             // The penalty looks at every row. Where few are asked, the others are measured alone.
             Some(form) if elsewhere && 2 * here.rows.len() < batch * n_pos => {
                 let (out, rows) = self.attn.measured_at(seen, here.rows, &here.heads());
-                (out, rows.map(|rows| form.mean(rows)))
+                (out, rows.map(|rows| form.mean(rows, n_members)))
             }
             Some(_) if elsewhere => {
                 let (all, penalty) = self.attend(seen, here, site);
@@ -278,7 +296,7 @@ impl<B: Ops> Block<B> {
             _ => {
                 let mut site = site.within("attn.");
                 let (out, rows) = self.attn.forward_at(seen, here.rows, &here.heads(), &mut site);
-                (out, measured.zip(rows).map(|(form, rows)| form.mean(rows)))
+                (out, measured.zip(rows).map(|(form, rows)| form.mean(rows, n_members)))
             }
         };
         let resid = select_rows(resid, here.rows);
@@ -293,7 +311,8 @@ impl<B: Ops> Block<B> {
         site: &mut Site<'_, B>,
     ) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
         let (attn_out, rows) = self.attn.forward(seen, &here.heads(), &mut site.within("attn."));
-        let penalty = here.measured().zip(rows).map(|(form, rows)| form.mean(rows));
+        let penalty =
+            here.measured().zip(rows).map(|(form, rows)| form.mean(rows, here.pass.n_members));
         (attn_out, penalty)
     }
 

@@ -46,7 +46,12 @@ impl<B: Ops> Attention<B> {
         match &self.v {
             Some(v) => {
                 let (v_weight, v_bias) = v.columns(0..d);
-                let bias = bias.zip(v_bias).map(|(qk, v)| Tensor::cat(vec![qk, v], 0));
+                let bias = bias.zip(v_bias).map(|(qk, v)| {
+                    let (n_members, n) = (v.dims()[0] / d, qk.dims()[0] + v.dims()[0]);
+                    let of = |bias: Tensor<B, 1>, width| bias.reshape([n_members, width]);
+                    let of_qk = of(qk, 2 * d - from);
+                    Tensor::cat(vec![of_qk, of(v, d)], 1).reshape([n])
+                });
                 <B as Ops>::linear(x, Tensor::cat(vec![weight, v_weight], 1), bias)
             }
             None => Tensor::cat(vec![<B as Ops>::linear(x.clone(), weight, bias), x], 1),

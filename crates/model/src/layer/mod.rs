@@ -45,8 +45,13 @@ impl<B: Backend> Linear<B> {
         columns: std::ops::Range<usize>,
     ) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
         let weight = self.weight.val();
-        let d_in = weight.dims()[0];
-        let bias = self.bias.as_ref().map(|bias| bias.val().slice([columns.clone()]));
+        let [d_in, d_out] = weight.dims();
+        let bias = self.bias.as_ref().map(|bias| {
+            // Of a cohort each member has a bias of its own.
+            let n_members = bias.dims()[0] / d_out;
+            let bias = bias.val().reshape([n_members, d_out]);
+            bias.slice([0..n_members, columns.clone()]).reshape([n_members * columns.len()])
+        });
         (weight.slice([0..d_in, columns]), bias)
     }
 }
@@ -108,6 +113,22 @@ impl<B: Backend> Table<B> {
     }
 }
 
+impl<B: Ops> Table<B> {
+    /// Rows of the table, one a token; of a cohort each member looks up in its own.
+    ///
+    /// `tokens: [batch, pos]` -> `[batch, pos, d]`
+    pub(crate) fn look_up(
+        table: Tensor<B, 2>,
+        tokens: Tensor<B, 2, Int>,
+        n_members: usize,
+    ) -> Tensor<B, 3> {
+        if n_members == 1 {
+            return <B as Ops>::embed(table, tokens);
+        }
+        <B as Ops>::embed_each(table, tokens, n_members)
+    }
+}
+
 /// The map from the residual stream to logits; without a weight it is the embedding's transpose.
 #[derive(Module, Debug)]
 pub(crate) struct Unembed<B: Backend> {
@@ -122,11 +143,20 @@ impl<B: Backend> Unembed<B> {
 }
 
 impl<B: Ops> Unembed<B> {
-    /// `x: [rows, d_model]` -> `[rows, d_vocab]`
-    pub(crate) fn apply(&self, x: Tensor<B, 2>, embed: &Table<B>) -> Tensor<B, 2> {
+    /// `x: [rows, d_model]`, of `n_members` of a cohort -> `[rows, d_vocab]`
+    pub(crate) fn apply(
+        &self,
+        x: Tensor<B, 2>,
+        embed: &Table<B>,
+        n_members: usize,
+    ) -> Tensor<B, 2> {
         let weight = match &self.weight {
             Some(weight) => weight.val(),
-            None => embed.weight.val().transpose(),
+            None => {
+                let [n_rows, d] = embed.weight.dims();
+                let tables = embed.weight.val().reshape([n_members, n_rows / n_members, d]);
+                tables.swap_dims(1, 2).reshape([n_members * d, n_rows / n_members])
+            }
         };
         <B as Ops>::linear(x, weight, self.bias.as_ref().map(Param::val))
     }

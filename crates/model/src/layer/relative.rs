@@ -13,7 +13,8 @@ use crate::spec::{Relative, TransformerSpec};
 pub(crate) enum Distances<B: Backend> {
     None,
     Rotary(Rotary),
-    /// Added to scores, by how far the key lies before the query: `[head, pos]`.
+    /// Added to scores, by how far the key lies before the query: `[head, pos]`, of a cohort `[members * head, pos]` if
+    /// it is learned.
     Bias(Tensor<B, 2>),
 }
 
@@ -40,8 +41,12 @@ impl<B: Ops> Distances<B> {
                 let buckets: Vec<i64> =
                     (0..n_pos).map(|n| bucket(n, n_buckets, max_distance) as i64).collect();
                 let buckets = TensorData::new(buckets, [n_pos]);
-                let rows = table.select(0, Tensor::<B, 1, Int>::from_data(buckets, device));
-                bias(rows.transpose(), (d_head as f64).sqrt())
+                let buckets = Tensor::<B, 1, Int>::from_data(buckets, device);
+                let [n_rows, n_heads] = table.dims();
+                let n_members = n_rows / n_buckets;
+                let rows = table.reshape([n_members, n_buckets, n_heads]).select(1, buckets);
+                let by_head = rows.swap_dims(1, 2).reshape([n_members * n_heads, n_pos]);
+                bias(by_head, (d_head as f64).sqrt())
             }
             Relative::Alibi => {
                 let distance = |slope: f64| (0..n_pos).map(move |n| (-slope * n as f64) as f32);

@@ -98,6 +98,7 @@ fn act_kernel(
     product: &mut Array<f32>,
     bias: &Array<f32>,
     y: &mut Array<f32>,
+    per_member: u32,
     #[comptime] d_out: u32,
     #[comptime] which: u32,
     #[comptime] gated: bool,
@@ -112,8 +113,9 @@ fn act_kernel(
             let mut x = product[at];
             let mut gate = product[at + d_out];
             if biased {
-                x += bias[column];
-                gate += bias[column + d_out];
+                let of_member = (i / per_member as usize) * 2 * d_out + column;
+                x += bias[of_member];
+                gate += bias[of_member + d_out];
                 product[at] = x;
                 product[at + d_out] = gate;
             }
@@ -121,7 +123,7 @@ fn act_kernel(
         } else {
             let mut x = product[i];
             if biased {
-                x += bias[column];
+                x += bias[(i / per_member as usize) * d_out + column];
                 product[i] = x;
             }
             y[i] = value(x, which);
@@ -129,7 +131,8 @@ fn act_kernel(
     }
 }
 
-/// The bias is added to `product: [rows, d_product]` where it lies, and `[rows, d_out]` of activations returned.
+/// The bias `[members * d_product]` is added to `product: [rows, d_product]` where it lies, and `[rows, d_out]` of
+/// activations returned.
 pub(crate) fn act<R: CubeRuntime>(
     product: &CubeTensor<R>,
     bias: Option<CubeTensor<R>>,
@@ -139,6 +142,7 @@ pub(crate) fn act<R: CubeRuntime>(
     let y = room(product, [n_rows, d_out], DType::F32);
     let (count, dim) = one_each(n_rows * d_out);
     let biased = bias.is_some();
+    let n_members = bias.as_ref().map_or(1, |bias| bias.meta.num_elements() / act.d_product(d_out));
     // Without a bias the array is not read.
     let bias = bias.unwrap_or_else(|| room(product, [1], DType::F32));
     act_kernel::launch::<R>(
@@ -148,6 +152,7 @@ pub(crate) fn act<R: CubeRuntime>(
         product.clone().into_array_arg(),
         bias.into_array_arg(),
         y.clone().into_array_arg(),
+        (n_rows * d_out / n_members).max(1) as u32,
         d_out as u32,
         number(act),
         act.gated(),

@@ -202,6 +202,12 @@ impl Shape {
         (self.n_keys as u32).div_ceil(UNITS)
     }
 
+    /// Examples of each member, of which a bias `[members * head, distance]` tells how many there are.
+    fn per_member<R: CubeRuntime>(self, bias: Option<&CubeTensor<R>>) -> usize {
+        let n_members = bias.map_or(1, |bias| bias.meta.shape()[0] / self.n_heads);
+        (self.batch / n_members).max(1)
+    }
+
     fn dims(self) -> [usize; 4] {
         [self.batch, self.n_heads, self.n_queries, self.n_keys]
     }
@@ -342,6 +348,7 @@ fn pattern_kernel<N: Float>(
     n_queries: u32,
     n_keys: u32,
     n_distances: u32,
+    per_member: u32,
     key_low: u32,
     key_high: u32,
     bound: u32,
@@ -363,7 +370,8 @@ fn pattern_kernel<N: Float>(
         let (example, head, pos) =
             query_of(row, query_pos, n_heads as usize, n_queries as usize, chosen);
         let past = min(pos + 1, n_keys);
-        let of_head = head * n_distances as usize;
+        let member = example / per_member as usize;
+        let of_head = (member * n_heads as usize + head) * n_distances as usize;
         // What a unit makes of its keys stays with it from one pass over the row to the next.
         let mut own = Array::<f32>::new(per_unit as usize);
         let mine =
@@ -461,6 +469,7 @@ pub(crate) fn pattern<R: CubeRuntime>(
         n_queries as u32,
         n_keys as u32,
         n_distances as u32,
+        rule.shape.per_member(rule.bias) as u32,
         dropped.key[0],
         dropped.key[1],
         dropped.bound,
@@ -624,7 +633,7 @@ fn bias_kernel<N: Float>(
     query_pos: &Array<i32>,
     d_bias: &mut Array<f32>,
     over_scale: f32,
-    batch: u32,
+    per_member: u32,
     n_heads: u32,
     n_queries: u32,
     n_keys: u32,
@@ -635,12 +644,13 @@ fn bias_kernel<N: Float>(
     let n_queries = n_queries as usize;
     let n_heads = n_heads as usize;
     let distance = CUBE_POS % n_distances;
-    let head = CUBE_POS / n_distances;
-    if head < n_heads {
+    let head = (CUBE_POS / n_distances) % n_heads;
+    let first = (CUBE_POS / n_distances / n_heads) * per_member as usize * n_queries;
+    if CUBE_POS < d_bias.len() {
         let mut shared = SharedMemory::<f32>::new(UNITS as usize);
         let mut sum = 0.0f32;
-        let mut place = UNIT_POS_X as usize;
-        while place < batch as usize * n_queries {
+        let mut place = first + UNIT_POS_X as usize;
+        while place < first + per_member as usize * n_queries {
             let mut pos = place % n_queries;
             if chosen {
                 pos = query_pos[place] as usize;
@@ -653,33 +663,33 @@ fn bias_kernel<N: Float>(
         }
         let total = sum_of_cube(&mut shared, sum);
         if UNIT_POS_X == 0 {
-            d_bias[head * n_distances + distance] = total * over_scale;
+            d_bias[CUBE_POS] = total * over_scale;
         }
     }
 }
 
-/// The gradient by a bias `[head, distance]`, from that by the scores before they were scaled.
+/// The gradient by a bias `[members * head, distance]`, from that by the scores before they were scaled.
 pub(crate) fn bias_backward<R: CubeRuntime>(
     d_scores: &CubeTensor<R>,
     bias: &CubeTensor<R>,
     rule: &Rule<'_, R>,
 ) -> CubeTensor<R> {
-    let Shape { batch, n_heads, n_queries, n_keys } = rule.shape;
-    let n_distances = bias.meta.shape()[1];
-    let d_bias = room(bias, [n_heads, n_distances], DType::F32);
+    let Shape { n_heads, n_queries, n_keys, .. } = rule.shape;
+    let [n_biases, n_distances] = [bias.meta.shape()[0], bias.meta.shape()[1]];
+    let d_bias = room(bias, [n_biases, n_distances], DType::F32);
     let launch = match d_scores.dtype {
         DType::BF16 => bias_kernel::launch::<half::bf16, R>,
         _ => bias_kernel::launch::<f32, R>,
     };
     launch(
         &d_scores.client,
-        cubes(n_heads * n_distances),
+        cubes(n_biases * n_distances),
         row_dim(),
         d_scores.clone().into_array_arg(),
         rule.query_pos.unwrap_or(bias).clone().into_array_arg(),
         d_bias.clone().into_array_arg(),
         rule.scale.recip(),
-        batch as u32,
+        rule.shape.per_member(Some(bias)) as u32,
         n_heads as u32,
         n_queries as u32,
         n_keys as u32,

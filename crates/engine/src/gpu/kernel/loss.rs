@@ -22,22 +22,35 @@ fn normaliser(logits: &Array<f32>, start: usize, d_vocab: usize) -> (f32, f32) {
 }
 
 #[cube(launch)]
-fn losses_kernel(logits: &Array<f32>, targets: &Array<i32>, losses: &mut Array<f32>, d_vocab: u32) {
+fn losses_kernel(
+    logits: &Array<f32>,
+    targets: &Array<i32>,
+    weights: &Array<f32>,
+    losses: &mut Array<f32>,
+    d_vocab: u32,
+    #[comptime] weighted: bool,
+) {
     let row = ABSOLUTE_POS;
     if row < losses.len() {
         let start = row * d_vocab as usize;
         let (largest, sum) = normaliser(logits, start, d_vocab as usize);
-        losses[row] = f32::ln(sum) + largest - logits[start + targets[row] as usize];
+        let mut loss = f32::ln(sum) + largest - logits[start + targets[row] as usize];
+        if weighted {
+            loss *= weights[row];
+        }
+        losses[row] = loss;
     }
 }
 
-/// `-ln softmax(logits)[target]` of each row of `[rows, d_vocab]`.
+/// `-ln softmax(logits)[target]` of each row of `[rows, d_vocab]`, times its weight if there are any.
 pub(crate) fn losses<R: CubeRuntime>(
     logits: CubeTensor<R>,
     targets: CubeTensor<R>,
+    weights: Option<CubeTensor<R>>,
     [n_rows, d_vocab]: [usize; 2],
 ) -> CubeTensor<R> {
     let losses = room(&logits, [n_rows], DType::F32);
+    let weighted = weights.is_some();
     let (client, (count, dim)) = (logits.client.clone(), one_each(n_rows));
     losses_kernel::launch::<R>(
         &client,
@@ -45,8 +58,10 @@ pub(crate) fn losses<R: CubeRuntime>(
         dim,
         logits.into_array_arg(),
         targets.into_array_arg(),
+        weights.unwrap_or_else(|| losses.clone()).into_array_arg(),
         losses.clone().into_array_arg(),
         d_vocab as u32,
+        weighted,
     );
     losses
 }
@@ -55,16 +70,21 @@ pub(crate) fn losses<R: CubeRuntime>(
 fn losses_backward_kernel(
     logits: &Array<f32>,
     targets: &Array<i32>,
+    weights: &Array<f32>,
     d_loss: &Array<f32>,
     d_logits: &mut Array<f32>,
     n_rows: u32,
     d_vocab: u32,
+    #[comptime] weighted: bool,
 ) {
     let row = ABSOLUTE_POS;
     if row < targets.len() {
         let start = row * d_vocab as usize;
         let (largest, sum) = normaliser(logits, start, d_vocab as usize);
-        let share = d_loss[0] / n_rows as f32;
+        let mut share = d_loss[0] / n_rows as f32;
+        if weighted {
+            share = d_loss[row] * weights[row];
+        }
         for token in 0..d_vocab as usize {
             let mut off = f32::exp(logits[start + token] - largest) / sum;
             if token == targets[row] as usize {
@@ -75,14 +95,16 @@ fn losses_backward_kernel(
     }
 }
 
-/// The gradient of the mean of [`losses`] by the logits.
+/// The gradient of [`losses`] by the logits: of their mean `[1]`, or of each `[rows]` where they have weights.
 pub(crate) fn losses_backward<R: CubeRuntime>(
     logits: CubeTensor<R>,
     targets: CubeTensor<R>,
+    weights: Option<CubeTensor<R>>,
     d_loss: CubeTensor<R>,
     [n_rows, d_vocab]: [usize; 2],
 ) -> CubeTensor<R> {
     let d_logits = room(&logits, [n_rows, d_vocab], DType::F32);
+    let weighted = weights.is_some();
     let (client, (count, dim)) = (logits.client.clone(), one_each(n_rows));
     losses_backward_kernel::launch::<R>(
         &client,
@@ -90,10 +112,12 @@ pub(crate) fn losses_backward<R: CubeRuntime>(
         dim,
         logits.into_array_arg(),
         targets.into_array_arg(),
+        weights.unwrap_or_else(|| d_loss.clone()).into_array_arg(),
         d_loss.into_array_arg(),
         d_logits.clone().into_array_arg(),
         n_rows as u32,
         d_vocab as u32,
+        weighted,
     );
     d_logits
 }

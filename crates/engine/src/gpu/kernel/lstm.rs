@@ -17,6 +17,8 @@ pub(crate) struct Dims {
     pub(crate) batch: usize,
     pub(crate) seq_len: usize,
     pub(crate) d: usize,
+    /// Of the batch, equally many examples of each.
+    pub(crate) n_members: usize,
 }
 
 #[cube(launch)]
@@ -28,12 +30,14 @@ fn scan_kernel(
     gates: &mut Array<f32>,
     cells: &mut Array<f32>,
     seq_len: u32,
+    per_member: u32,
     #[comptime] d: u32,
     #[comptime] kept: bool,
 ) {
     let example = CUBE_POS;
     let seq_len = seq_len as usize;
     let d = comptime!(d as usize);
+    let of_member = (example / per_member as usize) * 4 * d * d;
     if example * seq_len * d < h.len() {
         let n_units = CUBE_DIM_X as usize;
         let unit = UNIT_POS_X as usize;
@@ -53,7 +57,7 @@ fn scan_kernel(
             while column < 4 * d {
                 let mut sum = gates_in[row * 4 * d + column];
                 for k in 0..d {
-                    sum += state[k] * w_hh[k * 4 * d + column];
+                    sum += state[k] * w_hh[of_member + k * 4 * d + column];
                 }
                 let mut gate = sigmoid(sum);
                 if column / d == 2 {
@@ -95,14 +99,14 @@ pub(crate) struct Scanned<R: CubeRuntime> {
     pub(crate) kept: [CubeTensor<R>; 3],
 }
 
-/// Scans `gates_in: [batch, pos, 4 d]` with `w_hh: [d, 4 d]`.
+/// Scans `gates_in: [batch, pos, 4 d]` with `w_hh: [members * d, 4 d]`.
 pub(crate) fn scan<R: CubeRuntime>(
     gates_in: CubeTensor<R>,
     w_hh: CubeTensor<R>,
     dims: Dims,
     keep: bool,
 ) -> Scanned<R> {
-    let Dims { batch, seq_len, d } = dims;
+    let Dims { batch, seq_len, d, n_members } = dims;
     let h = room(&w_hh, [batch, seq_len, d], DType::F32);
     let widths = if keep { [d, 4 * d, d] } else { [0; 3] };
     let kept = widths.map(|width| room(&w_hh, [(batch * seq_len * width).max(1)], DType::F32));
@@ -118,6 +122,7 @@ pub(crate) fn scan<R: CubeRuntime>(
         kept[1].clone().into_array_arg(),
         kept[2].clone().into_array_arg(),
         seq_len as u32,
+        (batch / n_members).max(1) as u32,
         d as u32,
         keep,
     );
@@ -155,11 +160,13 @@ fn scan_backward_kernel(
     d_h: &Array<f32>,
     d_gates: &mut Array<f32>,
     seq_len: u32,
+    per_member: u32,
     #[comptime] d: u32,
 ) {
     let example = CUBE_POS;
     let seq_len = seq_len as usize;
     let d = comptime!(d as usize);
+    let of_member = (example / per_member as usize) * 4 * d * d;
     if example * seq_len * d < d_h.len() {
         let n_units = CUBE_DIM_X as usize;
         let unit = UNIT_POS_X as usize;
@@ -201,7 +208,7 @@ fn scan_backward_kernel(
                 let first = (entry / d) * d;
                 let mut sum = 0.0f32;
                 for k in 0..d {
-                    sum += here[first + k] * w_hh_t[(first + k) * d + entry % d];
+                    sum += here[first + k] * w_hh_t[of_member + (first + k) * d + entry % d];
                 }
                 partial[entry] = sum;
                 entry += n_units;
@@ -219,14 +226,14 @@ fn scan_backward_kernel(
 
 /// The gradient of [`scan`] by what came into the gates: `[batch, pos, 4 d]`.
 ///
-/// `w_hh_t` is `w_hh` with its axes exchanged, dense.
+/// `w_hh_t` is each member's `w_hh` with its axes exchanged, dense.
 pub(crate) fn scan_backward<R: CubeRuntime>(
     w_hh_t: CubeTensor<R>,
     [gates, cells]: [CubeTensor<R>; 2],
     d_h: CubeTensor<R>,
     dims: Dims,
 ) -> CubeTensor<R> {
-    let Dims { batch, seq_len, d } = dims;
+    let Dims { batch, seq_len, d, n_members } = dims;
     let d_gates = room(&d_h, [batch, seq_len, 4 * d], DType::F32);
     let client = d_h.client.clone();
     scan_backward_kernel::launch::<R>(
@@ -239,6 +246,7 @@ pub(crate) fn scan_backward<R: CubeRuntime>(
         d_h.into_array_arg(),
         d_gates.clone().into_array_arg(),
         seq_len as u32,
+        (batch / n_members).max(1) as u32,
         d as u32,
     );
     d_gates

@@ -5,7 +5,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-use super::{UNITS, cubes, room, row_dim, rows::column_sums, sum_of_cube};
+use super::{UNITS, cubes, room, row_dim, rows::column_sums_each, sum_of_cube};
 
 /// The mean of a row (0 where it is not taken out) and one over the root of its variance.
 #[cube]
@@ -47,18 +47,20 @@ fn norm_kernel(
     y: &mut Array<f32>,
     epsilon: f32,
     d: u32,
+    per_member: u32,
     #[comptime] centred: bool,
 ) {
     let d = d as usize;
     let start = CUBE_POS * d;
     if start < y.len() {
+        let of_member = (CUBE_POS / per_member as usize) * d;
         let mut shared = SharedMemory::<f32>::new(UNITS as usize);
         let (mean, inverse) = moments(x, &mut shared, start, d, epsilon, centred);
         let mut column = UNIT_POS_X as usize;
         while column < d {
-            let mut normal = (x[start + column] - mean) * inverse * gain[column];
+            let mut normal = (x[start + column] - mean) * inverse * gain[of_member + column];
             if centred {
-                normal += bias[column];
+                normal += bias[of_member + column];
             }
             y[start + column] = normal;
             column += UNITS as usize;
@@ -66,7 +68,7 @@ fn norm_kernel(
     }
 }
 
-/// Rows of `x: [rows, d]` normalised, `* gain + bias`; without a bias the mean stays.
+/// Rows of `x: [rows, d]` normalised, `* gain + bias` of their member, `[members * d]`; without a bias the mean stays.
 pub(crate) fn norm<R: CubeRuntime>(
     x: CubeTensor<R>,
     gain: CubeTensor<R>,
@@ -78,6 +80,7 @@ pub(crate) fn norm<R: CubeRuntime>(
     let client = x.client.clone();
     let centred = bias.is_some();
     let bias = bias.unwrap_or_else(|| gain.clone());
+    let n_members = gain.meta.num_elements() / d;
     norm_kernel::launch::<R>(
         &client,
         cubes(n_rows),
@@ -88,6 +91,7 @@ pub(crate) fn norm<R: CubeRuntime>(
         y.clone().into_array_arg(),
         epsilon as f32,
         d as u32,
+        (n_rows / n_members).max(1) as u32,
         centred,
     );
     y
@@ -102,11 +106,13 @@ fn norm_backward_kernel(
     to_gain: &mut Array<f32>,
     epsilon: f32,
     d: u32,
+    per_member: u32,
     #[comptime] centred: bool,
 ) {
     let d = d as usize;
     let start = CUBE_POS * d;
     if start < d_x.len() {
+        let of_member = (CUBE_POS / per_member as usize) * d;
         let mut shared = SharedMemory::<f32>::new(UNITS as usize);
         let (mean, inverse) = moments(x, &mut shared, start, d, epsilon, centred);
         let mut sum = 0.0f32;
@@ -114,7 +120,7 @@ fn norm_backward_kernel(
         let mut column = UNIT_POS_X as usize;
         while column < d {
             let normal = (x[start + column] - mean) * inverse;
-            let grad = d_y[start + column] * gain[column];
+            let grad = d_y[start + column] * gain[of_member + column];
             sum += grad;
             along += grad * normal;
             to_gain[start + column] = d_y[start + column] * normal;
@@ -128,7 +134,7 @@ fn norm_backward_kernel(
         let mut column = UNIT_POS_X as usize;
         while column < d {
             let normal = (x[start + column] - mean) * inverse;
-            let grad = d_y[start + column] * gain[column];
+            let grad = d_y[start + column] * gain[of_member + column];
             d_x[start + column] = inverse * (grad - level - normal * along);
             column += UNITS as usize;
         }
@@ -147,6 +153,7 @@ pub(crate) fn norm_backward<R: CubeRuntime>(
     let d_x = room(&x, [n_rows, d], DType::F32);
     let to_gain = room(&x, [n_rows, d], DType::F32);
     let client = x.client.clone();
+    let n_members = gain.meta.num_elements() / d;
     norm_backward_kernel::launch::<R>(
         &client,
         cubes(n_rows),
@@ -158,9 +165,11 @@ pub(crate) fn norm_backward<R: CubeRuntime>(
         to_gain.clone().into_array_arg(),
         epsilon as f32,
         d as u32,
+        (n_rows / n_members).max(1) as u32,
         centred,
     );
-    let d_gain = column_sums(to_gain, [n_rows, d]);
-    let d_bias = centred.then(|| column_sums(d_y, [n_rows, d]));
+    let of_members = [n_members, n_rows / n_members, d];
+    let d_gain = column_sums_each(to_gain, of_members);
+    let d_bias = centred.then(|| column_sums_each(d_y, of_members));
     (d_x, d_gain, d_bias)
 }

@@ -5,7 +5,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-use super::rows::column_sums;
+use super::rows::column_sums_each;
 use super::{cubes, one_each, room};
 
 #[cube(launch)]
@@ -17,6 +17,8 @@ fn embed_kernel(
     scale: f32,
     #[comptime] d: u32,
     n_pos: u32,
+    per_member: u32,
+    d_vocab: u32,
     #[comptime] placed: bool,
 ) {
     let i = ABSOLUTE_POS;
@@ -24,7 +26,8 @@ fn embed_kernel(
         let d = d as usize;
         let row = i / d;
         let column = i % d;
-        let mut sum = table[tokens[row] as usize * d + column];
+        let first = (row / per_member as usize) * d_vocab as usize;
+        let mut sum = table[(first + tokens[row] as usize) * d + column];
         if placed {
             sum += scale * places[(row % n_pos as usize) * d + column];
         }
@@ -32,16 +35,19 @@ fn embed_kernel(
     }
 }
 
-/// Rows of `table: [_, d]`, one for each of `tokens: [batch, n_pos]`, plus `scale` times the row of their place.
+/// Rows of `table: [members * d_vocab, d]`, one for each of `tokens: [batch, n_pos]`, plus `scale` times the row of their
+/// place.
 pub(crate) fn embed<R: CubeRuntime>(
     table: CubeTensor<R>,
     places: Option<(CubeTensor<R>, f64)>,
     tokens: CubeTensor<R>,
     [batch, n_pos, d]: [usize; 3],
+    n_members: usize,
 ) -> CubeTensor<R> {
     let y = room(&table, [batch, n_pos, d], DType::F32);
     let (client, (count, dim)) = (table.client.clone(), one_each(batch * n_pos * d));
     let placed = places.is_some();
+    let d_vocab = table.meta.shape()[0] / n_members;
     let (places, scale) = places.unwrap_or_else(|| (table.clone(), 0.0));
     embed_kernel::launch::<R>(
         &client,
@@ -54,6 +60,8 @@ pub(crate) fn embed<R: CubeRuntime>(
         scale as f32,
         d as u32,
         n_pos as u32,
+        (batch * n_pos / n_members).max(1) as u32,
+        d_vocab as u32,
         placed,
     );
     y
@@ -70,17 +78,22 @@ fn collect_kernel(
     d: u32,
     d_vocab: u32,
     per_chunk: u32,
+    n_chunks: u32,
+    per_member: u32,
 ) {
     let d = d as usize;
     let d_vocab = d_vocab as usize;
+    let per_member = per_member as usize;
     let n_blocks = d.div_ceil(COLUMNS as usize);
     let column = (CUBE_POS % n_blocks) * COLUMNS as usize + UNIT_POS_X as usize;
     let token = (CUBE_POS / n_blocks) % d_vocab;
     let chunk = CUBE_POS / n_blocks / d_vocab;
     let at = (chunk * d_vocab + token) * d + column;
     if column < d && at < sums.len() {
-        let first = chunk * per_chunk as usize;
-        let past = min(first + per_chunk as usize, tokens.len());
+        let start = (chunk / n_chunks as usize) * per_member;
+        let within = (chunk % n_chunks as usize) * per_chunk as usize;
+        let first = start + min(within, per_member);
+        let past = start + min(within + per_chunk as usize, per_member);
         let mut sum = 0.0f32;
         for row in first..past {
             if tokens[row] as usize == token {
@@ -91,7 +104,7 @@ fn collect_kernel(
     }
 }
 
-/// For each of `d_vocab` tokens the sum of the rows of `d_y: [rows, d]` where it stands.
+/// For each member and each of its `d_vocab` tokens the sum of its rows of `d_y: [rows, d]` where the token stands.
 ///
 /// Each unit goes through a chunk of the rows for one token and one column and reads only those that are the token's, so
 /// the order of a sum is fixed, as it is not where units add to one number at once.
@@ -99,18 +112,21 @@ pub(crate) fn embed_backward<R: CubeRuntime>(
     tokens: CubeTensor<R>,
     d_y: CubeTensor<R>,
     d_vocab: usize,
+    n_members: usize,
     [n_rows, d]: [usize; 2],
 ) -> CubeTensor<R> {
     let n_blocks = d.div_ceil(COLUMNS as usize);
+    let per_member = n_rows / n_members;
     // Enough cubes to fill a device, and chunks long enough to be worth their sums.
-    let n_chunks = (4096 / (n_blocks * d_vocab).max(1)).clamp(1, n_rows.div_ceil(64).max(1));
-    let per_chunk = n_rows.div_ceil(n_chunks).max(1);
-    let n_chunks = n_rows.div_ceil(per_chunk).max(1);
-    let sums = room(&d_y, [n_chunks * d_vocab * d], DType::F32);
+    let n_cubes = (n_members * n_blocks * d_vocab).max(1);
+    let n_chunks = (4096 / n_cubes).clamp(1, per_member.div_ceil(64).max(1));
+    let per_chunk = per_member.div_ceil(n_chunks).max(1);
+    let n_chunks = per_member.div_ceil(per_chunk).max(1);
+    let sums = room(&d_y, [n_members * n_chunks * d_vocab * d], DType::F32);
     let client = d_y.client.clone();
     collect_kernel::launch::<R>(
         &client,
-        cubes(n_chunks * d_vocab * n_blocks),
+        cubes(n_members * n_chunks * d_vocab * n_blocks),
         CubeDim::new_1d(COLUMNS),
         d_y.into_array_arg(),
         tokens.into_array_arg(),
@@ -118,8 +134,10 @@ pub(crate) fn embed_backward<R: CubeRuntime>(
         d as u32,
         d_vocab as u32,
         per_chunk as u32,
+        n_chunks as u32,
+        per_member as u32,
     );
-    if n_chunks == 1 { sums } else { column_sums(sums, [n_chunks, d_vocab * d]) }
+    if n_chunks == 1 { sums } else { column_sums_each(sums, [n_members, n_chunks, d_vocab * d]) }
 }
 
 #[cube(launch)]

@@ -14,8 +14,16 @@ const LANES: u32 = 8;
 const ROWS: usize = 256;
 
 #[cube(launch)]
-fn sums_kernel(x: &Array<f32>, sums: &mut Array<f32>, d: u32, n_rows: u32, per_chunk: u32) {
+fn sums_kernel(
+    x: &Array<f32>,
+    sums: &mut Array<f32>,
+    d: u32,
+    n_rows: u32,
+    per_chunk: u32,
+    n_chunks: u32,
+) {
     let d = d as usize;
+    let n_rows = n_rows as usize;
     let n_blocks = d.div_ceil(COLUMNS as usize);
     let chunk = CUBE_POS / n_blocks;
     let column = (CUBE_POS % n_blocks) * COLUMNS as usize + UNIT_POS_X as usize;
@@ -25,8 +33,10 @@ fn sums_kernel(x: &Array<f32>, sums: &mut Array<f32>, d: u32, n_rows: u32, per_c
     let there = column < d && chunk * d + column < sums.len();
     let mut sum = f32::new(0.0);
     if there {
-        let past = min((chunk + 1) * per_chunk as usize, n_rows as usize);
-        let mut row = chunk * per_chunk as usize + lane;
+        let first = (chunk / n_chunks as usize) * n_rows;
+        let within = (chunk % n_chunks as usize) * per_chunk as usize;
+        let past = first + min(within + per_chunk as usize, n_rows);
+        let mut row = first + within + lane;
         while row < past {
             sum += x[row * d + column];
             row += LANES as usize;
@@ -45,27 +55,36 @@ fn sums_kernel(x: &Array<f32>, sums: &mut Array<f32>, d: u32, n_rows: u32, per_c
 }
 
 /// The sum of each column of `[rows, d]`: `[d]`.
-///
-/// Many rows are added up in chunks, and then the sums of the chunks.
 pub(crate) fn column_sums<R: CubeRuntime>(
     x: CubeTensor<R>,
     [n_rows, d]: [usize; 2],
 ) -> CubeTensor<R> {
+    column_sums_each(x, [1, n_rows, d])
+}
+
+/// The sum of each column of each matrix of `[members, rows, d]`: `[members * d]`.
+///
+/// Many rows are added up in chunks, and then the sums of the chunks.
+pub(crate) fn column_sums_each<R: CubeRuntime>(
+    x: CubeTensor<R>,
+    [n_members, n_rows, d]: [usize; 3],
+) -> CubeTensor<R> {
     let per_chunk = n_rows.div_ceil(ROWS).clamp(ROWS, 1 << 20);
     let n_chunks = n_rows.div_ceil(per_chunk).max(1);
-    let sums = room(&x, [n_chunks * d], DType::F32);
+    let sums = room(&x, [n_members * n_chunks * d], DType::F32);
     let client = x.client.clone();
     sums_kernel::launch::<R>(
         &client,
-        cubes(n_chunks * d.div_ceil(COLUMNS as usize)),
+        cubes(n_members * n_chunks * d.div_ceil(COLUMNS as usize)),
         CubeDim::new_2d(COLUMNS, LANES),
         x.into_array_arg(),
         sums.clone().into_array_arg(),
         d as u32,
         n_rows as u32,
         per_chunk as u32,
+        n_chunks as u32,
     );
-    if n_chunks == 1 { sums } else { column_sums(sums, [n_chunks, d]) }
+    if n_chunks == 1 { sums } else { column_sums_each(sums, [n_members, n_chunks, d]) }
 }
 
 /// Numbers that one unit converts.
