@@ -106,13 +106,14 @@ impl Batch {
     /// What the model is fed, `[n_examples, n_fed]`.
     #[must_use]
     pub fn inputs<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Int> {
-        let n_fed = self.n_fed;
-        let fed: Vec<i32> = self
-            .tokens
-            .chunks_exact(self.seq_len)
-            .flat_map(|example| example[..n_fed].iter().map(|&token| i32::from(token)))
-            .collect();
-        Tensor::from_data(TensorData::new(fed, [self.n_examples, n_fed]), device)
+        let fed: Vec<i32> = self.fed().collect();
+        Tensor::from_data(TensorData::new(fed, [self.n_examples, self.n_fed]), device)
+    }
+
+    /// The tokens that the model is fed, example after example.
+    pub(crate) fn fed(&self) -> impl Iterator<Item = i32> + '_ {
+        let examples = self.tokens.chunks_exact(self.seq_len);
+        examples.flat_map(|example| example[..self.n_fed].iter().map(|&token| i32::from(token)))
     }
 
     /// Where the model is asked, in the order of [`Batch::questions`].

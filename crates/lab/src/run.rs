@@ -15,8 +15,12 @@ use crate::eval::{Exam, Measured, Tally, evaluate};
 use crate::event::{Progress, Watcher};
 use crate::plan::{EvalSet, Plan};
 use crate::probe::{self, Probed};
-use crate::train::{Checkpoint, Trainer};
+use crate::train::{Checkpoint, Penalty, Trainer};
 use crate::{Error, ErrorKind};
+
+mod cohort;
+
+pub use cohort::{Member, run_cohort};
 
 /// Steps between two losses in the record.
 const LOSS_EVERY: u64 = 10;
@@ -92,6 +96,33 @@ pub fn run_plan(
     clock: &dyn Clock,
     watcher: &mut (dyn Watcher + Send),
 ) -> Result<Outcome, Error> {
+    let mut execution = match begin(plan, labels, store, options, clock, watcher)? {
+        Opening::Begun(execution) => *execution,
+        Opening::Sealed(result) => return Ok(Outcome::AlreadySealed(result)),
+    };
+    let pool = pool(options.n_threads)?;
+    // A panic must not take the record with it: it is caught here and written down.
+    let ended = catch_unwind(AssertUnwindSafe(|| pool.install(|| execution.execute())));
+    execution.close(ended.map_err(|panic| panic_message(panic.as_ref())))
+}
+
+/// What there is to do about a plan.
+enum Opening<'a> {
+    /// Its record is open.
+    Begun(Box<Execution<'a>>),
+    /// Nothing: this is its result.
+    Sealed(Value),
+}
+
+/// Opens the record of a plan.
+fn begin<'a>(
+    plan: &'a Plan,
+    labels: &'a Labels,
+    store: &Store,
+    options: &'a RunOptions,
+    clock: &'a dyn Clock,
+    watcher: &'a mut (dyn Watcher + Send),
+) -> Result<Opening<'a>, Error> {
     check_precision(plan, options.device)?;
     // Before there is a record: it would be one of a device that is not there.
     options.device.check()?;
@@ -117,36 +148,21 @@ pub fn run_plan(
             let (run, arm) = (reader.id().to_owned(), labels.arm.clone());
             watcher.event(&Progress::AlreadySealed { run, arm });
             let result = reader.result().expect("a sealed run has a result");
-            return Ok(Outcome::AlreadySealed(result.clone()));
+            return Ok(Opening::Sealed(result.clone()));
         }
     };
-    let pool = pool(options.n_threads)?;
-    let mut execution =
-        Execution { plan, labels, options, clock, watcher, writer, train_secs: 0.0, saved: None };
-    // A panic must not take the record with it: it is caught here and written down.
-    let ended = catch_unwind(AssertUnwindSafe(|| pool.install(|| execution.execute(resumed))));
-    let Execution { writer, watcher, .. } = execution;
-    match ended {
-        Ok(Ok(Ended::Measured(result))) => {
-            writer.seal(&result)?;
-            watcher.event(&Progress::Sealed { run: plan.id() });
-            Ok(Outcome::Sealed(result))
-        }
-        Ok(Ok(Ended::Stopped { step })) => {
-            writer.interrupt()?;
-            Ok(Outcome::Interrupted { run: plan.id(), step, n_steps: plan.train.n_steps })
-        }
-        Ok(Err(failure)) => {
-            let Err(silent) = writer.fail(&failure.to_string()) else { return Err(failure) };
-            let message = format!("{failure}; and the record could not say so");
-            Err(Error::because(failure.kind(), message, silent))
-        }
-        Err(panic) => {
-            let message = panic_message(panic.as_ref());
-            writer.crash(&message)?;
-            Err(Error::new(ErrorKind::Crashed, format!("run {} crashed: {message}", plan.id())))
-        }
-    }
+    Ok(Opening::Begun(Box::new(Execution {
+        plan,
+        labels,
+        options,
+        clock,
+        watcher,
+        writer,
+        resumed,
+        train_secs: 0.0,
+        n_together: 1,
+        saved: None,
+    })))
 }
 
 /// Refuses a device whose products are of another precision than the plan's.
@@ -227,8 +243,12 @@ struct Execution<'a> {
     clock: &'a dyn Clock,
     watcher: &'a mut (dyn Watcher + Send),
     writer: RunWriter,
+    /// Whether an earlier execution began the record.
+    resumed: bool,
     /// Seconds spent in training steps, this execution's and those it goes on from.
     train_secs: f64,
+    /// Runs that take their steps in one program of the device, this one among them.
+    n_together: usize,
     /// The checkpoint of the trainer's present step, if there is one.
     saved: Option<CheckpointRef>,
 }
@@ -248,46 +268,75 @@ struct Trained<B: Ops> {
 }
 
 /// An execution to be taken to its device.
-struct Executing<'e, 'a> {
-    execution: &'e mut Execution<'a>,
-    resumed: bool,
-}
+struct Executing<'e, 'a>(&'e mut Execution<'a>);
 
 impl OnDevice for Executing<'_, '_> {
     type Output = Result<Ended, Error>;
 
     fn on<A: AutodiffOps>(self, device: &burn::tensor::Device<A>) -> Self::Output {
-        self.execution.execute_on::<A>(self.resumed, device)
+        self.0.execute_on::<A>(device)
     }
 }
 
 impl<'a> Execution<'a> {
-    fn execute(&mut self, resumed: bool) -> Result<Ended, Error> {
+    fn execute(&mut self) -> Result<Ended, Error> {
         let device = self.options.device;
         let precision = self.plan.train.precision.of_products();
-        device.run_in(precision, Executing { execution: self, resumed })?
+        device.run_in(precision, Executing(self))?
+    }
+
+    /// Closes the record of an execution that ended so, or with a panic of these words.
+    fn close(self, ended: Result<Result<Ended, Error>, String>) -> Result<Outcome, Error> {
+        let Self { plan, writer, watcher, .. } = self;
+        match ended {
+            Ok(Ok(Ended::Measured(result))) => {
+                writer.seal(&result)?;
+                watcher.event(&Progress::Sealed { run: plan.id() });
+                Ok(Outcome::Sealed(result))
+            }
+            Ok(Ok(Ended::Stopped { step })) => {
+                writer.interrupt()?;
+                Ok(Outcome::Interrupted { run: plan.id(), step, n_steps: plan.train.n_steps })
+            }
+            Ok(Err(failure)) => {
+                let Err(silent) = writer.fail(&failure.to_string()) else { return Err(failure) };
+                let message = format!("{failure}; and the record could not say so");
+                Err(Error::because(failure.kind(), message, silent))
+            }
+            Err(message) => {
+                writer.crash(&message)?;
+                Err(Error::new(ErrorKind::Crashed, format!("run {} crashed: {message}", plan.id())))
+            }
+        }
     }
 
     fn execute_on<A: AutodiffOps>(
         &mut self,
-        resumed: bool,
         device: &burn::tensor::Device<A>,
     ) -> Result<Ended, Error> {
-        let mut trainer = self.open_trainer::<A>(resumed, device)?;
+        let mut trainer = self.open_trainer::<A>(device)?;
         let Some(trained) = self.train(&mut trainer, device)? else {
             return Ok(Ended::Stopped { step: trainer.n_steps_taken() });
         };
         drop(trainer);
-        let Some(eval) = self.measure(&trained, device)? else {
+        self.finish(&trained, device)
+    }
+
+    /// Measures what was trained.
+    fn finish<B: Ops>(
+        &mut self,
+        trained: &Trained<B>,
+        device: &burn::tensor::Device<B>,
+    ) -> Result<Ended, Error> {
+        let Some(eval) = self.measure(trained, device)? else {
             return Ok(Ended::Stopped { step: self.plan.train.n_steps });
         };
-        Ok(Ended::Measured(self.result(&trained, eval)))
+        Ok(Ended::Measured(self.result(trained, eval)))
     }
 
     /// A fresh trainer, or the one that the last good checkpoint describes.
     fn open_trainer<A: AutodiffOps>(
         &mut self,
-        resumed: bool,
         device: &burn::tensor::Device<A>,
     ) -> Result<Trainer<'a, A>, Error> {
         let (run, arm) = (self.plan.id(), self.labels.arm.clone());
@@ -295,7 +344,7 @@ impl<'a> Execution<'a> {
         for warning in self.writer.warnings() {
             self.watcher.event(&Progress::Note(warning.clone()));
         }
-        let recovered = if resumed { self.writer.last_good_checkpoint()? } else { None };
+        let recovered = if self.resumed { self.writer.last_good_checkpoint()? } else { None };
         let Some((reference, bytes)) = recovered else {
             self.watcher.event(&Progress::Started { run, arm, n_steps });
             return Ok(Trainer::new(self.plan, device));
@@ -317,8 +366,6 @@ impl<'a> Execution<'a> {
         device: &burn::tensor::Device<A>,
     ) -> Result<Option<Trained<A::InnerBackend>>, Error> {
         let n_steps = self.plan.train.n_steps;
-        let tokens_per_step =
-            u64::from(self.plan.train.batch_size) * self.plan.task.seq_len() as u64;
         let mut n_tokens = 0;
         let secs_before = self.train_secs;
         while trainer.n_steps_taken() < n_steps {
@@ -329,30 +376,16 @@ impl<'a> Execution<'a> {
             let from = self.clock.elapsed_secs();
             let (loss_nats, probed) =
                 self.step(trainer).map_err(|failure| self.with_checkpoint(failure))?;
-            self.saved = None;
             self.train_secs += self.clock.elapsed_secs() - from;
-            n_tokens += tokens_per_step;
+            n_tokens += self.tokens_per_step();
+            let rate = per_sec(n_tokens, self.train_secs - secs_before);
             let step = trainer.n_steps_taken();
-            if step.is_multiple_of(LOSS_EVERY) || step == n_steps {
-                let mut told = json!({"step": step, "loss_nats": loss_nats});
-                if let Some(penalty) = trainer.penalty() {
-                    told["penalty"] = json!(penalty.added);
-                    told["penalty_weight"] = json!(penalty.weight);
-                }
-                self.writer.append("loss", &told)?;
-            }
+            self.note_step(step, loss_nats, trainer.penalty(), rate)?;
             if let Some(probed) = probed {
                 let data = serde_json::to_value(&probed).expect("what is probed is plain data");
                 self.writer.append(PROBE, &data)?;
             }
-            self.watcher.event(&Progress::Step {
-                step,
-                n_steps,
-                loss_nats,
-                tokens_per_sec: per_sec(n_tokens, self.train_secs - secs_before),
-            });
-            let curve_every = self.plan.train.curve_every;
-            if curve_every > 0 && (step.is_multiple_of(curve_every) || step == n_steps) {
+            if self.curve_due(step) {
                 self.curve(&trainer.model(), step, device)?;
             }
             if step.is_multiple_of(self.options.checkpoint_every) {
@@ -361,6 +394,38 @@ impl<'a> Execution<'a> {
         }
         let blake3 = self.save(trainer)?;
         Ok(Some(Trained { model: trainer.model(), blake3 }))
+    }
+
+    fn tokens_per_step(&self) -> u64 {
+        u64::from(self.plan.train.batch_size) * self.plan.task.seq_len() as u64
+    }
+
+    /// Writes down a step that was taken, and tells it.
+    fn note_step(
+        &mut self,
+        step: u64,
+        loss_nats: f64,
+        penalty: Option<Penalty>,
+        tokens_per_sec: f64,
+    ) -> Result<(), Error> {
+        self.saved = None;
+        let n_steps = self.plan.train.n_steps;
+        if step.is_multiple_of(LOSS_EVERY) || step == n_steps {
+            let mut told = json!({"step": step, "loss_nats": loss_nats});
+            if let Some(penalty) = penalty {
+                told["penalty"] = json!(penalty.added);
+                told["penalty_weight"] = json!(penalty.weight);
+            }
+            self.writer.append("loss", &told)?;
+        }
+        self.watcher.event(&Progress::Step { step, n_steps, loss_nats, tokens_per_sec });
+        Ok(())
+    }
+
+    /// Whether the learning curves have a point after `step`.
+    fn curve_due(&self, step: u64) -> bool {
+        let train = &self.plan.train;
+        train.curve_every > 0 && (step.is_multiple_of(train.curve_every) || step == train.n_steps)
     }
 
     /// Takes a step, and probes it if it is due.
@@ -517,8 +582,14 @@ impl<'a> Execution<'a> {
     /// The result that seals the record; docs/formats.md describes it.
     fn result<B: Ops>(&self, trained: &Trained<B>, eval: Map<String, Value>) -> Value {
         let plan = self.plan;
-        let n_tokens =
-            plan.train.n_steps * u64::from(plan.train.batch_size) * plan.task.seq_len() as u64;
+        let n_tokens = plan.train.n_steps * self.tokens_per_step();
+        let mut device = json!({
+            "name": self.options.device.to_string(),
+            "precision": self.plan.train.precision,
+        });
+        if self.n_together > 1 {
+            device["n_together"] = json!(self.n_together);
+        }
         let mut model = serde_json::to_value(&plan.model).expect("a model spec is plain data");
         model["n_params"] = json!(plan.model.n_params());
         json!({
@@ -539,10 +610,7 @@ impl<'a> Execution<'a> {
             "eval": eval,
             "checkpoint": {"step": plan.train.n_steps, "blake3": trained.blake3},
             "machine": self.options.machine,
-            "device": {
-                "name": self.options.device.to_string(),
-                "precision": self.plan.train.precision,
-            },
+            "device": device,
             "version": env!("CARGO_PKG_VERSION"),
             "sealed": self.clock.unix_secs(),
         })

@@ -64,6 +64,8 @@ fn options(n_threads: usize) -> SweepOptions {
             machine: json!({"name": "test"}),
         },
         memory_bytes: None,
+        most_together: 1,
+        device_bytes: None,
         n_retries: 0,
         study: None,
         spec_text: None,
@@ -307,4 +309,126 @@ fn memory_limits_how_many_run_side_by_side_and_no_number_depends_on_it() {
     assert_eq!(most.most.into_inner(), 1);
     sweep(&plans, wide.path(), 4, &Memory::default());
     assert_eq!(science(tight.path()), science(wide.path()));
+}
+
+/// Losses and results beside each other: equal up to the order of additions, and the counts of evaluation exactly.
+fn check_alike(together: &BTreeMap<String, Value>, alone: &BTreeMap<String, Value>) {
+    assert!(together.keys().eq(alone.keys()));
+    let losses = |run: &Value| -> Vec<f64> {
+        let all = run["losses"].as_array().unwrap().iter();
+        all.map(|loss| loss["loss_nats"].as_f64().unwrap()).collect()
+    };
+    for (got, expected) in together.values().zip(alone.values()) {
+        let (got_losses, expected_losses) = (losses(got), losses(expected));
+        assert_eq!(got_losses.len(), expected_losses.len());
+        for (got, expected) in got_losses.iter().zip(&expected_losses) {
+            assert!((got / expected - 1.0).abs() < 1e-4, "{got_losses:?} {expected_losses:?}");
+        }
+        for set in ["val", "val_sparse", "val_dense"] {
+            let n_trials = |run: &Value| run["result"]["eval"][set]["n_trials"].as_u64().unwrap();
+            assert_eq!(n_trials(got), n_trials(expected));
+        }
+    }
+}
+
+fn together(most_together: usize) -> SweepOptions {
+    SweepOptions { most_together, ..options(2) }
+}
+
+#[test]
+fn runs_of_a_cohort_have_the_numbers_of_runs_alone() {
+    let (cohorts, alone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sets = ["train.curve_every=5", "eval.val.curve_examples=6", "sweep.train.lr=[1e-3,1e-2]"];
+    let plans = plans(&sets);
+    let store = Store::open(cohorts.path()).unwrap();
+    let memory = Memory::default();
+    let swept = run_sweep(&plans, &store, &together(4), &CLOCK, &memory);
+    assert!(swept.ends.iter().all(|end| matches!(end, End::Sealed)), "{swept:?}");
+    sweep(&plans, alone.path(), 2, &Memory::default());
+    let got = science(cohorts.path());
+    check_alike(&got, &science(alone.path()));
+    // Two sizes of six runs each: two cohorts of three for each.
+    assert!(got.values().all(|run| run["result"]["device"]["n_together"] == 3), "{got:?}");
+    for run in store.runs().unwrap() {
+        let run = store.find(&run.id).unwrap();
+        let curve = run.events().of_kind("curve").filter(|point| point.data["set"] == "val");
+        let steps: Vec<_> = curve.map(|point| point.data["step"].clone()).collect();
+        assert_eq!(steps, [5, 10, 12]);
+        assert_eq!(run.checkpoints().len(), 2);
+    }
+}
+
+#[test]
+fn a_stopped_cohort_goes_on_and_leaves_a_diverging_member_behind() {
+    let (stopped, alone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut plans = plans(&["model.d_model=8", "sweep.model.d_model=[8]", "sweep.seed.count=4"]);
+    plans[1].plan.train.optimizer = {
+        let wild = ["train.lr=1e30".to_owned(), "train.warmup_steps=0".to_owned()];
+        resolve(SPEC, None, &wild, None).unwrap().arms.remove(0).plans.remove(0).train.optimizer
+    };
+    plans[1].plan.train.warmup_steps = 0;
+    let store = Store::open(stopped.path()).unwrap();
+    let memory = Memory { stop_after: Some(17), ..Memory::default() };
+    let swept = run_sweep(&plans, &store, &together(8), &CLOCK, &memory);
+    let at: Vec<u64> = swept
+        .ends
+        .iter()
+        .filter_map(|end| if let End::Interrupted { step } = end { Some(*step) } else { None })
+        .collect();
+    assert!(at.len() == 3 && at.iter().all(|step| *step == at[0] && *step > 3), "{swept:?}");
+    let swept = run_sweep(&plans, &store, &together(8), &CLOCK, &Memory::default());
+    let End::Failed(failure) = &swept.ends[1] else { panic!("{swept:?}") };
+    assert_eq!(failure.kind(), ErrorKind::Diverged);
+    assert_eq!(swept.ends.iter().filter(|end| end.is_sealed()).count(), 3, "{swept:?}");
+    assert_eq!(store.find(&plans[1].plan.id()).unwrap().status(), Status::Failed);
+    sweep(&plans, alone.path(), 1, &Memory::default());
+    let sound = |root: &Path| {
+        let mut all = science(root);
+        all.remove(&plans[1].plan.id());
+        all
+    };
+    check_alike(&sound(stopped.path()), &sound(alone.path()));
+}
+
+#[test]
+fn a_cohort_that_is_too_large_for_its_device_is_halved_until_it_fits() {
+    /// A device with room for two runs.
+    #[derive(Default)]
+    struct Small {
+        n_together: AtomicU32,
+        notes: Mutex<Vec<String>>,
+    }
+    impl SweepWatcher for Small {
+        fn event(&self, _idx: usize, event: &Progress) {
+            match event {
+                Progress::Started { .. } | Progress::Resumed { .. } => {
+                    self.n_together.fetch_add(1, Ordering::SeqCst);
+                }
+                Progress::Step { .. } => {
+                    assert!(self.n_together.load(Ordering::SeqCst) <= 2, "out of memory");
+                }
+                Progress::Sealed { .. } => {
+                    self.n_together.fetch_sub(1, Ordering::SeqCst);
+                }
+                Progress::Note(words) => {
+                    self.n_together.fetch_sub(1, Ordering::SeqCst);
+                    self.notes.lock().unwrap().push(words.clone());
+                }
+                _ => {}
+            }
+        }
+        fn ended(&self, _idx: usize, _end: &End) {}
+        fn held_elsewhere(&self, _idx: usize) {}
+    }
+    let (small, alone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let plans = plans(&["sweep.model.d_model=[8]", "sweep.seed.count=4"]);
+    let watcher = Small::default();
+    let store = Store::open(small.path()).unwrap();
+    let swept = run_sweep(&plans, &store, &together(8), &CLOCK, &watcher);
+    let notes = watcher.notes.into_inner().unwrap();
+    assert!(notes.iter().all(|note| note.contains("out of memory")), "{notes:?}");
+    assert!(swept.ends.iter().all(End::is_sealed), "{swept:?} {notes:?}");
+    assert_eq!(notes.len(), 4);
+    sweep(&plans, alone.path(), 2, &Memory::default());
+    check_alike(&science(small.path()), &science(alone.path()));
 }

@@ -32,6 +32,7 @@
 
 mod check;
 mod claim;
+mod cohort;
 mod complaint;
 mod corpora;
 mod estimate;

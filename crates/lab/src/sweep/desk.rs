@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use mnemoscope_store::Store;
 
+use super::cohorts::cohorts;
 use super::{End, Planned, SweepOptions, SweepWatcher};
 use crate::clock::Clock;
 use crate::event::{Progress, Watcher};
-use crate::run::{Labels, Outcome, RunOptions, run_plan};
+use crate::run::{Labels, Member, Outcome, RunOptions, run_cohort, run_plan};
 use crate::{Error, ErrorKind};
 
 /// How long a worker with nothing to do sleeps before it looks again whether somebody asked to stop.
@@ -33,16 +34,16 @@ impl Share {
     }
 }
 
-/// A plan that a worker took.
+/// What a worker took: a plan, or several that train side by side.
 #[derive(Debug)]
 struct Taken {
-    idx: usize,
+    group: Vec<usize>,
     share: Share,
 }
 
 #[derive(Debug)]
 struct State {
-    queue: VecDeque<usize>,
+    queue: VecDeque<Vec<usize>>,
     /// Plans that another process holds.
     elsewhere: Vec<usize>,
     free: Share,
@@ -73,7 +74,7 @@ impl<'a> Desk<'a> {
         let all = Share::of_machine(options.run.n_threads, options.memory_bytes);
         let n_open = open.len();
         let state = State {
-            queue: open.into(),
+            queue: cohorts(plans, open, options.most_together, options.device_bytes).into(),
             elsewhere: Vec::new(),
             free: all,
             n_running: 0,
@@ -105,8 +106,11 @@ impl<'a> Desk<'a> {
     /// Takes plans and executes them until there is nothing left to take.
     pub(super) fn work(&self, store: &Store, options: &SweepOptions, clock: &dyn Clock) {
         while let Some(taken) = self.take() {
-            let end = self.execute(&taken, store, options, clock);
-            self.give_back(&taken, end);
+            let ends = match taken.group[..] {
+                [idx] => vec![(idx, self.execute(idx, taken.share, store, options, clock))],
+                _ => self.execute_cohort(&taken.group, taken.share, store, options, clock),
+            };
+            self.give_back(&taken, ends);
         }
     }
 
@@ -128,23 +132,27 @@ impl<'a> Desk<'a> {
             if self.stop_requested() {
                 return None;
             }
-            if let Some(&idx) = state.queue.front() {
-                let share = share_of(&self.plans[idx], self.all, self.n_open);
+            if let Some(group) = state.queue.front() {
+                let share = match group[..] {
+                    [idx] => share_of(&self.plans[idx], self.all, self.n_open),
+                    // A program of a device takes the whole of it, and its members are measured by all threads.
+                    _ => self.all,
+                };
                 let fits =
                     share.n_threads <= state.free.n_threads && share.bytes <= state.free.bytes;
                 if fits || state.n_running == 0 {
-                    state.queue.pop_front();
+                    let group = state.queue.pop_front().expect("it has just been seen");
                     state.n_running += 1;
                     state.free.n_threads = state.free.n_threads.saturating_sub(share.n_threads);
                     state.free.bytes = state.free.bytes.saturating_sub(share.bytes);
-                    return Some(Taken { idx, share });
+                    return Some(Taken { group, share });
                 }
             } else if state.elsewhere.is_empty() {
                 // Whoever runs now and finds its plan held elsewhere looks after it itself.
                 return None;
             } else if n_naps >= NAPS_BETWEEN_LOOKS {
                 let held = std::mem::take(&mut state.elsewhere);
-                state.queue.extend(held);
+                state.queue.extend(held.into_iter().map(|idx| vec![idx]));
                 n_naps = 0;
                 continue;
             }
@@ -156,11 +164,13 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn give_back(&self, taken: &Taken, end: Option<End>) {
+    fn give_back(&self, taken: &Taken, ends: Vec<(usize, Option<End>)>) {
         // Outside of the lock: whoever watches may take its time to draw.
-        match &end {
-            Some(end) => self.watcher.ended(taken.idx, end),
-            None => self.watcher.held_elsewhere(taken.idx),
+        for (idx, end) in &ends {
+            match end {
+                Some(end) => self.watcher.ended(*idx, end),
+                None => self.watcher.held_elsewhere(*idx),
+            }
         }
         let mut state = self.lock();
         state.n_running -= 1;
@@ -168,9 +178,11 @@ impl<'a> Desk<'a> {
         let free = state.free;
         state.free.n_threads = (free.n_threads + taken.share.n_threads).min(self.all.n_threads);
         state.free.bytes = free.bytes.saturating_add(taken.share.bytes).min(self.all.bytes);
-        match end {
-            Some(end) => drop(state.ends.insert(taken.idx, end)),
-            None => state.elsewhere.push(taken.idx),
+        for (idx, end) in ends {
+            match end {
+                Some(end) => drop(state.ends.insert(idx, end)),
+                None => state.elsewhere.push(idx),
+            }
         }
         drop(state);
         self.changed.notify_all();
@@ -179,24 +191,20 @@ impl<'a> Desk<'a> {
     /// Executes a plan, again if it may help; `None` if another process holds it.
     fn execute(
         &self,
-        taken: &Taken,
+        idx: usize,
+        share: Share,
         store: &Store,
         options: &SweepOptions,
         clock: &dyn Clock,
     ) -> Option<End> {
-        let planned = &self.plans[taken.idx];
-        let labels = Labels {
-            study: options.study.clone(),
-            arm: planned.arm.clone(),
-            spec_text: options.spec_text.clone(),
-        };
-        let run = RunOptions { n_threads: taken.share.n_threads, ..options.run.clone() };
-        let mut watcher = OneRun { idx: taken.idx, desk: self };
+        let planned = &self.plans[idx];
+        let labels = labels(planned, options);
+        let run = RunOptions { n_threads: share.n_threads, ..options.run.clone() };
+        let mut watcher = OneRun { idx, desk: self };
         for n_tried in 0.. {
-            let failure = match run_plan(&planned.plan, &labels, store, &run, clock, &mut watcher) {
-                Ok(Outcome::Sealed(_)) => return Some(End::Sealed),
-                Ok(Outcome::AlreadySealed(_)) => return Some(End::AlreadySealed),
-                Ok(Outcome::Interrupted { step, .. }) => return Some(End::Interrupted { step }),
+            let ended = run_plan(&planned.plan, &labels, store, &run, clock, &mut watcher);
+            let failure = match end_of(ended) {
+                Ok(end) => return Some(end),
                 Err(failure) if failure.is_in_use() => return None,
                 Err(failure) => failure,
             };
@@ -210,6 +218,49 @@ impl<'a> Desk<'a> {
         None
     }
 
+    /// Executes plans side by side; those that crash together, as where a device has not enough memory for them, are tried
+    /// again in halves, and at last alone.
+    fn execute_cohort(
+        &self,
+        group: &[usize],
+        share: Share,
+        store: &Store,
+        options: &SweepOptions,
+        clock: &dyn Clock,
+    ) -> Vec<(usize, Option<End>)> {
+        if let [idx] = *group {
+            return vec![(idx, self.execute(idx, share, store, options, clock))];
+        }
+        let run = RunOptions { n_threads: share.n_threads, ..options.run.clone() };
+        let labels: Vec<Labels> =
+            group.iter().map(|&idx| labels(&self.plans[idx], options)).collect();
+        let mut watchers: Vec<_> = group.iter().map(|&idx| OneRun { idx, desk: self }).collect();
+        let members = group.iter().zip(&labels).zip(&mut watchers);
+        let members = members.map(|((&idx, labels), watcher)| Member {
+            plan: &self.plans[idx].plan,
+            labels,
+            watcher,
+        });
+        let outcomes = run_cohort(members.collect(), store, &run, clock);
+        let (mut ends, mut again) = (Vec::new(), Vec::new());
+        for ((&idx, watcher), ended) in group.iter().zip(&mut watchers).zip(outcomes) {
+            match end_of(ended) {
+                Ok(end) => ends.push((idx, Some(end))),
+                Err(failure) if failure.is_in_use() => ends.push((idx, None)),
+                Err(failure) if failure.kind() == ErrorKind::Crashed && !self.stop_requested() => {
+                    let words = format!("{failure}; it is tried again beside fewer others");
+                    watcher.event(&Progress::Note(words));
+                    again.push(idx);
+                }
+                Err(failure) => ends.push((idx, Some(self.failed(failure)))),
+            }
+        }
+        for half in again.chunks(group.len().div_ceil(2)) {
+            ends.extend(self.execute_cohort(half, share, store, options, clock));
+        }
+        ends
+    }
+
     fn failed(&self, failure: Error) -> End {
         let refused = matches!(failure.kind(), ErrorKind::Machine | ErrorKind::Io);
         let failure = Arc::new(failure);
@@ -219,6 +270,24 @@ impl<'a> Desk<'a> {
         }
         End::Failed(failure)
     }
+}
+
+/// How people call a plan.
+fn labels(planned: &Planned, options: &SweepOptions) -> Labels {
+    Labels {
+        study: options.study.clone(),
+        arm: planned.arm.clone(),
+        spec_text: options.spec_text.clone(),
+    }
+}
+
+/// The end that an outcome is.
+fn end_of(ended: Result<Outcome, Error>) -> Result<End, Error> {
+    ended.map(|outcome| match outcome {
+        Outcome::Sealed(_) => End::Sealed,
+        Outcome::AlreadySealed(_) => End::AlreadySealed,
+        Outcome::Interrupted { step, .. } => End::Interrupted { step },
+    })
 }
 
 /// Whether trying again may end otherwise.

@@ -3,10 +3,15 @@
 //! A run on one thread wastes no time waiting for others, so the cores are filled with such runs. Where memory allows
 //! fewer, or where there are fewer plans than cores, each gets more threads. No number depends on it.
 //!
+//! On a GPU one run leaves most of the device idle. There plans of one shape train side by side in one program of it, a
+//! [cohort](crate::train::Cohort), one cohort after the other; up to the order of additions they have the numbers of runs
+//! alone.
+//!
 //! Whoever holds the lock of a run executes it, so several processes may work on one store: each takes what nobody
 //! holds, and at the end waits for what others hold, to go on with it should they die. A run that fails is recorded
 //! and the others go on; a machine that refuses to write ends the sweep, with the state of every run saved.
 
+mod cohorts;
 mod desk;
 mod forecast;
 mod shard;
@@ -18,6 +23,7 @@ use std::sync::Arc;
 use mnemoscope_store::{Store, canonical};
 use serde_json::json;
 
+pub use cohorts::MOST_TOGETHER;
 pub use forecast::{Forecast, disk_bytes, forecast};
 pub use shard::Shard;
 pub use work::Work;
@@ -45,6 +51,11 @@ pub struct SweepOptions {
     pub run: RunOptions,
     /// Memory that all runs together may take; `None` if it is unknown, and then cores alone limit.
     pub memory_bytes: Option<u64>,
+    /// The most runs that train side by side in one program of the device, each with the numbers it has alone up to the
+    /// order of additions; 1 on a CPU, where it is of no use.
+    pub most_together: usize,
+    /// The device's own memory, if it has some and it is known.
+    pub device_bytes: Option<u64>,
     /// How often a run is tried again that crashed or that the machine refused. One that diverged would diverge
     /// again.
     pub n_retries: u32,

@@ -1,9 +1,11 @@
 //! Taking steps: draw a batch, answer it, learn from what was wrong.
 
 mod checkpoint;
+mod cohort;
 mod schedule;
 
 pub use checkpoint::Checkpoint;
+pub use cohort::Cohort;
 pub use schedule::{learning_rate_factor, warmup_factor};
 
 use std::collections::BTreeSet;
@@ -13,14 +15,14 @@ use mnemoscope_engine::burn::module::AutodiffModule;
 use mnemoscope_engine::burn::tensor::Tensor;
 use mnemoscope_engine::burn::tensor::backend::{AutodiffBackend, Backend};
 use mnemoscope_model::hook::NoHooks;
-use mnemoscope_model::optim::{OptimState, grad_norms};
+use mnemoscope_model::optim::{OptimState, Stride, grad_norms};
 use mnemoscope_model::{DropoutRates, Model, Regularisation};
 use mnemoscope_stats::stream::Stream;
 use mnemoscope_task::{Task, split};
 
 use crate::batch::Batch;
 use crate::eval::place_not_finite;
-use crate::plan::{Decay, Plan};
+use crate::plan::{Decay, Plan, TrainPlan};
 use crate::probe::attention::Attention;
 use crate::probe::{self, ProbePlan, Watched, occurrence};
 use crate::{Error, ErrorKind};
@@ -173,13 +175,7 @@ where
         let step = self.n_steps_taken + 1;
         assert!(step <= train.n_steps, "the plan has {} steps", train.n_steps);
         self.thaw(step);
-        let batch = Batch::draw(
-            &self.plan.task,
-            &self.stream,
-            train.first_index(self.n_steps_taken),
-            train.batch_size as usize,
-            train.loss,
-        );
+        let batch = batch_after(self.plan, &self.stream, self.n_steps_taken);
         let (logits, penalty) = self.answer(&batch, step);
         let answers = match (&watch, &self.plan.task) {
             (Some(_), Task::Bigram(language)) => {
@@ -192,19 +188,9 @@ where
         let loss_nats = scalar(&loss);
         if !loss_nats.is_finite() {
             let place = place_not_finite(&self.model.valid(), &batch, &self.device);
-            return Err(Error::new(
-                ErrorKind::Diverged,
-                format!(
-                    "step {step}: the loss is not finite, {place}; try a smaller learning rate, or \
-                     clip the gradient"
-                ),
-            ));
+            return Err(loss_not_finite(step, &place));
         }
-        let factor = match train.decay {
-            Decay::Linear => learning_rate_factor(step, train.warmup_steps, train.decay_steps),
-            Decay::None => warmup_factor(step, train.warmup_steps),
-        };
-        let (rule, clip_norm) = (train.optimizer.rule(factor), train.optimizer.clip_norm());
+        let Stride { rule, clip_norm } = stride_at(train, step);
         let added = penalty.as_ref().map(scalar);
         let weight = train.sharpen.as_ref().map(|sharpen| sharpen.weight_at(step));
         self.penalty = added.zip(weight).map(|(added, weight)| Penalty { added, weight });
@@ -218,7 +204,7 @@ where
         }
         self.state
             .step(&mut self.model, grads, &rule, clip_norm)
-            .map_err(|found| Error::new(ErrorKind::Diverged, format!("step {step}: {found}")))?;
+            .map_err(|found| diverged(step, &found))?;
         self.n_steps_taken = step;
         Ok(loss_nats)
     }
@@ -249,14 +235,46 @@ where
 
     /// Lets exactly those params have gradients that learn at `step`.
     fn thaw(&mut self, step: u64) {
-        let plan = self.plan;
-        let still = plan.train.freeze.iter().filter(|(_, freeze)| freeze.holds(step));
-        let frozen: BTreeSet<&str> = still.map(|(name, _)| name.as_str()).collect();
+        let frozen = frozen_at(&self.plan.train, step);
         if self.frozen != frozen {
             self.model = self.model.clone().learn(|name| !frozen.contains(name));
             self.frozen = frozen;
         }
     }
+}
+
+/// What the step after so many learns from.
+fn batch_after(plan: &Plan, stream: &Stream, n_steps: u64) -> Batch {
+    let train = &plan.train;
+    let first_index = train.first_index(n_steps);
+    Batch::draw(&plan.task, stream, first_index, train.batch_size as usize, train.loss)
+}
+
+/// How `step` learns.
+fn stride_at(train: &TrainPlan, step: u64) -> Stride {
+    let factor = match train.decay {
+        Decay::Linear => learning_rate_factor(step, train.warmup_steps, train.decay_steps),
+        Decay::None => warmup_factor(step, train.warmup_steps),
+    };
+    Stride { rule: train.optimizer.rule(factor), clip_norm: train.optimizer.clip_norm() }
+}
+
+/// The params that do not learn at `step`.
+fn frozen_at(train: &TrainPlan, step: u64) -> BTreeSet<&str> {
+    let still = train.freeze.iter().filter(|(_, freeze)| freeze.holds(step));
+    still.map(|(name, _)| name.as_str()).collect()
+}
+
+/// `place` says where a number was first not finite.
+fn loss_not_finite(step: u64, place: &str) -> Error {
+    let why = format!(
+        "step {step}: the loss is not finite, {place}; try a smaller learning rate, or clip the gradient"
+    );
+    Error::new(ErrorKind::Diverged, why)
+}
+
+fn diverged(step: u64, found: &mnemoscope_model::Error) -> Error {
+    Error::new(ErrorKind::Diverged, format!("step {step}: {found}"))
 }
 
 /// The one number in a loss.

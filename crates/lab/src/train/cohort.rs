@@ -1,0 +1,317 @@
+//! Several plans in training side by side: one program of a device takes a step of all of them.
+
+use std::collections::BTreeSet;
+
+use mnemoscope_engine::burn::module::AutodiffModule;
+use mnemoscope_engine::burn::tensor::backend::AutodiffBackend;
+use mnemoscope_engine::burn::tensor::{Int, Tensor, TensorData};
+use mnemoscope_engine::{Ops, QueryRows};
+use mnemoscope_model::hook::NoHooks;
+use mnemoscope_model::optim::OptimState;
+use mnemoscope_model::params::Tensors;
+use mnemoscope_model::{Model, Regularisation};
+use mnemoscope_stats::stream::Stream;
+use rayon::prelude::*;
+
+use super::{
+    Penalty, Trainer, batch_after, diverged, frozen_at, loss_not_finite, numbers, stride_at,
+};
+use crate::Error;
+use crate::batch::{Batch, Question};
+use crate::eval::place_not_finite;
+use crate::plan::Plan;
+
+/// Plans of one shape in training, between two steps.
+///
+/// Each member has its own parameters, batches, learning rate and optimiser's state, and no number of one depends on
+/// another; alone it takes the same steps, up to the order in which a device adds. It is made of trainers that have taken
+/// equally many steps, and can be taken apart into them at any time.
+#[derive(Debug)]
+pub struct Cohort<'a, B: AutodiffBackend + Ops> {
+    members: Vec<Member<'a>>,
+    device: B::Device,
+    model: Model<B>,
+    state: OptimState<B::InnerBackend>,
+    n_steps_taken: u64,
+    frozen: BTreeSet<&'a str>,
+}
+
+/// What a member has of its own besides numbers.
+#[derive(Debug)]
+struct Member<'a> {
+    plan: &'a Plan,
+    stream: Stream,
+    dropout_stream: Stream,
+    penalty: Option<Penalty>,
+}
+
+impl<'a, B> Cohort<'a, B>
+where
+    B: AutodiffBackend + Ops,
+    B::InnerBackend: Ops,
+{
+    /// The trainers side by side.
+    ///
+    /// # Errors
+    ///
+    /// `Incompatible`, if their models cannot be in one cohort.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, if their plans are not of one [cohort](Plan::cohort), or if they have not taken equally many steps.
+    #[track_caller]
+    pub fn of(trainers: Vec<Trainer<'a, B>>) -> Result<Self, Error> {
+        let first = trainers.first().expect("a cohort has a member");
+        let (plan, n_steps_taken) = (first.plan, first.n_steps_taken);
+        let cohort = plan.cohort();
+        assert!(cohort.is_some(), "the plan trains alone");
+        for trainer in &trainers {
+            assert_eq!(trainer.plan.cohort(), cohort, "the plans are of different cohorts");
+            assert_eq!(trainer.n_steps_taken, n_steps_taken, "members have taken other steps");
+        }
+        let params: Vec<Tensors> = trainers.iter().map(|trainer| trainer.model.params()).collect();
+        let states: Vec<_> = trainers.iter().map(|trainer| trainer.state.clone()).collect();
+        let device = first.device.clone();
+        let model = Model::cohort(&plan.model, &params, &device)?;
+        let member = |trainer: Trainer<'a, B>| {
+            let Trainer { plan, stream, dropout_stream, penalty, .. } = trainer;
+            Member { plan, stream, dropout_stream, penalty }
+        };
+        Ok(Self {
+            members: trainers.into_iter().map(member).collect(),
+            device,
+            model,
+            state: OptimState::stack(&states),
+            n_steps_taken,
+            frozen: BTreeSet::new(),
+        })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn n_members(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Steps each of them has taken.
+    #[must_use]
+    pub fn n_steps_taken(&self) -> u64 {
+        self.n_steps_taken
+    }
+
+    /// The penalty of each in the last step, as of [`Trainer::penalty`].
+    #[must_use]
+    pub fn penalties(&self) -> Vec<Option<Penalty>> {
+        self.members.iter().map(|member| member.penalty).collect()
+    }
+
+    /// Each member alone, as it is now.
+    ///
+    /// # Panics
+    ///
+    /// If the device does not compute in single precision.
+    #[must_use]
+    pub fn trainers(&self) -> Vec<Trainer<'a, B>> {
+        let params = self.model.params().split(self.n_members());
+        let states = self.state.split(self.n_members());
+        let alone = |((member, params), state): ((&Member<'a>, Tensors), _)| Trainer {
+            plan: member.plan,
+            stream: member.stream.clone(),
+            dropout_stream: member.dropout_stream.clone(),
+            device: self.device.clone(),
+            model: Model::from_params(&member.plan.model, params, &self.device)
+                .expect("they were taken out of such a model"),
+            state,
+            n_steps_taken: self.n_steps_taken,
+            frozen: BTreeSet::new(),
+            penalty: member.penalty,
+        };
+        self.members.iter().zip(params).zip(states).map(alone).collect()
+    }
+
+    /// Takes one step of each member, and returns the loss of each as [`Trainer::step`] does.
+    ///
+    /// What one of them does wrong does not touch the others. It is of no further use afterwards: take the others out of
+    /// [`trainers`](Self::trainers), and go on with them.
+    ///
+    /// # Randomness
+    ///
+    /// As [`Trainer::step`], of each member's plan.
+    ///
+    /// # Panics
+    ///
+    /// If all steps of the plans have been taken.
+    pub fn step(&mut self) -> Vec<Result<f64, Error>> {
+        let (plan, step) = (self.members[0].plan, self.n_steps_taken + 1);
+        assert!(step <= plan.train.n_steps, "the plans have {} steps", plan.train.n_steps);
+        let frozen = frozen_at(&plan.train, step);
+        if self.frozen != frozen {
+            self.model = self.model.clone().learn(|name| !frozen.contains(name));
+            self.frozen = frozen;
+        }
+        let n_before = self.n_steps_taken;
+        let draw = |member: &Member<'_>| batch_after(member.plan, &member.stream, n_before);
+        let batches: Vec<Batch> = self.members.par_iter().map(draw).collect();
+        let (losses, penalties) = self.losses(&batches, step);
+        let losses_nats: Vec<f64> =
+            numbers(losses.clone()).iter().map(|&loss| f64::from(loss)).collect();
+        let lost = |member: usize| {
+            let finite = losses_nats[member].is_finite();
+            (!finite)
+                .then(|| loss_not_finite(step, &self.place_not_finite(member, &batches[member])))
+        };
+        let lost: Vec<Option<Error>> = (0..self.n_members()).map(lost).collect();
+        let minimised = match penalties {
+            Some(penalties) => losses + penalties,
+            None => losses,
+        };
+        let strides: Vec<_> =
+            self.members.iter().map(|member| stride_at(&member.plan.train, step)).collect();
+        let ends = self.state.step_each(&mut self.model, minimised.sum().backward(), &strides);
+        self.n_steps_taken = step;
+        let end = |((lost, end), loss_nats): ((Option<Error>, Result<(), _>), f64)| match lost {
+            Some(lost) => Err(lost),
+            None => end.map(|()| loss_nats).map_err(|found| diverged(step, &found)),
+        };
+        lost.into_iter().zip(ends).zip(losses_nats).map(end).collect()
+    }
+
+    /// The loss of each member `[members]`, and what is added to it, if anything is.
+    fn losses(&mut self, batches: &[Batch], step: u64) -> (Tensor<B, 1>, Option<Tensor<B, 1>>) {
+        let (n, device) = (self.n_members(), &self.device);
+        let Asked { rows, answers, weights } = Asked::of(batches);
+        let [n_examples, n_fed] = [batches[0].n_examples, batches[0].n_fed];
+        let fed: Vec<i32> = batches.iter().flat_map(Batch::fed).collect();
+        let inputs = Tensor::from_data(TensorData::new(fed, [n * n_examples, n_fed]), device);
+        let sharpen = self.members[0].plan.train.sharpen.as_ref();
+        let sharpen = sharpen.filter(|sharpen| sharpen.weight_at(step) > 0.0);
+        let (logits, means) = match sharpen {
+            None => (self.model.logits(inputs, &rows, &mut NoHooks), None),
+            Some(sharpen) => {
+                let all: Vec<usize> = (0..self.members[0].plan.model.n_layers()).collect();
+                let layers = if sharpen.layers.is_empty() { &all } else { &sharpen.layers };
+                let regularisation = Regularisation {
+                    dropout: self.members[0].plan.train.dropout,
+                    stream: &self.members[0].dropout_stream,
+                    step,
+                    sharpen: Some((sharpen.form, layers)),
+                    asked_rows: false,
+                };
+                self.model.regularised_logits(inputs, &rows, &regularisation)
+            }
+        };
+        let penalties = sharpen.zip(means).map(|(sharpen, means)| {
+            let weight = sharpen.weight_at(step);
+            (weight, means.mul_scalar(weight))
+        });
+        let added = penalties.as_ref().map(|(_, penalties)| numbers(penalties.clone()));
+        for (i, member) in self.members.iter_mut().enumerate() {
+            let of = |((weight, _), added): (&(f64, _), &Vec<f32>)| Penalty {
+                added: f64::from(added[i]),
+                weight: *weight,
+            };
+            member.penalty = penalties.as_ref().zip(added.as_ref()).map(of);
+        }
+        let n_each = answers.len() / n;
+        let answers = Tensor::<B, 1, Int>::from_data(answers.as_slice(), device);
+        let weights = Tensor::<B, 1>::from_data(weights.as_slice(), device);
+        let losses = B::weighted_losses(logits, answers, weights);
+        let losses = losses.reshape([n, n_each]).sum_dim(1).reshape([n]);
+        (losses, penalties.map(|(_, penalties)| penalties))
+    }
+
+    /// Where a value of a member's forward pass is first not finite.
+    fn place_not_finite(&self, member: usize, batch: &Batch) -> String {
+        let trainer = self.trainers().swap_remove(member);
+        place_not_finite(&trainer.model.valid(), batch, &self.device)
+    }
+}
+
+/// What the members are asked, equally many questions each.
+struct Asked {
+    rows: QueryRows,
+    answers: Vec<i32>,
+    /// One over the number of a member's questions; 0 where the others were asked more and its places are filled up.
+    weights: Vec<f32>,
+}
+
+impl Asked {
+    fn of(batches: &[Batch]) -> Self {
+        let n_most = batches.iter().map(|batch| batch.questions.len()).max().unwrap_or(0);
+        let n_all = n_most * batches.len();
+        let mut asked =
+            (Vec::with_capacity(n_all), Vec::with_capacity(n_all), Vec::with_capacity(n_all));
+        let mut first = 0;
+        for batch in batches {
+            let mut n_filled = filled(batch, n_most - batch.questions.len());
+            let weight = 1.0 / batch.questions.len() as f32;
+            let mut questions = batch.questions.iter().peekable();
+            for example in 0..batch.n_examples as u32 {
+                for pos in 0..batch.n_fed as u32 {
+                    let here = |ask: &&Question| (ask.example, ask.query_pos) == (example, pos);
+                    let (answer, weight) = match questions.next_if(here) {
+                        Some(ask) => (i32::from(ask.answer), weight),
+                        None if n_filled[example as usize] > 0 => {
+                            n_filled[example as usize] -= 1;
+                            (0, 0.0)
+                        }
+                        None => continue,
+                    };
+                    asked.0.push((first + example, pos));
+                    asked.1.push(answer);
+                    asked.2.push(weight);
+                }
+            }
+            first += batch.n_examples as u32;
+        }
+        let (places, answers, weights) = asked;
+        Self { rows: QueryRows::new(batches[0].n_fed, places), answers, weights }
+    }
+}
+
+/// How many of `n` more questions each example of a batch takes: those with the fewest first, because what a device lays
+/// out is as long as the example that has most.
+fn filled(batch: &Batch, mut n: usize) -> Vec<usize> {
+    let mut n_asked = vec![0_usize; batch.n_examples];
+    batch.questions.iter().for_each(|ask| n_asked[ask.example as usize] += 1);
+    let before = n_asked.clone();
+    while n > 0 {
+        let fewest = n_asked.iter().copied().min().expect("a batch has an example");
+        assert!(fewest < batch.n_fed, "there is no place left to ask at");
+        for asked in n_asked.iter_mut().filter(|asked| **asked == fewest).take(n) {
+            *asked += 1;
+            n -= 1;
+        }
+    }
+    n_asked.iter().zip(before).map(|(now, before)| now - before).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use mnemoscope_task::{FlipFlop, Scoring, Task};
+
+    use super::*;
+
+    #[test]
+    fn members_that_are_asked_less_are_filled_up_without_weight() {
+        let task = Task::FlipFlop(FlipFlop { seq_len: 16, ..FlipFlop::paper(0.5).unwrap() });
+        let batch = |seed| Batch::draw(&task, &Stream::root(seed), 0, 3, Scoring::Reads);
+        let batches = [batch(1), batch(2), batch(3)];
+        let counts = batches.each_ref().map(|batch| batch.questions.len());
+        assert_ne!(counts[0], counts[1]);
+        let most = counts.into_iter().max().unwrap();
+        let Asked { rows, answers, weights } = Asked::of(&batches);
+        assert_eq!([rows.len(), answers.len(), weights.len()], [3 * most; 3]);
+        for (i, batch) in batches.iter().enumerate() {
+            let mine = i * most..(i + 1) * most;
+            let asked: Vec<_> = mine.clone().filter(|&row| weights[row] > 0.0).collect();
+            let total: f32 = mine.map(|row| weights[row]).sum();
+            assert!((total - 1.0).abs() < 1e-5 && asked.len() == batch.questions.len());
+            for (row, ask) in asked.into_iter().zip(&batch.questions) {
+                let (example, pos) = rows.place(row);
+                assert_eq!((example - 3 * i as u32, pos), (ask.example, ask.query_pos));
+                assert_eq!(answers[row], i32::from(ask.answer));
+            }
+        }
+    }
+}
