@@ -2,8 +2,6 @@
 
 use std::hint::black_box;
 use std::io::BufRead as _;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Instant;
 
 use mnemoscope_lab::engine::device::{Device, OnDevice, Unavailable, cpu_level};
@@ -13,7 +11,7 @@ use mnemoscope_lab::model::{Model, layout};
 use mnemoscope_lab::plan::{Plan, Seeds, resolve};
 use mnemoscope_lab::stats::stream::Stream;
 use mnemoscope_lab::task::{Task, split};
-use mnemoscope_lab::train::Trainer;
+use mnemoscope_lab::train::{Cohort, Trainer};
 use serde_json::{Value, json};
 
 use crate::process::{cpu_secs, peak_bytes};
@@ -51,10 +49,12 @@ pub(crate) fn serve(args: &[String]) -> Result<(), String> {
         if !matches!(workload.kind, Kind::Train) {
             return Err(format!("{name} does not train, so it has one member"));
         }
-        // Members are threads of their own; what they share among threads goes to the global pool.
-        threads.build_global().ok().ok_or("cannot start the threads")?;
-        let cohort = Cohort { plan: &plan, device, n_members };
-        return device.run_in(of_products, cohort).map_err(said)?;
+        if plan.cohort().is_none() {
+            return Err(format!("{name} does not train in a cohort"));
+        }
+        let pool = threads.build().ok().ok_or("cannot start the threads")?;
+        let together = Together { plan: &plan, device, n_members };
+        return pool.install(|| device.run_in(of_products, together).map_err(said)?);
     }
     let pool = threads.build().ok().ok_or("cannot start the threads")?;
     let work = Work { plan: &plan, workload, device };
@@ -146,14 +146,14 @@ fn block_of_steps(
     Ok(((BLOCK_SECS / secs * n_tried as f64).round() as u64).clamp(1, MOST_STEPS))
 }
 
-/// Trainers that differ in their seeds, a thread each, side by side on one device.
-struct Cohort<'a> {
+/// Trainers that differ in their seeds, side by side in one program of a device.
+struct Together<'a> {
     plan: &'a Plan,
     device: Device,
     n_members: u64,
 }
 
-impl OnDevice for Cohort<'_> {
+impl OnDevice for Together<'_> {
     type Output = Result<(), String>;
 
     fn on<A: AutodiffOps>(self, device: &burn::tensor::Device<A>) -> Self::Output {
@@ -164,66 +164,26 @@ impl OnDevice for Cohort<'_> {
                 Plan { seeds, ..plan.clone() }
             })
             .collect();
-        thread::scope(|scope| {
-            let members: Vec<Member<'_>> =
-                plans.iter().map(|plan| Member::start::<A>(scope, plan, device)).collect();
-            let mut steps = |n| together(&members, n);
-            let outcome = block_of_steps(named, 1, &mut steps)
-                .and_then(|n_steps| answer(n_steps, n_members, Some(n_learned(plan)), steps));
-            for Member { ask, thread, .. } in members {
-                drop(ask);
-                // A panic has spoken for itself, and the outcome is its member's silence.
-                drop(thread.join());
-            }
-            outcome
-        })
+        let trainers = plans.iter().map(|plan| Trainer::<A>::new(plan, device)).collect();
+        let mut cohort = Cohort::of(trainers).map_err(|error| error.to_string())?;
+        let mut steps = |n| take_together::<A>(&mut cohort, n, device);
+        let n_steps = block_of_steps(named, 1, &mut steps)?;
+        answer(n_steps, n_members, Some(n_learned(plan)), steps)
     }
 }
 
-/// One trainer of a cohort.
-struct Member<'scope> {
-    ask: Sender<u64>,
-    hear: Receiver<Result<(), String>>,
-    thread: ScopedJoinHandle<'scope, ()>,
-}
-
-impl<'scope> Member<'scope> {
-    fn start<A: AutodiffOps>(
-        scope: &'scope Scope<'scope, '_>,
-        plan: &'scope Plan,
-        device: &'scope burn::tensor::Device<A>,
-    ) -> Self {
-        let ((ask, asked), (done, hear)) = (channel(), channel());
-        let precision = plan.train.precision.of_products();
-        let thread =
-            scope.spawn(move || precision.within(|| train::<A>(plan, device, &asked, &done)));
-        Self { ask, hear, thread }
-    }
-}
-
-/// Trains as many steps as are asked for, again and again, always on the same thread: a device may keep a queue and
-/// memory for each.
-fn train<A: AutodiffOps>(
-    plan: &Plan,
+/// [`take`] of a cohort.
+fn take_together<A: AutodiffOps>(
+    cohort: &mut Cohort<'_, A>,
+    n_steps: u64,
     device: &burn::tensor::Device<A>,
-    asked: &Receiver<u64>,
-    done: &Sender<Result<(), String>>,
-) {
-    let mut trainer = Trainer::<A>::new(plan, device);
-    for n_steps in asked {
-        if done.send(take::<A>(&mut trainer, n_steps, device)).is_err() {
-            return;
+) -> Result<(), String> {
+    for _ in 0..n_steps {
+        for end in cohort.step() {
+            end.map_err(|error| error.to_string())?;
         }
     }
-}
-
-/// Every member takes so many steps.
-fn together(members: &[Member<'_>], n_steps: u64) -> Result<(), String> {
-    let stopped = "a member of the cohort stopped";
-    for member in members {
-        member.ask.send(n_steps).ok().ok_or(stopped)?;
-    }
-    members.iter().try_for_each(|member| member.hear.recv().ok().ok_or(stopped)?)
+    A::sync(device).map_err(|error| error.to_string())
 }
 
 /// The plan of a workload in a precision that the device has.
@@ -306,31 +266,5 @@ mod tests {
             let refused = plan(base, device, precision).expect_err("not of this device");
             assert_eq!(refused, format!("no products in {precision} on {device}"));
         }
-    }
-
-    #[test]
-    fn the_members_of_a_cohort_train_as_often_as_they_are_asked_to() {
-        /// Three small trainers take two steps, then one; a fourth is asked after it has gone.
-        struct Small<'a>(&'a Plan);
-        impl OnDevice for Small<'_> {
-            type Output = ();
-
-            fn on<A: AutodiffOps>(self, device: &burn::tensor::Device<A>) {
-                thread::scope(|scope| {
-                    let members: Vec<Member<'_>> =
-                        (0..3).map(|_| Member::start::<A>(scope, self.0, device)).collect();
-                    assert_eq!(together(&members, 2), Ok(()));
-                    assert_eq!(together(&members, 1), Ok(()));
-                    let ((ask, _), (_, hear)) = (channel(), channel());
-                    let gone = Member { ask, hear, thread: scope.spawn(|| ()) };
-                    let stopped = together(&[gone], 1).expect_err("nobody trains");
-                    assert_eq!(stopped, "a member of the cohort stopped");
-                });
-            }
-        }
-        let small = "task.seq_len = 8\ntrain.batch_size = 2\n\
-                     model = { preset = 'fflm-base', n_layers = 1, d_model = 8, n_heads = 2 }";
-        let plan = plan(&Workload { spec: small, ..ALL[0] }, Device::Cpu, "f32").unwrap();
-        Device::Cpu.run(Small(&plan)).unwrap();
     }
 }

@@ -13,6 +13,7 @@ use mnemoscope_lab::event::{NoWatcher, Progress, Watcher};
 use mnemoscope_lab::plan::{Plan, resolve};
 use mnemoscope_lab::run::{Labels, Outcome, RunOptions, run_plan};
 use mnemoscope_lab::store::Store;
+use mnemoscope_lab::sweep::{End, Planned, SweepOptions, SweepWatcher, planned, run_sweep};
 use serde_json::{Value, json};
 
 const CLOCK: StoppedClock = StoppedClock { unix_secs: 1_700_000_000 };
@@ -93,6 +94,61 @@ fn a_run_on_a_gpu_learns_what_it_learns_on_the_cpu() {
                 );
             }
             assert_eq!(result["eval"]["val"]["n_trials"], on_cpu["eval"]["val"]["n_trials"]);
+        }
+    }
+}
+
+/// Watches nothing.
+struct Nobody;
+
+impl SweepWatcher for Nobody {
+    fn event(&self, _idx: usize, _event: &Progress) {}
+    fn ended(&self, _idx: usize, _end: &End) {}
+    fn held_elsewhere(&self, _idx: usize) {}
+}
+
+/// The losses of all recorded steps of each run of a sweep of three seeds and two learning rates.
+fn swept(spec: &str, device: Device, precision: Precision, most_together: usize) -> Vec<Vec<f64>> {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = format!("{spec}\n[sweep]\nseed = {{ count = 3 }}\ntrain.lr = [1e-3, 3e-3]\n");
+    let sets = [format!("train.precision={precision}")];
+    let plans = planned(&resolve(&spec, None, &sets, None).unwrap());
+    let store = Store::open(folder.path()).unwrap();
+    let options = SweepOptions {
+        run: options(device),
+        memory_bytes: None,
+        most_together,
+        device_bytes: None,
+        n_retries: 0,
+        study: None,
+        spec_text: None,
+    };
+    let swept = run_sweep(&plans, &store, &options, &CLOCK, &Nobody);
+    assert!(swept.ends.iter().all(End::is_sealed), "{device}: {swept:?}");
+    let losses = |Planned { plan, .. }: &Planned| {
+        let run = store.find(&plan.id()).unwrap();
+        let n_together = &run.result().unwrap()["device"]["n_together"];
+        assert_eq!(n_together.as_u64().unwrap_or(1), most_together as u64);
+        let all = run.events().of_kind("loss").map(|it| it.data["loss_nats"].as_f64().unwrap());
+        all.collect()
+    };
+    plans.iter().map(losses).collect()
+}
+
+#[test]
+fn runs_side_by_side_in_one_program_learn_what_they_learn_alone() {
+    let sharpened = format!("{}[train.sharpen]\nform = 'entropy'\nweight = 0.1\n", SPECS[0]);
+    for spec in [SPECS[1], &sharpened] {
+        let expected = swept(spec, Device::Cpu, Precision::F32, 1);
+        for device in gpus() {
+            for &precision in device.precisions() {
+                let tolerance = if precision == Precision::F32 { 1e-3 } else { 6e-2 };
+                let got = swept(spec, device, precision, 3);
+                for (got, expected) in got.iter().flatten().zip(expected.iter().flatten()) {
+                    let off = (got / expected - 1.0).abs();
+                    assert!(off < tolerance, "{device} in {precision}: {got} {expected}");
+                }
+            }
         }
     }
 }

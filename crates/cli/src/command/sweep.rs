@@ -54,6 +54,9 @@ struct Start {
     /// How often a run is tried again that crashed or that the machine refused
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
+    /// The most runs that train side by side in one program of a GPU [default: as its memory holds, at most 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    cohort: Option<u16>,
     #[command(flatten)]
     checkpoints: CheckpointFlags,
     /// The sweep that the file must still be: tasks of a cluster start long after they were written

@@ -319,6 +319,9 @@ fn words(
     words.extend(["--store".to_owned(), root.display().to_string()]);
     words.extend(["--threads".to_owned(), start.cluster.cpus.to_string()]);
     words.extend(["--retries".to_owned(), start.retries.to_string()]);
+    if let Some(cohort) = start.cohort {
+        words.extend(["--cohort".to_owned(), cohort.to_string()]);
+    }
     let CheckpointFlags { checkpoint_every, keep_checkpoints } = start.checkpoints;
     words.extend(["--checkpoint-every".to_owned(), checkpoint_every.to_string()]);
     words.extend(["--keep-checkpoints".to_owned(), keep_checkpoints.to_string()]);

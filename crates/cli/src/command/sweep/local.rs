@@ -3,9 +3,12 @@
 use std::path::Path;
 
 use mnemoscope_lab::clock::Clock as _;
+use mnemoscope_lab::engine::device::Device;
 use mnemoscope_lab::plan::Study;
 use mnemoscope_lab::run::RunOptions;
-use mnemoscope_lab::sweep::{self, End, Planned, Shard, SweepOptions, Swept, planned, run_sweep};
+use mnemoscope_lab::sweep::{
+    self, End, MOST_TOGETHER, Planned, Shard, SweepOptions, Swept, planned, run_sweep,
+};
 use mnemoscope_store::Store;
 use mnemoscope_view::study::page_of_arms;
 use mnemoscope_view::{number, text};
@@ -129,6 +132,7 @@ pub(super) fn run(file: &Path, start: &Start, session: &mut Session) -> Result<E
     let store = session.store_for_writing()?;
     check_disk(start.checkpoints.disk_bytes(&plans, &store), store.root())?;
     session.interrupt.listen()?;
+    let (most_together, device_bytes) = together(session.device, start.cohort);
     let options = SweepOptions {
         run: RunOptions {
             n_threads: session.n_threads,
@@ -138,6 +142,8 @@ pub(super) fn run(file: &Path, start: &Start, session: &mut Session) -> Result<E
             machine: Machine::look().to_json(),
         },
         memory_bytes: memory_bytes(),
+        most_together,
+        device_bytes,
         n_retries: start.retries,
         study: Some(study.name.clone()),
         spec_text: Some(text),
@@ -164,6 +170,16 @@ pub(super) fn run(file: &Path, start: &Start, session: &mut Session) -> Result<E
     answer.keep(&plans, &swept, &store)?;
     let exit = answer.executed.exit();
     session.say(&answer, exit)
+}
+
+/// The most runs that train side by side in one program of a device, and how much memory it has. A device that is the CPU,
+/// or pretends, gains nothing by it and does so only when it is asked to.
+fn together(device: Device, asked: Option<u16>) -> (usize, Option<u64>) {
+    let all = if device == Device::Cpu { Vec::new() } else { Device::all() };
+    let found = all.into_iter().find(|found| found.device == device);
+    let gains = found.as_ref().is_some_and(|found| !found.emulated);
+    let most = asked.map_or(if gains { MOST_TOGETHER } else { 1 }, usize::from);
+    (most, found.and_then(|found| found.memory_bytes))
 }
 
 /// Why the sweep ended before all its runs did, if it did.
