@@ -434,7 +434,7 @@ fn the_demonstration_ends_with_a_glitch_that_was_replayed() {
 }
 
 #[test]
-fn studies_of_a_paper_run_one_after_another_and_heads_are_shown_in_a_text() {
+fn studies_of_a_paper_run_side_by_side_and_heads_are_shown_in_a_text() {
     let door = Door::new();
     let studies = ["--only", "one-layer", "--only", "fig11-heads", "--only", "fig9-one-step"];
     let page = door.run(&[&["reproduce", "birth"], &studies[..]].concat()).code(0).stdout();
@@ -447,7 +447,8 @@ fn studies_of_a_paper_run_one_after_another_and_heads_are_shown_in_a_text() {
     assert_eq!(studies["studies"][2]["claims"][0]["verdict"], "unmeasured");
     assert_eq!(studies["studies"][1]["theory"]["ok"], true);
 
-    let text = ["probe", "latest", "--examples", "1", "--text", "K:l Thee merF me"];
+    let heads = studies["studies"][2]["runs"][0]["run"].as_str().unwrap();
+    let text = ["probe", heads, "--examples", "1", "--text", "K:l Thee merF me"];
     let page = door.run(&text).code(0).stdout();
     for head in ["Layer 1, head 1", "Layer 2, head 4", "Text     K:l␣Thee"] {
         assert!(page.contains(head), "{head}: {page}");
@@ -461,6 +462,6 @@ fn studies_of_a_paper_run_one_after_another_and_heads_are_shown_in_a_text() {
         (17, Some("0,1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0"))
     );
     assert!(said["attention"]["heads_previous"].as_array().unwrap().len() == 4);
-    let refused = door.run(&["probe", "latest", "--text", "K[l]"]).code(2).stderr();
+    let refused = door.run(&["probe", heads, "--text", "K[l]"]).code(2).stderr();
     assert!(refused.contains("the language does not know '['"), "{refused}");
 }

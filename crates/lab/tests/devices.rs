@@ -120,8 +120,6 @@ fn swept(spec: &str, device: Device, precision: Precision, most_together: usize)
         most_together,
         device_bytes: None,
         n_retries: 0,
-        study: None,
-        spec_text: None,
     };
     let swept = run_sweep(&plans, &store, &options, &CLOCK, &Nobody);
     assert!(swept.ends.iter().all(End::is_sealed), "{device}: {swept:?}");

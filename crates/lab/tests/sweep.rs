@@ -67,8 +67,6 @@ fn options(n_threads: usize) -> SweepOptions {
         most_together: 1,
         device_bytes: None,
         n_retries: 0,
-        study: None,
-        spec_text: None,
     }
 }
 
@@ -132,7 +130,7 @@ fn side_by_side_or_one_after_the_other_the_records_are_the_same() {
     let swept = sweep(&plans, side_by_side.path(), 3, &memory);
     assert!(swept.ends.iter().all(|end| matches!(end, End::Sealed)), "{swept:?}");
     let store = Store::open(alone.path()).unwrap();
-    for Planned { arm, plan } in &plans {
+    for Planned { arm, plan, .. } in &plans {
         let labels = Labels { arm: arm.clone(), ..Labels::default() };
         run_plan(plan, &labels, &store, &options(1).run, &CLOCK, &mut NoWatcher).unwrap();
     }
@@ -183,7 +181,7 @@ fn two_sweeps_of_one_store_do_no_run_twice() {
 fn shards_make_the_whole_and_one_plan_in_two_arms_is_one_run() {
     let root = tempfile::tempdir().unwrap();
     let mut plans = plans(&[]);
-    let copy = Planned { arm: "the same again".to_owned(), plan: plans[0].plan.clone() };
+    let copy = Planned { arm: "the same again".to_owned(), ..plans[0].clone() };
     plans.push(copy);
     let memory = Memory::default();
     for shard in ["0/3", "1/3", "2/3"] {

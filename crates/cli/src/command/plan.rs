@@ -112,7 +112,7 @@ pub(crate) fn check_disk(needed_bytes: u64, root: &Path) -> Result<(), Failure> 
 }
 
 /// The forecast in a sentence.
-fn forecast_words(forecast: &Forecast, n_threads: usize) -> String {
+pub(crate) fn forecast_words(forecast: &Forecast, n_threads: usize) -> String {
     let n_done = forecast.n_runs - forecast.n_open;
     let runs = number::counted(forecast.n_runs as u64, "run", "runs");
     if forecast.n_open == 0 {
@@ -127,7 +127,7 @@ fn forecast_words(forecast: &Forecast, n_threads: usize) -> String {
         None => "an unknown time".to_owned(),
     };
     format!(
-        "{runs}{done}: {time} with `mnemoscope sweep` on {}, {} at once; {} of memory, {} on the disk",
+        "{runs}{done}: {time} side by side on {}, {} at once; {} of memory, {} on the disk",
         number::counted(n_threads as u64, "thread", "threads"),
         forecast.n_side_by_side,
         number::bytes(forecast.peak_bytes),
@@ -169,7 +169,7 @@ mod tests {
     fn a_forecast_is_a_sentence() {
         assert_eq!(
             forecast_words(&FORECAST, 2).replace('\u{2009}', " "),
-            "1200 runs, 200 of them done: about 1 h 30 min with `mnemoscope sweep` on 2 threads, 2 at once; \
+            "1200 runs, 200 of them done: about 1 h 30 min side by side on 2 threads, 2 at once; \
              85.8 MiB of memory, 11.2 GiB on the disk"
         );
         let done = Forecast { n_open: 0, ..FORECAST };

@@ -1,15 +1,16 @@
 //! `mnemoscope reproduce`: every study of a paper, its claims and published curves beside the numbers.
 
 use clap::{Args, ValueEnum};
-use mnemoscope_lab::pace::secs_per_step;
 use mnemoscope_lab::plan::{Verdict, resolve};
+use mnemoscope_lab::sweep::{End, Planned, forecast, planned_of};
 use mnemoscope_lab::theory::bench::{Effort, Part};
-use mnemoscope_view::number;
+use mnemoscope_store::Store;
 use mnemoscope_view::table::{Align, Table};
 use serde_json::{Value, json};
 
-use crate::command::plan::Resolved;
-use crate::command::run::{CheckpointFlags, Executed, execute};
+use crate::command::plan::{Resolved, forecast_words};
+use crate::command::run::{CheckpointFlags, Executed};
+use crate::command::sweep::local::{How, side_by_side};
 use crate::command::theory::Bench;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -294,7 +295,16 @@ enum Ready {
     Theory(&'static [Part]),
 }
 
-/// Runs the studies of a paper, after saying how long it will take.
+impl Ready {
+    fn plans(&self) -> Vec<Planned> {
+        match self {
+            Self::Spec(resolved) => planned_of(&resolved.study, &resolved.text),
+            Self::Theory(_) => Vec::new(),
+        }
+    }
+}
+
+/// Runs the studies of a paper, after saying how long it will take: the plans of all of them side by side.
 pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
     let mut ready = Vec::new();
     for (name, source) in chosen(flags.paper, &flags.only)? {
@@ -307,18 +317,37 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
                     sets.extend_from_slice(&flags.sets);
                     let mut study = resolve(text, None, &sets, memory_bytes())?;
                     name.clone_into(&mut study.name);
+                    for warning in study.warnings() {
+                        session.voice.note(&format!("warning: {warning}"));
+                    }
                     Ready::Spec(Box::new(Resolved { text: text.to_owned(), study }))
                 }
             },
         ));
     }
-    say_how_long(&ready, session)?;
+    let plans: Vec<Planned> = ready.iter().flat_map(|(_, ready)| ready.plans()).collect();
+    let mut ended = Vec::new().into_iter();
+    let mut store = None;
+    if !plans.is_empty() {
+        say_how_long(&plans, session)?;
+        let (ends, kept) = sweep(&plans, flags.checkpoints, session)?;
+        ended = ends.into_iter();
+        store = Some(kept);
+    }
+    let mut ended = plans.iter().zip(ended);
     let mut studies = Vec::new();
     for (name, ready) in ready {
-        session.voice.note(&format!("study {name}"));
         let done = match ready {
-            Ready::Spec(resolved) => Done::Spec(execute(*resolved, flags.checkpoints, session)?),
+            Ready::Spec(resolved) => {
+                let mut study = Executed::of(resolved.study);
+                let n_plans = study.study().plans().count();
+                for (planned, end) in ended.by_ref().take(n_plans) {
+                    study.keep_end(planned, &end, store.as_ref().expect("plans were executed"))?;
+                }
+                Done::Spec(study)
+            }
             Ready::Theory(parts) => {
+                session.voice.note(&format!("study {name}"));
                 Done::Theory(Bench::run(parts, flags.scale.effort(), 0, session))
             }
         };
@@ -340,25 +369,30 @@ fn chosen(paper: Paper, only: &[String]) -> Result<Vec<(&'static str, Source)>, 
     Ok(paper.studies().iter().copied().filter(|(name, _)| wanted(name)).collect())
 }
 
-/// Times two steps of each arm and says what they come to, without evaluation and what is done already.
-fn say_how_long(ready: &[(&str, Ready)], session: &mut Session) -> Result<(), Failure> {
-    let (mut secs, mut n_steps) = (0.0, 0);
-    let specs = ready.iter().filter_map(|(_, ready)| match ready {
-        Ready::Spec(resolved) => Some(resolved),
-        Ready::Theory(_) => None,
-    });
-    for arm in specs.flat_map(|resolved| &resolved.study.arms) {
-        let Some(plan) = arm.plans.first() else { continue };
-        let steps = plan.train.n_steps * arm.plans.len() as u64;
-        secs +=
-            secs_per_step(plan, session.n_threads, session.device, &session.clock)? * steps as f64;
-        n_steps += steps;
-    }
-    session.voice.note(&format!(
-        "about {} for {} steps of training, by two steps of each arm; what is sealed is not run again",
-        number::secs(secs),
-        number::count(n_steps),
-    ));
+/// Executes the plans of all studies side by side: how each ended, and where its record lies.
+fn sweep(
+    plans: &[Planned],
+    checkpoints: CheckpointFlags,
+    session: &mut Session,
+) -> Result<(Vec<End>, Store), Failure> {
+    let store = session.store_for_writing()?;
+    let how = How { checkpoints, retries: 0, most_together: None };
+    let swept = side_by_side(plans, &store, how, session)?;
+    Ok((swept.ends, store))
+}
+
+/// Tries steps of some arms and says what all runs come to that are not done already.
+fn say_how_long(plans: &[Planned], session: &mut Session) -> Result<(), Failure> {
+    let store = Store::open_existing(&session.store_root).ok();
+    let forecast = forecast(
+        plans,
+        store.as_ref(),
+        session.n_threads,
+        memory_bytes(),
+        session.device,
+        &session.clock,
+    )?;
+    session.voice.note(&forecast_words(&forecast, session.n_threads));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use mnemoscope_lab::plan::{
 };
 use mnemoscope_lab::probe::Probed;
 use mnemoscope_lab::run::{Labels, Outcome, PROBE, RunOptions, run_plan};
-use mnemoscope_lab::sweep::{Planned, disk_bytes};
+use mnemoscope_lab::sweep::{End, Planned, disk_bytes};
 use mnemoscope_store::Store;
 use mnemoscope_view::number;
 use mnemoscope_view::published::{Curve, Pair, tables};
@@ -334,6 +334,25 @@ impl Executed {
             (_, _, Some((_, failure))) => Err(failure),
             (_, _, None) => Err(Failure::usage("the spec holds no plan")),
         }
+    }
+
+    /// Keeps what came of a plan of a sweep, if it came to an end.
+    pub(crate) fn keep_end(
+        &mut self,
+        planned: &Planned,
+        end: &End,
+        store: &Store,
+    ) -> Result<(), Failure> {
+        let run = planned.plan.id();
+        match end {
+            End::Sealed | End::AlreadySealed => {
+                let stored = store.find(&run)?.result().cloned().unwrap_or_default();
+                self.keep(&planned.arm, store, stored)?;
+            }
+            End::Failed(failure) => self.keep_failure(run, Failure::from_shared(failure)),
+            End::Interrupted { .. } | End::Open => {}
+        }
+        Ok(())
     }
 
     /// Keeps the result of a sealed run.

@@ -1,7 +1,7 @@
 //! `mnemoscope sweep`: all plans of a spec side by side, here or on a cluster.
 
 mod cluster;
-mod local;
+pub(crate) mod local;
 mod status;
 mod watch;
 

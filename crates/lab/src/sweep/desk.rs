@@ -198,7 +198,7 @@ impl<'a> Desk<'a> {
         clock: &dyn Clock,
     ) -> Option<End> {
         let planned = &self.plans[idx];
-        let labels = labels(planned, options);
+        let labels = labels(planned);
         let run = RunOptions { n_threads: share.n_threads, ..options.run.clone() };
         let mut watcher = OneRun { idx, desk: self };
         for n_tried in 0.. {
@@ -232,8 +232,7 @@ impl<'a> Desk<'a> {
             return vec![(idx, self.execute(idx, share, store, options, clock))];
         }
         let run = RunOptions { n_threads: share.n_threads, ..options.run.clone() };
-        let labels: Vec<Labels> =
-            group.iter().map(|&idx| labels(&self.plans[idx], options)).collect();
+        let labels: Vec<Labels> = group.iter().map(|&idx| labels(&self.plans[idx])).collect();
         let mut watchers: Vec<_> = group.iter().map(|&idx| OneRun { idx, desk: self }).collect();
         let members = group.iter().zip(&labels).zip(&mut watchers);
         let members = members.map(|((&idx, labels), watcher)| Member {
@@ -273,11 +272,12 @@ impl<'a> Desk<'a> {
 }
 
 /// How people call a plan.
-fn labels(planned: &Planned, options: &SweepOptions) -> Labels {
+fn labels(planned: &Planned) -> Labels {
+    let origin = planned.origin.as_ref();
     Labels {
-        study: options.study.clone(),
+        study: origin.map(|origin| origin.study.clone()),
         arm: planned.arm.clone(),
-        spec_text: options.spec_text.clone(),
+        spec_text: origin.map(|origin| origin.spec_text.clone()),
     }
 }
 

@@ -42,6 +42,17 @@ pub struct Planned {
     pub arm: String,
     /// The plan.
     pub plan: Plan,
+    /// The spec it comes from, if its record is to name one.
+    pub origin: Option<Arc<Origin>>,
+}
+
+/// Where plans come from, as their records say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The study.
+    pub study: String,
+    /// The spec as it was written.
+    pub spec_text: String,
 }
 
 /// What a person may choose about a sweep; no number of a record depends on it.
@@ -59,10 +70,6 @@ pub struct SweepOptions {
     /// How often a run is tried again that crashed or that the machine refused. One that diverged would diverge
     /// again.
     pub n_retries: u32,
-    /// The study, as records name it.
-    pub study: Option<String>,
-    /// The spec as it was written.
-    pub spec_text: Option<String>,
 }
 
 /// How one plan of a sweep ended.
@@ -120,8 +127,21 @@ pub trait SweepWatcher: Sync {
 /// Every plan of a study, in its order.
 #[must_use]
 pub fn planned(study: &Study) -> Vec<Planned> {
-    let of = |(arm, plan): (&str, &Plan)| Planned { arm: arm.to_owned(), plan: plan.clone() };
+    let of = |(arm, plan): (&str, &Plan)| Planned {
+        arm: arm.to_owned(),
+        plan: plan.clone(),
+        origin: None,
+    };
     study.plans().map(of).collect()
+}
+
+/// [`planned`], with records that name the study and keep its spec.
+#[must_use]
+pub fn planned_of(study: &Study, spec_text: &str) -> Vec<Planned> {
+    let (study_name, spec_text) = (study.name.clone(), spec_text.to_owned());
+    let origin = Arc::new(Origin { study: study_name, spec_text });
+    let of = |planned: Planned| Planned { origin: Some(Arc::clone(&origin)), ..planned };
+    planned(study).into_iter().map(of).collect()
 }
 
 /// What tells this sweep from every other: the hash of the ids of its plans, 16 hexadecimal digits.

@@ -7,7 +7,7 @@ use mnemoscope_lab::engine::device::Device;
 use mnemoscope_lab::plan::Study;
 use mnemoscope_lab::run::RunOptions;
 use mnemoscope_lab::sweep::{
-    self, End, MOST_TOGETHER, Planned, Shard, SweepOptions, Swept, planned, run_sweep,
+    self, End, MOST_TOGETHER, Planned, Shard, SweepOptions, Swept, planned_of, run_sweep,
 };
 use mnemoscope_store::Store;
 use mnemoscope_view::study::page_of_arms;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::Start;
 use super::watch::Watch;
 use crate::command::plan::{Resolved, check_disk, resolve_file};
-use crate::command::run::Executed;
+use crate::command::run::{CheckpointFlags, Executed};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::machine::{Machine, memory_bytes};
@@ -117,7 +117,7 @@ pub(super) fn run(file: &Path, start: &Start, session: &mut Session) -> Result<E
             "`--dry-run` prints what a cluster would be given; say which with `--on`",
         ));
     }
-    let all = planned(&study);
+    let all = planned_of(&study, &text);
     if start.expect.as_ref().is_some_and(|expected| *expected != sweep::id(&all)) {
         let file = file.display();
         return Err(Failure::usage(format!(
@@ -130,33 +130,11 @@ pub(super) fn run(file: &Path, start: &Start, session: &mut Session) -> Result<E
         .filter_map(|(idx, planned)| start.shard.holds(idx).then_some(planned))
         .collect();
     let store = session.store_for_writing()?;
-    check_disk(start.checkpoints.disk_bytes(&plans, &store), store.root())?;
-    session.interrupt.listen()?;
-    let (most_together, device_bytes) = together(session.device, start.cohort);
-    let options = SweepOptions {
-        run: RunOptions {
-            n_threads: session.n_threads,
-            device: session.device,
-            checkpoint_every: start.checkpoints.checkpoint_every,
-            checkpoints_kept: start.checkpoints.keep_checkpoints as usize,
-            machine: Machine::look().to_json(),
-        },
-        memory_bytes: memory_bytes(),
-        most_together,
-        device_bytes,
-        n_retries: start.retries,
-        study: Some(study.name.clone()),
-        spec_text: Some(text),
-    };
-    let shown = session.voice.shows_progress();
-    let watch = Watch::new(&plans, shown, session.interrupt.clone(), session.clock);
     let from = session.clock.elapsed_secs();
-    let swept = run_sweep(&plans, &store, &options, &session.clock, &watch);
-    watch.finish();
+    let how =
+        How { checkpoints: start.checkpoints, retries: start.retries, most_together: start.cohort };
+    let swept = side_by_side(&plans, &store, how, session)?;
     let wall_secs = session.clock.elapsed_secs() - from;
-    if let Some(refusal) = unfinished(&swept) {
-        return Err(refusal);
-    }
     let mut answer = Answer {
         name: study.name.clone(),
         question: study.question.clone(),
@@ -170,6 +148,48 @@ pub(super) fn run(file: &Path, start: &Start, session: &mut Session) -> Result<E
     answer.keep(&plans, &swept, &store)?;
     let exit = answer.executed.exit();
     session.say(&answer, exit)
+}
+
+/// What a person chose about plans that are executed side by side.
+#[derive(Clone, Copy)]
+pub(crate) struct How {
+    pub(crate) checkpoints: CheckpointFlags,
+    pub(crate) retries: u32,
+    pub(crate) most_together: Option<u16>,
+}
+
+/// Executes plans side by side, and shows how they stand.
+///
+/// # Errors
+///
+/// When the disk cannot hold the records, when somebody asks to stop, or when the machine refuses.
+pub(crate) fn side_by_side(
+    plans: &[Planned],
+    store: &Store,
+    how: How,
+    session: &mut Session,
+) -> Result<Swept, Failure> {
+    check_disk(how.checkpoints.disk_bytes(plans, store), store.root())?;
+    session.interrupt.listen()?;
+    let (most_together, device_bytes) = together(session.device, how.most_together);
+    let options = SweepOptions {
+        run: RunOptions {
+            n_threads: session.n_threads,
+            device: session.device,
+            checkpoint_every: how.checkpoints.checkpoint_every,
+            checkpoints_kept: how.checkpoints.keep_checkpoints as usize,
+            machine: Machine::look().to_json(),
+        },
+        memory_bytes: memory_bytes(),
+        most_together,
+        device_bytes,
+        n_retries: how.retries,
+    };
+    let shown = session.voice.shows_progress();
+    let watch = Watch::new(plans, shown, session.interrupt.clone(), session.clock);
+    let swept = run_sweep(plans, store, &options, &session.clock, &watch);
+    watch.finish();
+    unfinished(&swept).map_or(Ok(swept), Err)
 }
 
 /// The most runs that train side by side in one program of a device, and how much memory it has. A device that is the CPU,
@@ -216,21 +236,13 @@ fn executed_of(shard: Shard, mut study: Study) -> Executed {
 impl Answer {
     fn keep(&mut self, plans: &[Planned], swept: &Swept, store: &Store) -> Result<(), Failure> {
         for (planned, end) in plans.iter().zip(&swept.ends) {
-            let run = planned.plan.id();
-            match end {
-                End::Sealed | End::AlreadySealed => {
-                    self.counts.n_sealed += 1;
-                    let before = matches!(end, End::AlreadySealed);
-                    self.counts.n_sealed_before += usize::from(before);
-                    let stored = store.find(&run)?.result().cloned().unwrap_or_default();
-                    self.executed.keep(&planned.arm, store, stored)?;
-                }
-                End::Failed(failure) => {
-                    self.counts.n_failed += 1;
-                    self.failed.push((planned.arm.clone(), run.clone(), failure.to_string()));
-                    self.executed.keep_failure(run, Failure::from_shared(failure));
-                }
-                End::Interrupted { .. } | End::Open => {}
+            self.executed.keep_end(planned, end, store)?;
+            self.counts.n_sealed += usize::from(end.is_sealed());
+            self.counts.n_sealed_before += usize::from(matches!(end, End::AlreadySealed));
+            if let End::Failed(failure) = end {
+                self.counts.n_failed += 1;
+                let run = planned.plan.id();
+                self.failed.push((planned.arm.clone(), run, failure.to_string()));
             }
         }
         Ok(())

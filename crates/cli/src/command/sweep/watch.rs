@@ -73,10 +73,16 @@ impl Watch {
         let on_terminal = std::io::stderr().is_terminal();
         let mut arms: Vec<String> = Vec::new();
         let mut runs = Vec::with_capacity(plans.len());
+        let study = |planned: &Planned| planned.origin.as_ref().map(|origin| origin.study.clone());
+        let several = plans.iter().any(|planned| study(planned) != study(&plans[0]));
         for planned in plans {
+            let arm = match study(planned).filter(|_| several) {
+                Some(study) => format!("{study}: {}", planned.arm),
+                None => planned.arm.clone(),
+            };
             // Plans of an arm stand together.
-            if arms.last() != Some(&planned.arm) {
-                arms.push(planned.arm.clone());
+            if arms.last() != Some(&arm) {
+                arms.push(arm);
             }
             let estimate = planned.plan.estimate();
             let train_flops = estimate.map_or(1.0, |estimate| estimate.train_flops);
