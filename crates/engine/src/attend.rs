@@ -21,7 +21,7 @@ use crate::Dropout;
 /// let max = stats.unwrap().max;
 /// assert_eq!(max.into_data().to_vec::<f32>().unwrap(), [1.0, 1.0, 0.5, 0.5]);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Attend {
     /// Attention heads.
     pub n_heads: usize,
@@ -41,6 +41,12 @@ impl Attend {
     #[must_use]
     pub const fn plain(n_heads: usize) -> Self {
         Self { n_heads, temperature: 1.0, dropout: None, stats: false }
+    }
+
+    /// The same of one member of a cohort, whose examples are counted from its first.
+    pub(crate) fn of_member(&self, member: usize) -> Self {
+        let dropout = self.dropout.as_ref().map(|dropout| dropout.of_member(member));
+        Self { dropout, ..*self }
     }
 
     /// What products of queries and keys are divided by.

@@ -310,7 +310,8 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         if n_members > 1 {
             return cohort::each(n_members, |member| {
                 let bias = bias.as_ref().map(|bias| cohort::part(bias, n_members, member));
-                Self::causal_attention(cohort::part(&qkv, n_members, member), bias, attend)
+                let attend = attend.of_member(member);
+                Self::causal_attention(cohort::part(&qkv, n_members, member), bias, &attend)
             });
         }
         if !B::FUSED {
@@ -323,7 +324,7 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         let run_saved = |bias: Option<Primitive<B>>| {
             let qkv = float(qkv.primitive.clone());
             let (y, saved) = B::causal_attention_saved(qkv, bias.map(float), attend);
-            (raw(y), CausalAttention { saved, attend: *attend })
+            (raw(y), CausalAttention { saved, attend: attend.clone() })
         };
         match bias.map(raw) {
             None => register!(B, CausalAttention<B>, C, [qkv],
@@ -351,7 +352,7 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
                 let rows = cohort::rows_of(rows, n_each, member);
                 let (q, kv) =
                     (cohort::part(&q, n_members, member), cohort::part(&kv, n_members, member));
-                Self::causal_attention_at(q, kv, bias, &rows, attend)
+                Self::causal_attention_at(q, kv, bias, &rows, &attend.of_member(member))
             });
         }
         if !B::FUSED {
@@ -365,7 +366,7 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         let run_saved = |bias: Option<Primitive<B>>| {
             let (q, kv) = (float(q.primitive.clone()), float(kv.primitive.clone()));
             let (y, saved) = B::causal_attention_at_saved(q, kv, bias.map(float), rows, attend);
-            (raw(y), CausalAttentionAt { saved, rows: rows.clone(), attend: *attend })
+            (raw(y), CausalAttentionAt { saved, rows: rows.clone(), attend: attend.clone() })
         };
         match bias.map(raw) {
             None => register!(B, CausalAttentionAt<B>, C, [q, kv],
@@ -391,7 +392,7 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         tracked {
             let (q, k, v) = (float(q.primitive), float(k.primitive), float(v.primitive));
             let (y, saved) = B::causal_attention_of_saved(q, k, v, attend);
-            (raw(y), CausalAttentionOf { saved, attend: *attend })
+            (raw(y), CausalAttentionOf { saved, attend: attend.clone() })
         },
         untracked {
             let (q, k, v) = (float(q.primitive), float(k.primitive), float(v.primitive));
@@ -414,7 +415,7 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         tracked {
             let (q, k, v) = (float(q.primitive), float(k.primitive), float(v.primitive));
             let (y, saved) = B::causal_attention_of_at_saved(q, k, v, rows, attend);
-            (raw(y), CausalAttentionOfAt { saved, rows: rows.clone(), attend: *attend })
+            (raw(y), CausalAttentionOfAt { saved, rows: rows.clone(), attend: attend.clone() })
         },
         untracked {
             let (q, k, v) = (float(q.primitive), float(k.primitive), float(v.primitive));
@@ -439,7 +440,7 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
             let (scores, values) = (float(scores.primitive), float(values.primitive));
             let (y, saved) =
                 B::causal_attention_looked_up_saved(held(), scores, d_vocab, values, attend);
-            (raw(y), CausalAttentionLookedUp { saved, tokens, d_vocab, attend: *attend })
+            (raw(y), CausalAttentionLookedUp { saved, tokens, d_vocab, attend: attend.clone() })
         },
         untracked {
             let (scores, values) = (float(scores.primitive), float(values.primitive));
@@ -474,7 +475,7 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
         let run = |x| raw(<B as Ops>::dropout(float(x), rows, dropout));
         register!(B, Dropped<B>, C, [x],
             tracked {
-                let (rows, dropout) = (rows.clone(), *dropout);
+                let (rows, dropout) = (rows.clone(), dropout.clone());
                 (run(x.primitive), Dropped { rows, dropout, backend: PhantomData })
             },
             untracked run(x.primitive))

@@ -24,6 +24,8 @@
 //! "Prospecting for Hash Functions", 2018, github.com/skeeto/hash-prospector. Dropout, with the kept
 //! entries scaled up: Srivastava et al., JMLR 15 (2014).
 
+use std::sync::Arc;
+
 /// The version of the format, part of what is hashed.
 const VERSION: u32 = 1;
 
@@ -40,10 +42,13 @@ const VERSION: u32 = 1;
 /// assert!(factors.contains(&0.0) && factors.contains(&2.0));
 /// assert!(factors.iter().all(|&factor| factor < 0.1 || factor > 1.9));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Dropout {
     p_drop: f64,
-    key: u64,
+    /// One for each member of a cohort.
+    keys: Arc<[u64]>,
+    /// Examples of each.
+    n_each: u32,
 }
 
 impl Dropout {
@@ -60,8 +65,36 @@ impl Dropout {
     #[must_use]
     #[track_caller]
     pub fn new(p_drop: f64, key: u64) -> Self {
+        Self::each(p_drop, &[key], u32::MAX)
+    }
+
+    /// Dropout of a cohort: the first `n_each` examples are the first member's, and lose what they lose alone under its
+    /// key, the next ones are the second's, and so on.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new); if there is no key, or a member has no example.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::Dropout;
+    ///
+    /// let (both, second) = (Dropout::each(0.5, &[7, 8], 4), Dropout::new(0.5, 8));
+    /// let same = |key_pos| both.factor(4 + 1, 0, 20, key_pos) == second.factor(1, 0, 20, key_pos);
+    /// assert!((0..21).all(same));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn each(p_drop: f64, keys: &[u64], n_each: u32) -> Self {
         assert!((0.0..1.0).contains(&p_drop), "p_drop {p_drop} is outside 0..1");
-        Self { p_drop, key }
+        assert!(!keys.is_empty() && n_each > 0, "there is nothing to drop from");
+        Self { p_drop, keys: keys.into(), n_each }
+    }
+
+    /// What one member loses, whose examples are counted from its first.
+    pub(crate) fn of_member(&self, member: usize) -> Self {
+        Self::new(self.p_drop, self.keys[member])
     }
 
     /// What the entry at this address is multiplied by: 0 or `1 / (1 - p_drop)`.
@@ -79,16 +112,24 @@ impl Dropout {
     #[cfg(feature = "gpu")]
     pub(crate) const VERSION: u32 = VERSION;
 
-    /// The halves of the key, below which bits an entry is dropped, and by what kept ones are multiplied.
+    /// The halves of the keys, the lower one first, and how many examples each is for.
     #[cfg(feature = "gpu")]
-    pub(crate) fn parts(&self) -> ([u32; 2], u32, f32) {
+    pub(crate) fn halves(&self) -> (Vec<i32>, u32) {
+        let halves = |&key: &u64| [key as i32, (key >> 32) as i32];
+        (self.keys.iter().flat_map(halves).collect(), self.n_each)
+    }
+
+    /// Below which bits an entry is dropped, and by what kept ones are multiplied.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn bounds(&self) -> (u32, f32) {
         let DropoutRow { bound, kept, .. } = self.row(0, 0, 0);
-        ([self.key as u32, (self.key >> 32) as u32], bound, kept)
+        (bound, kept)
     }
 
     /// One row of a pattern.
     pub(crate) fn row(&self, example: u32, head: u32, query_pos: u32) -> DropoutRow {
-        let key = [self.key as u32, (self.key >> 32) as u32];
+        let key = self.keys[(example / self.n_each) as usize];
+        let (key, example) = ([key as u32, (key >> 32) as u32], example % self.n_each);
         let [first, second, ..] = philox([example, head, query_pos, VERSION], key);
         DropoutRow {
             words: [first, second],
@@ -158,7 +199,7 @@ mod tests {
     }
 
     /// Factors of 64 keys as bits, key 0 lowest: 1 is kept.
-    fn bits(dropout: Dropout, [example, head, query_pos]: [u32; 3], first_key: u32) -> u64 {
+    fn bits(dropout: &Dropout, [example, head, query_pos]: [u32; 3], first_key: u32) -> u64 {
         let kept = |i: &u32| dropout.factor(example, head, query_pos, first_key + i) > 0.0;
         (0..64).filter(kept).fold(0, |bits, i| bits | 1 << i)
     }
@@ -167,7 +208,7 @@ mod tests {
     fn the_format_is_pinned() {
         let dropout = Dropout::new(0.5, 0x0123_4567_89ab_cdef);
         let got = [[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0], [31, 7, 511]]
-            .map(|row| bits(dropout, row, 0));
+            .map(|row| bits(&dropout, row, 0));
         let pinned = [
             0x8383_3f2d_35c9_bf5c,
             0x663e_81eb_ae64_19a9,
@@ -176,14 +217,14 @@ mod tests {
             0x6916_5257_7abe_9d52,
         ];
         assert_eq!(got, pinned, "{got:#x?}");
-        let rare = bits(Dropout::new(0.1, u64::MAX), [2, 3, 400], 300);
+        let rare = bits(&Dropout::new(0.1, u64::MAX), [2, 3, 400], 300);
         assert_eq!(rare, 0xffc6_fafe_fffb_ffcc, "{rare:#x}");
     }
 
     #[test]
     fn a_probability_of_zero_keeps_all_and_one_is_refused() {
         let all = Dropout::new(0.0, 5);
-        assert_eq!(bits(all, [1, 2, 3], 0), u64::MAX);
+        assert_eq!(bits(&all, [1, 2, 3], 0), u64::MAX);
         assert!((all.factor(1, 2, 3, 4) - 1.0).abs() == 0.0);
         for p_drop in [1.0, -0.1, f64::NAN] {
             assert!(std::panic::catch_unwind(|| Dropout::new(p_drop, 0)).is_err());

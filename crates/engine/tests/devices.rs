@@ -182,13 +182,13 @@ agrees!(norms_agree, A, leaves, {
 
 /// Dropout, statistics, temperature, a bias: alone and together.
 fn ways(n_heads: usize) -> [(Attend, bool); 4] {
-    let plain = Attend::plain(n_heads);
+    let plain = || Attend::plain(n_heads);
     let dropout = Some(Dropout::new(0.3, 0x0123_4567_89ab_cdef));
     [
-        (plain, false),
-        (Attend { temperature: 0.6, ..plain }, true),
-        (Attend { stats: true, ..plain }, false),
-        (Attend { temperature: 1.7, dropout, stats: true, ..plain }, true),
+        (plain(), false),
+        (Attend { temperature: 0.6, ..plain() }, true),
+        (Attend { stats: true, ..plain() }, false),
+        (Attend { temperature: 1.7, dropout, stats: true, ..plain() }, true),
     ]
 }
 
@@ -349,7 +349,8 @@ agrees!(sequences_of_a_cohort_agree, A, leaves, {
     leaves.keep("gates", &gates, &grads);
     leaves.keep("w_hh", &w_hh, &grads);
     let (qkv, bias) = (leaves.leaf(1, [6, 9, 3 * 16], 1.0), leaves.leaf(2, [3 * 2, 9], 1.0));
-    let attend = Attend { stats: true, ..Attend::plain(2) };
+    let dropout = Some(Dropout::each(0.3, &[5, u64::MAX, 1 << 33], 2));
+    let attend = Attend { dropout, stats: true, ..Attend::plain(2) };
     let y = A::causal_attention(qkv.clone(), Some(bias.clone()), &attend);
     let grads = leaves.pull("attention", y);
     leaves.keep("qkv", &qkv, &grads);
@@ -362,6 +363,10 @@ agrees!(sequences_of_a_cohort_agree, A, leaves, {
     leaves.keep("q", &q, &grads);
     leaves.keep("kv", &kv, &grads);
     leaves.keep("bias", &bias, &grads);
+    let x = leaves.leaf(5, [9, 16], 1.0);
+    let dropout = attend.dropout.as_ref().unwrap();
+    let grads = leaves.pull("dropout", <A as Ops>::dropout(x.clone(), &rows, dropout));
+    leaves.keep("x", &x, &grads);
     let (logits, targets) = (leaves.leaf(1, [40, 5], 2.0), leaves.ints([40], 5));
     let weights = leaves.inner(2, 40, 1.0);
     let losses = A::weighted_losses(logits.clone(), targets, weights);

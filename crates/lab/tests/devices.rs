@@ -135,8 +135,10 @@ fn swept(spec: &str, device: Device, precision: Precision, most_together: usize)
 
 #[test]
 fn runs_side_by_side_in_one_program_learn_what_they_learn_alone() {
-    let sharpened = format!("{}[train.sharpen]\nform = 'entropy'\nweight = 0.1\n", SPECS[0]);
-    for spec in [SPECS[1], &sharpened] {
+    let sharpen =
+        "[train.sharpen]\nform = 'entropy'\nweight = 0.1\n[train.dropout]\nattn = 0.2\nmlp = 0.1\n";
+    for spec in [SPECS[1].to_owned(), format!("{}{sharpen}", SPECS[0])] {
+        let spec = spec.as_str();
         let expected = swept(spec, Device::Cpu, Precision::F32, 1);
         for device in gpus() {
             for &precision in device.precisions() {

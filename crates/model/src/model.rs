@@ -243,7 +243,8 @@ impl<B: Ops> Model<B> {
     ///
     /// # Panics
     ///
-    /// As [`logits`](Self::logits); if the model is no transformer, or has no block in a chosen layer.
+    /// As [`logits`](Self::logits); if the model is no transformer, or has no block in a chosen layer; if there are more or
+    /// fewer streams than members.
     ///
     /// # Example
     ///
@@ -256,7 +257,7 @@ impl<B: Ops> Model<B> {
     /// let model = Model::<Cpu>::init(&spec, &Stream::root(0), &cpu());
     /// let regularisation = Regularisation {
     ///     dropout: DropoutRates { embed: 0.5, ..DropoutRates::default() },
-    ///     stream: &Stream::root(0).derive("dropout"),
+    ///     streams: &[Stream::root(0).derive("dropout")],
     ///     step: 1,
     ///     sharpen: Some((Bluntness::Entropy, &[0, 1])),
     ///     asked_rows: false,
@@ -279,6 +280,8 @@ impl<B: Ops> Model<B> {
         let Self::Transformer(model) = self else {
             panic!("dropout and sharpening are of transformers")
         };
+        let n_streams = regularisation.streams.len();
+        assert_eq!(n_streams, model.n_members(), "dropout has a stream for each member");
         let (_, layers) = regularisation.sharpen.unwrap_or((Bluntness::Entropy, &[]));
         let n_layers = model.spec().n_layers;
         assert!(layers.iter().all(|&layer| layer < n_layers), "no block in one of {layers:?}");

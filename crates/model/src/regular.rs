@@ -83,15 +83,15 @@ impl Bluntness {
 /// # Randomness
 ///
 /// The dropout called `name` (`embed`, `blocks.0.attn.pattern`, `blocks.0.attn`,
-/// `blocks.0.mlp.post`, `blocks.0.mlp`) has the key `stream.derive(name).at(step)`, its first 64 bits, and
+/// `blocks.0.mlp.post`, `blocks.0.mlp`) has the key `streams[0].derive(name).at(step)`, its first 64 bits, and
 /// each entry's fate is a function of that and of its example, place and column: see
 /// [`Dropout`](mnemoscope_engine::Dropout).
 #[derive(Clone, Copy, Debug)]
 pub struct Regularisation<'a> {
     /// How much is dropped.
     pub dropout: DropoutRates,
-    /// Where the masks come from.
-    pub stream: &'a Stream,
+    /// Where the masks come from: one for each member of a [cohort](crate::Model::cohort).
+    pub streams: &'a [Stream],
     /// The step of training; each has masks of its own.
     pub step: u64,
     /// What the penalty measures, and in which layers, ascending; `None` computes none.
@@ -102,9 +102,13 @@ pub struct Regularisation<'a> {
 }
 
 impl Regularisation<'_> {
-    /// The dropout called `name`, unless its rate is 0.
-    pub(crate) fn dropout(&self, rate: f64, name: &str) -> Option<Dropout> {
-        (rate > 0.0).then(|| Dropout::new(rate, self.stream.derive(name).at(self.step).next_u64()))
+    /// The dropout called `name` of a batch, unless its rate is 0.
+    pub(crate) fn dropout(&self, rate: f64, name: &str, batch: usize) -> Option<Dropout> {
+        let key = |stream: &Stream| stream.derive(name).at(self.step).next_u64();
+        (rate > 0.0).then(|| {
+            let keys: Vec<u64> = self.streams.iter().map(key).collect();
+            Dropout::each(rate, &keys, (batch / keys.len()) as u32)
+        })
     }
 
     /// What is measured of the patterns of `layer`.

@@ -113,7 +113,7 @@ impl Golden {
         let Sharpen { form, weight, layers, asked_rows } = serde_json::from_str(sharpen).unwrap();
         let regularisation = Regularisation {
             dropout: DropoutRates::default(),
-            stream: &Stream::root(0),
+            streams: &[Stream::root(0)],
             step: 1,
             sharpen: Some((form, &layers)),
             asked_rows,

@@ -73,7 +73,7 @@ pub(super) fn looked_up<'a>(
     scores: &'a FlexTensor,
     d_vocab: usize,
     values: &'a FlexTensor,
-    attend: &Attend,
+    attend: &'a Attend,
 ) -> LookedUp<'a> {
     let (shape, of_values) = (scores.layout().shape(), values.layout().shape());
     let (n_rows, d_value) = (shape[0], of_values[2]);

@@ -8,7 +8,7 @@ use super::kernel::attention::{self as kernel, Part, Rule, Shape};
 use super::kernel::places::Dropped;
 use super::kernel::room;
 use super::product::{Causal, causal_product, operand_type, shaped, transposed};
-use crate::{Attend, QueryRows};
+use crate::{Attend, Dropout, QueryRows};
 
 /// Whole numbers on the device of `like`.
 pub(super) fn ints<R: CubeRuntime>(ints: &[i32], like: &CubeTensor<R>) -> CubeTensor<R> {
@@ -90,17 +90,18 @@ impl<R: CubeRuntime> Layout<R> {
         attend: &Attend,
         bias: Option<&'a CubeTensor<R>>,
         scale: f32,
+        like: &CubeTensor<R>,
     ) -> Rule<'a, R> {
-        let dropped = attend.dropout.map(|dropout| dropped(&dropout));
+        let dropped = attend.dropout.as_ref().map(|dropout| dropped(dropout, like));
         let (shape, counted) = (self.shape(attend.n_heads), attend.stats);
         Rule { shape, query_pos: self.query_pos.as_ref(), bias, scale, dropped, counted }
     }
 }
 
-/// Dropout as kernels know it.
-pub(super) fn dropped(dropout: &crate::Dropout) -> Dropped {
-    let (key, bound, kept) = dropout.parts();
-    Dropped { key, bound, kept, version: crate::Dropout::VERSION }
+/// Dropout as kernels know it, on the device of `like`.
+pub(super) fn dropped<R: CubeRuntime>(dropout: &Dropout, like: &CubeTensor<R>) -> Dropped<R> {
+    let ((halves, n_each), (bound, kept)) = (dropout.halves(), dropout.bounds());
+    Dropped { keys: ints(&halves, like), n_each, bound, kept, version: Dropout::VERSION }
 }
 
 /// An operand of attention: rows, and the part of them that it is.
@@ -207,7 +208,7 @@ pub(super) fn mix<R: CubeRuntime>(
 ) -> (CubeTensor<R>, Kept<R>) {
     let (batch, n_heads, d_value) = (layout.batch, attend.n_heads, v.part.d_head);
     let v = heads_of(v, None, [batch, layout.seq_len, layout.n_keys]);
-    let rule = layout.rule(attend, bias.as_ref(), scale);
+    let rule = layout.rule(attend, bias.as_ref(), scale, &v);
     let made = kernel::pattern(scores, &rule, operand_type());
     let by_heads = [batch * n_heads, layout.n_queries, layout.n_keys];
     let lower = layout.causal(Causal::LeftIsLower);
@@ -266,7 +267,7 @@ pub(super) fn mix_backward<R: CubeRuntime>(
         let part = Part { width, offset: d, n_heads: Attend::N_STATS, d_head: n_heads };
         kernel::split(d_y, source, queries, part, DType::F32)
     });
-    let rule = layout.rule(attend, kept.bias.as_ref(), scale);
+    let rule = layout.rule(attend, kept.bias.as_ref(), scale, &kept.v);
     let scores = kernel::pattern_backward(&kept.pattern, d_kept, &kept.stats, d_stats, &rule);
     let bias = kept.bias.as_ref().map(|bias| kernel::bias_backward(&scores, bias, &rule));
     Grads { scores: Some(shaped(scores, by_heads)), v, bias }

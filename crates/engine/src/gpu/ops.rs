@@ -542,7 +542,8 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let (shape, x) = (x.dims(), raw(x));
         assert_eq!(shape[0], rows.len(), "x: {shape:?} does not fit {} places", rows.len());
         let at = flat(rows, &x);
-        wrap(places::dropout(x, at, rows.seq_len(), shape, dropped(dropout)), shape)
+        let dropped = dropped(dropout, &x);
+        wrap(places::dropout(x, at, rows.seq_len(), shape, dropped), shape)
     }
 
     fn lstm(gates_in: Tensor<Self, 3>, w_hh: Tensor<Self, 2>) -> Tensor<Self, 3> {

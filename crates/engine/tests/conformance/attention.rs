@@ -58,14 +58,14 @@ fn causal_attention_at_agrees() {
 
 /// Every way to attend, alone and together: dropout, statistics, temperature, and with a bias.
 pub(crate) fn ways(n_heads: usize) -> Vec<(Attend, bool)> {
-    let plain = Attend::plain(n_heads);
-    let dropout = Some(Dropout::new(0.3, 0x0123_4567_89ab_cdef));
+    let plain = || Attend::plain(n_heads);
+    let dropout = || Some(Dropout::new(0.3, 0x0123_4567_89ab_cdef));
     vec![
-        (plain, true),
-        (Attend { temperature: 0.6, ..plain }, false),
-        (Attend { dropout, ..plain }, false),
-        (Attend { stats: true, ..plain }, false),
-        (Attend { temperature: 1.7, dropout, stats: true, ..plain }, true),
+        (plain(), true),
+        (Attend { temperature: 0.6, ..plain() }, false),
+        (Attend { dropout: dropout(), ..plain() }, false),
+        (Attend { stats: true, ..plain() }, false),
+        (Attend { temperature: 1.7, dropout: dropout(), stats: true, ..plain() }, true),
     ]
 }
 
@@ -120,7 +120,7 @@ fn causal_attention_of_agrees_whichever_gradients_are_wanted() {
     for (batch, seq_len, n_heads, d_head, d_value) in
         [(2, 65, 3, 24, 24), (3, 130, 1, 128, 65), (2, 40, 2, 5, 33), (1, 1, 1, 5, 2)]
     {
-        for attend in [Attend::plain(n_heads), ways(n_heads)[4].0] {
+        for attend in [Attend::plain(n_heads), ways(n_heads)[4].0.clone()] {
             for wanted in 1_u32..8 {
                 let names = ["d / dq", "d / dk", "d / dv"];
                 check_sides(2e-5, |fused| {
@@ -153,7 +153,7 @@ fn causal_attention_of_at_agrees_whichever_gradients_are_wanted() {
         [(4, 65, 3, 24, 24), (3, 130, 1, 128, 65), (5, 40, 2, 5, 33)]
     {
         let rows = places(batch, seq_len);
-        for attend in [Attend::plain(n_heads), ways(n_heads)[4].0] {
+        for attend in [Attend::plain(n_heads), ways(n_heads)[4].0.clone()] {
             for wanted in 1_u32..8 {
                 check_sides(2e-5, |fused| {
                     let is_wanted = |i: u32| wanted >> i & 1 == 1;

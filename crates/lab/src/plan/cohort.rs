@@ -1,6 +1,5 @@
 //! Which plans can train side by side in one program of a device.
 
-use mnemoscope_model::DropoutRates;
 use mnemoscope_store::canonical;
 use serde_json::json;
 
@@ -11,8 +10,8 @@ impl Plan {
     /// many steps of one shape. Their seeds, their languages, the settings of their optimiser and how they are measured
     /// may differ.
     ///
-    /// `None` for a plan that trains alone, because training does what a cohort does not: it probes, drops, sharpens
-    /// attention at the asked rows alone, or the model is of associative memories.
+    /// `None` for a plan that trains alone, because training does what a cohort does not: it probes, sharpens attention at
+    /// the asked rows alone, or the model is of associative memories.
     ///
     /// # Example
     ///
@@ -31,8 +30,7 @@ impl Plan {
     pub fn cohort(&self) -> Option<String> {
         let train = &self.train;
         let asked_rows = train.sharpen.as_ref().is_some_and(|sharpen| sharpen.asked_rows);
-        let drops = train.dropout != DropoutRates::default();
-        if self.probe.is_some() || asked_rows || drops || !self.model.may_be_in_cohort() {
+        if self.probe.is_some() || asked_rows || !self.model.may_be_in_cohort() {
             return None;
         }
         let rule = match train.optimizer {
@@ -48,6 +46,7 @@ impl Plan {
             "loss": train.loss,
             "rule": rule,
             "freeze": train.freeze,
+            "dropout": train.dropout,
             "sharpen": train.sharpen,
             "precision": train.precision,
         })))

@@ -9,7 +9,7 @@ use mnemoscope_engine::{Ops, QueryRows};
 use mnemoscope_model::hook::NoHooks;
 use mnemoscope_model::optim::OptimState;
 use mnemoscope_model::params::Tensors;
-use mnemoscope_model::{Model, Regularisation};
+use mnemoscope_model::{DropoutRates, Model, Regularisation};
 use mnemoscope_stats::stream::Stream;
 use rayon::prelude::*;
 
@@ -183,22 +183,25 @@ where
         let [n_examples, n_fed] = [batches[0].n_examples, batches[0].n_fed];
         let fed: Vec<i32> = batches.iter().flat_map(Batch::fed).collect();
         let inputs = Tensor::from_data(TensorData::new(fed, [n * n_examples, n_fed]), device);
-        let sharpen = self.members[0].plan.train.sharpen.as_ref();
-        let sharpen = sharpen.filter(|sharpen| sharpen.weight_at(step) > 0.0);
-        let (logits, means) = match sharpen {
-            None => (self.model.logits(inputs, &rows, &mut NoHooks), None),
-            Some(sharpen) => {
-                let all: Vec<usize> = (0..self.members[0].plan.model.n_layers()).collect();
-                let layers = if sharpen.layers.is_empty() { &all } else { &sharpen.layers };
-                let regularisation = Regularisation {
-                    dropout: self.members[0].plan.train.dropout,
-                    stream: &self.members[0].dropout_stream,
-                    step,
-                    sharpen: Some((sharpen.form, layers)),
-                    asked_rows: false,
-                };
-                self.model.regularised_logits(inputs, &rows, &regularisation)
-            }
+        let train = &self.members[0].plan.train;
+        let sharpen = train.sharpen.as_ref().filter(|sharpen| sharpen.weight_at(step) > 0.0);
+        let (logits, means) = if train.dropout == DropoutRates::default() && sharpen.is_none() {
+            (self.model.logits(inputs, &rows, &mut NoHooks), None)
+        } else {
+            let streams: Vec<Stream> =
+                self.members.iter().map(|member| member.dropout_stream.clone()).collect();
+            let all: Vec<usize> = (0..self.members[0].plan.model.n_layers()).collect();
+            let regularisation = Regularisation {
+                dropout: train.dropout,
+                streams: &streams,
+                step,
+                sharpen: sharpen.map(|sharpen| {
+                    let chosen = if sharpen.layers.is_empty() { &all } else { &sharpen.layers };
+                    (sharpen.form, chosen.as_slice())
+                }),
+                asked_rows: false,
+            };
+            self.model.regularised_logits(inputs, &rows, &regularisation)
         };
         let penalties = sharpen.zip(means).map(|(sharpen, means)| {
             let weight = sharpen.weight_at(step);

@@ -220,7 +220,7 @@ where
         let all: Vec<usize> = (0..self.plan.model.n_layers()).collect();
         let regularisation = Regularisation {
             dropout: train.dropout,
-            stream: &self.dropout_stream,
+            streams: std::slice::from_ref(&self.dropout_stream),
             step,
             sharpen: sharpen.map(|sharpen| {
                 let chosen = if sharpen.layers.is_empty() { &all } else { &sharpen.layers };

@@ -78,7 +78,7 @@ impl<B: Backend> Transformer<B> {
     }
 
     /// How many models of the spec are computed side by side.
-    fn n_members(&self) -> usize {
+    pub(crate) fn n_members(&self) -> usize {
         self.embed.weight.dims()[0] / self.spec.d_vocab
     }
 }
@@ -87,6 +87,7 @@ impl<B: Backend> Transformer<B> {
 struct Pass<'p, B: Backend> {
     spec: &'p TransformerSpec,
     n_members: usize,
+    batch: usize,
     distances: Distances<B>,
     regularisation: Option<&'p Regularisation<'p>>,
 }
@@ -108,7 +109,8 @@ impl<B: Ops> Pass<'_, B> {
         x: Tensor<B, 2>,
         rows: &QueryRows,
     ) -> Tensor<B, 2> {
-        let dropout = self.regularisation.and_then(|it| it.dropout(rate(&it.dropout), name));
+        let dropout =
+            self.regularisation.and_then(|it| it.dropout(rate(&it.dropout), name, self.batch));
         match dropout {
             Some(dropout) => <B as Ops>::dropout(x, rows, &dropout),
             None => x,
@@ -132,12 +134,12 @@ impl<B: Ops> Here<'_, B> {
     }
 
     fn heads(&self) -> Heads<'_, B> {
-        let spec = self.pass.spec;
+        let Pass { spec, batch, regularisation, .. } = *self.pass;
         let name = format!("blocks.{}.attn.pattern", self.layer);
         let attend = Attend {
             n_heads: spec.n_heads,
             temperature: spec.temperature,
-            dropout: self.pass.regularisation.and_then(|it| it.dropout(it.dropout.attn, &name)),
+            dropout: regularisation.and_then(|it| it.dropout(it.dropout.attn, &name, batch)),
             stats: self.measured().is_some(),
         };
         Heads { attend, distances: &self.pass.distances }
@@ -166,7 +168,7 @@ impl<B: Ops> Transformer<B> {
         let (spec, device) = (&self.spec, tokens.device());
         let distances = Distances::new(spec, self.relative.as_ref(), n_pos, &device);
         let n_members = self.n_members();
-        let pass = Pass { spec, n_members, distances, regularisation };
+        let pass = Pass { spec, n_members, batch, distances, regularisation };
         let everywhere = QueryRows::all(batch, n_pos);
         let mut site = Site::root(hooks);
         let resid = to_rows(self.embed_tokens(tokens, &mut site));

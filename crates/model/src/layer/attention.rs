@@ -196,12 +196,12 @@ impl<B: Ops> Attention<B> {
         let q = heads.distances.place(self.queries(rows.clone()), n_heads, everywhere);
         let kv = heads.distances.place(self.project(rows, d), n_heads, everywhere);
         let (q, kv) = (from_rows(q, n_pos), from_rows(kv, n_pos));
-        let measured = Attend { dropout: None, ..heads.attend };
+        let measured = Attend { dropout: None, ..heads.attend.clone() };
         let nothing = Tensor::zeros([batch, n_pos, n_heads], &device);
         let keys = kv.clone().narrow(2, 0, d);
         let rows = <B as Ops>::causal_attention_of(q.clone(), keys, nothing, &measured);
         let (_, stats) = measured.split(rows);
-        let asked = Attend { stats: false, ..heads.attend };
+        let asked = Attend { stats: false, ..heads.attend.clone() };
         let q = select_rows(q, queries);
         let z = <B as Ops>::causal_attention_at(q, kv, None, queries, &asked);
         (self.output(z), stats)

@@ -19,7 +19,7 @@ fn queries() -> [QueryRows; 2] {
 struct Steps<'s> {
     spec: &'s ModelSpec,
     rules: [Rule; N_MEMBERS],
-    sharpen: bool,
+    regularised: bool,
 }
 
 impl Steps<'_> {
@@ -53,13 +53,21 @@ impl Steps<'_> {
         let tokens = tensor(&examples(from..from + 2 * n as u64), &cpu());
         let queries = if n == 1 { &one } else { &all };
         let (logits, penalty) = match self.spec {
-            ModelSpec::Transformer(_) if self.sharpen => {
-                let (stream, dropout) = (Stream::root(0), DropoutRates::default());
+            ModelSpec::Transformer(_) if self.regularised => {
+                let dropout = DropoutRates { attn: 0.1, mlp: 0.2, resid: 0.1, embed: 0.1 };
+                let of_member = |member| Stream::root(member as u64).derive("dropout");
+                let streams: Vec<Stream> = (first..first + n).map(of_member).collect();
                 let sharpen = Some((Bluntness::Entropy, &[0_usize, 1][..]));
                 model.regularised_logits(
                     tokens,
                     queries,
-                    &Regularisation { dropout, stream: &stream, step, sharpen, asked_rows: false },
+                    &Regularisation {
+                        dropout,
+                        streams: &streams,
+                        step,
+                        sharpen,
+                        asked_rows: false,
+                    },
                 )
             }
             _ => (model.logits(tokens, queries, &mut NoHooks), None),
@@ -130,18 +138,18 @@ fn members_of_a_cohort_train_as_they_do_alone() {
             0 => [sgd(0.1), sgd(0.03), sgd(0.2)],
             _ => [adamw(1e-3), adamw(3e-3), adamw(1e-4)],
         };
-        let sharpen = match &spec {
+        let regularised = match &spec {
             ModelSpec::Transformer(spec) => spec.n_layers > 1,
             _ => false,
         };
-        Steps { spec: &spec, rules, sharpen }.check();
+        Steps { spec: &spec, rules, regularised }.check();
     }
 }
 
 #[test]
 fn what_one_member_does_wrong_is_named_and_does_not_touch_the_others() {
     let spec = &specs()[0];
-    let steps = Steps { spec, rules: [Rule::Sgd(SGD); N_MEMBERS], sharpen: false };
+    let steps = Steps { spec, rules: [Rule::Sgd(SGD); N_MEMBERS], regularised: false };
     let params = [0, 1, 2].map(|member| steps.start(member).params());
     let after = |factor: f32| {
         let mut model = Model::<CpuAutodiff>::cohort(spec, &params, &cpu()).unwrap();

@@ -459,7 +459,7 @@ fn measuring_all_rows_of_the_last_layer_leaves_the_asked_logits_alone() {
         let tokens = || tensor::<Cpu>(&examples(0..3), &cpu());
         let regularisation = Regularisation {
             dropout: DropoutRates::default(),
-            stream: &stream,
+            streams: std::slice::from_ref(&stream),
             step: 1,
             sharpen: Some((Bluntness::Entropy, &layers)),
             asked_rows: false,

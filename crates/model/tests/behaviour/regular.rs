@@ -21,8 +21,13 @@ fn training_without_dropout_and_penalty_has_the_bits_of_the_plain_pass() {
         let queries = QueryRows::new(N_POS, vec![(0, 3), (1, 0), (1, 11), (2, 7)]);
         let plain = bits(&model, &examples(0..3), &queries, &mut NoHooks).concat();
         let dropout = DropoutRates::default();
-        let nothing =
-            Regularisation { dropout, stream: &stream, step: 1, sharpen: None, asked_rows: false };
+        let nothing = Regularisation {
+            dropout,
+            streams: std::slice::from_ref(&stream),
+            step: 1,
+            sharpen: None,
+            asked_rows: false,
+        };
         assert_eq!(regularised_bits(&spec, &nothing), plain);
         // A penalty looks, and changes no logit.
         let looks = Regularisation { sharpen: Some((Bluntness::NegL2, &[0, 1])), ..nothing };
@@ -41,10 +46,11 @@ fn each_kind_of_dropout_is_felt_and_is_a_function_of_seed_and_step() {
         DropoutRates { embed: 0.5, ..off },
     ];
     let spec = &interventions()[1];
-    let run = |dropout, stream, step| {
+    let run = |dropout, stream: &Stream, step| {
+        let streams = std::slice::from_ref(stream);
         regularised_bits(
             spec,
-            &Regularisation { dropout, stream, step, sharpen: None, asked_rows: false },
+            &Regularisation { dropout, streams, step, sharpen: None, asked_rows: false },
         )
     };
     let mut seen = vec![run(off, &stream, 1)];
@@ -73,7 +79,7 @@ fn the_penalty_on_asked_rows_is_the_mean_over_their_patterns() {
         let expected = -rows.map(largest).sum::<f64>() / (4 * spec.n_heads) as f64;
         let regularisation = Regularisation {
             dropout: DropoutRates::default(),
-            stream: &stream,
+            streams: std::slice::from_ref(&stream),
             step: 1,
             sharpen: Some((Bluntness::NegLinf, &[layer])),
             asked_rows: true,
@@ -108,7 +114,7 @@ fn the_penalty_is_the_mean_over_the_patterns_that_hooks_read() {
                 let layers = [layer];
                 let regularisation = Regularisation {
                     dropout: DropoutRates::default(),
-                    stream: &stream,
+                    streams: std::slice::from_ref(&stream),
                     step: 1,
                     sharpen: Some((form, &layers)),
                     asked_rows: false,

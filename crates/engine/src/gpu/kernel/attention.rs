@@ -235,19 +235,18 @@ fn query_of(
 /// The words of a row that is dropped from; zeros where nothing is.
 #[cube]
 fn words_of(
+    keys: &Array<i32>,
+    n_each: u32,
     example: usize,
     head: usize,
     pos: usize,
-    key_low: u32,
-    key_high: u32,
     #[comptime] version: u32,
     #[comptime] dropped: bool,
 ) -> (u32, u32) {
     let mut word0 = 0u32;
     let mut word1 = 0u32;
     if dropped {
-        let words =
-            dropout_words(example as u32, head as u32, pos as u32, key_low, key_high, version);
+        let words = dropout_words(keys, n_each, example as u32, head as u32, pos as u32, version);
         word0 = words.0;
         word1 = words.1;
     }
@@ -340,6 +339,7 @@ fn pattern_kernel<N: Float>(
     scores: &Array<f32>,
     query_pos: &Array<i32>,
     bias: &Array<f32>,
+    keys: &Array<i32>,
     pattern: &mut Array<N>,
     kept: &mut Array<N>,
     stats: &mut Array<f32>,
@@ -349,8 +349,7 @@ fn pattern_kernel<N: Float>(
     n_keys: u32,
     n_distances: u32,
     per_member: u32,
-    key_low: u32,
-    key_high: u32,
+    n_each: u32,
     bound: u32,
     factor: f32,
     #[comptime] per_unit: u32,
@@ -389,7 +388,7 @@ fn pattern_kernel<N: Float>(
                 write_stats(stats, row * N_STATS, total, weighted, squares, -first);
             }
         }
-        let (word0, word1) = words_of(example, head, pos, key_low, key_high, version, dropped);
+        let (word0, word1) = words_of(keys, n_each, example, head, pos, version, dropped);
         #[unroll]
         for i in 0..per_unit {
             let key = unit + i as usize * n_units;
@@ -417,12 +416,18 @@ pub(crate) struct Rule<'a, R: CubeRuntime> {
     pub(crate) bias: Option<&'a CubeTensor<R>>,
     /// What scores are multiplied by before the bias is added.
     pub(crate) scale: f32,
-    pub(crate) dropped: Option<Dropped>,
+    pub(crate) dropped: Option<Dropped<R>>,
     pub(crate) counted: bool,
 }
 
-/// Nothing is dropped; a kernel that drops nothing does not look at it.
-const NOTHING: Dropped = Dropped { key: [0; 2], bound: 0, kept: 1.0, version: 0 };
+impl<R: CubeRuntime> Rule<'_, R> {
+    /// Dropout for a kernel; one that drops nothing does not look at it, and gets some other array for the keys.
+    fn dropped(&self, other: &CubeTensor<R>) -> Dropped<R> {
+        let nothing =
+            || Dropped { keys: other.clone(), n_each: 1, bound: 0, kept: 1.0, version: 0 };
+        self.dropped.clone().unwrap_or_else(nothing)
+    }
+}
 
 /// A pattern, what dropout left of it, and the statistics of its rows `[batch, head, query, 4]`.
 pub(crate) struct Pattern<R: CubeRuntime> {
@@ -439,7 +444,7 @@ pub(crate) fn pattern<R: CubeRuntime>(
 ) -> Pattern<R> {
     let Shape { n_heads, n_queries, n_keys, .. } = rule.shape;
     let pattern = room(&scores, rule.shape.dims(), dtype);
-    let kept = match rule.dropped {
+    let kept = match &rule.dropped {
         Some(_) => room(&scores, rule.shape.dims(), dtype),
         None => pattern.clone(),
     };
@@ -447,7 +452,7 @@ pub(crate) fn pattern<R: CubeRuntime>(
     let stats = room(&scores, [n_stats], DType::F32);
     let n_distances = rule.bias.map_or(0, |bias| bias.meta.shape()[1]);
     let client = scores.client.clone();
-    let dropped = rule.dropped.unwrap_or(NOTHING);
+    let dropped = rule.dropped(&stats);
     let launch = match dtype {
         DType::BF16 => pattern_kernel::launch::<half::bf16, R>,
         _ => pattern_kernel::launch::<f32, R>,
@@ -461,6 +466,7 @@ pub(crate) fn pattern<R: CubeRuntime>(
         scores.into_array_arg(),
         rule.query_pos.unwrap_or(&stats).clone().into_array_arg(),
         rule.bias.unwrap_or(&stats).clone().into_array_arg(),
+        dropped.keys.into_array_arg(),
         pattern.clone().into_array_arg(),
         unwritten.into_array_arg(),
         stats.clone().into_array_arg(),
@@ -470,8 +476,7 @@ pub(crate) fn pattern<R: CubeRuntime>(
         n_keys as u32,
         n_distances as u32,
         rule.shape.per_member(rule.bias) as u32,
-        dropped.key[0],
-        dropped.key[1],
+        dropped.n_each,
         dropped.bound,
         dropped.kept,
         rule.shape.per_unit(),
@@ -515,13 +520,13 @@ fn pattern_backward_kernel<N: Float>(
     query_pos: &Array<i32>,
     stats: &Array<f32>,
     d_stats: &Array<f32>,
+    keys: &Array<i32>,
     d_scores: &mut Array<N>,
     scale: f32,
     n_heads: u32,
     n_queries: u32,
     n_keys: u32,
-    key_low: u32,
-    key_high: u32,
+    n_each: u32,
     bound: u32,
     factor: f32,
     #[comptime] per_unit: u32,
@@ -540,7 +545,7 @@ fn pattern_backward_kernel<N: Float>(
         let mut shared = SharedMemory::<f32>::new(n_units);
         let (example, head, pos) = query_of(row, query_pos, n_heads as usize, n_queries, chosen);
         let past = min(pos + 1, n_keys);
-        let (word0, word1) = words_of(example, head, pos, key_low, key_high, version, dropped);
+        let (word0, word1) = words_of(keys, n_each, example, head, pos, version, dropped);
         let mut masses = Array::<f32>::new(per_unit as usize);
         let mut pulls = Array::<f32>::new(per_unit as usize);
         let mut sum = 0.0f32;
@@ -595,7 +600,7 @@ pub(crate) fn pattern_backward<R: CubeRuntime>(
     let d_scores = room(pattern, rule.shape.dims(), dtype);
     let client = pattern.client.clone();
     let counted = d_stats.is_some();
-    let dropped = rule.dropped.unwrap_or(NOTHING);
+    let dropped = rule.dropped(stats);
     let launch = match dtype {
         DType::BF16 => pattern_backward_kernel::launch::<half::bf16, R>,
         _ => pattern_backward_kernel::launch::<f32, R>,
@@ -609,13 +614,13 @@ pub(crate) fn pattern_backward<R: CubeRuntime>(
         rule.query_pos.unwrap_or(stats).clone().into_array_arg(),
         stats.clone().into_array_arg(),
         d_stats.unwrap_or_else(|| stats.clone()).into_array_arg(),
+        dropped.keys.into_array_arg(),
         d_scores.clone().into_array_arg(),
         rule.scale,
         n_heads as u32,
         n_queries as u32,
         n_keys as u32,
-        dropped.key[0],
-        dropped.key[1],
+        dropped.n_each,
         dropped.bound,
         dropped.kept,
         rule.shape.per_unit(),

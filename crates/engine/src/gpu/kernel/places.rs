@@ -261,19 +261,20 @@ pub(crate) fn rotary<R: CubeRuntime>(
 /// The two words of a row that is dropped from; `crate::dropout` is the format.
 #[cube]
 pub(super) fn dropout_words(
+    keys: &Array<i32>,
+    n_each: u32,
     example: u32,
     head: u32,
     pos: u32,
-    key_low: u32,
-    key_high: u32,
     #[comptime] version: u32,
 ) -> (u32, u32) {
-    let mut c0 = example;
+    let member = (example / n_each) as usize;
+    let mut c0 = example % n_each;
     let mut c1 = head;
     let mut c2 = pos;
     let mut c3 = version.runtime();
-    let mut k0 = key_low;
-    let mut k1 = key_high;
+    let mut k0 = keys[2 * member] as u32;
+    let mut k1 = keys[2 * member + 1] as u32;
     for _ in 0..10u32 {
         let high0 = u32::mul_hi(0xd251_1f53u32.runtime(), c0);
         let low0 = 0xd251_1f53u32 * c0;
@@ -305,11 +306,11 @@ pub(super) fn dropout_factor(column: u32, word0: u32, word1: u32, bound: u32, ke
 fn dropout_kernel(
     x: &Array<f32>,
     rows: &Array<i32>,
+    keys: &Array<i32>,
     y: &mut Array<f32>,
     d: u32,
     seq_len: u32,
-    key_low: u32,
-    key_high: u32,
+    n_each: u32,
     bound: u32,
     kept: f32,
     #[comptime] version: u32,
@@ -318,16 +319,19 @@ fn dropout_kernel(
     if i < y.len() {
         let row = rows[i / d as usize] as u32;
         let (word0, word1) =
-            dropout_words(row / seq_len, 0u32, row % seq_len, key_low, key_high, version);
+            dropout_words(keys, n_each, row / seq_len, 0u32, row % seq_len, version);
         let column = (i % d as usize) as u32;
         y[i] = x[i] * dropout_factor(column, word0, word1, bound, kept);
     }
 }
 
 /// What a device needs to know of [`crate::Dropout`].
-#[derive(Clone, Copy)]
-pub(crate) struct Dropped {
-    pub(crate) key: [u32; 2],
+#[derive(Clone)]
+pub(crate) struct Dropped<R: CubeRuntime> {
+    /// The halves of each member's key.
+    pub(crate) keys: CubeTensor<R>,
+    /// Examples of each member.
+    pub(crate) n_each: u32,
     pub(crate) bound: u32,
     pub(crate) kept: f32,
     pub(crate) version: u32,
@@ -339,7 +343,7 @@ pub(crate) fn dropout<R: CubeRuntime>(
     rows: CubeTensor<R>,
     seq_len: usize,
     [n_rows, d]: [usize; 2],
-    dropped: Dropped,
+    dropped: Dropped<R>,
 ) -> CubeTensor<R> {
     let y = room(&x, [n_rows, d], DType::F32);
     let (client, (count, dim)) = (x.client.clone(), one_each(n_rows * d));
@@ -349,11 +353,11 @@ pub(crate) fn dropout<R: CubeRuntime>(
         dim,
         x.into_array_arg(),
         rows.into_array_arg(),
+        dropped.keys.into_array_arg(),
         y.clone().into_array_arg(),
         d as u32,
         seq_len as u32,
-        dropped.key[0],
-        dropped.key[1],
+        dropped.n_each,
         dropped.bound,
         dropped.kept,
         dropped.version,

@@ -68,7 +68,7 @@ impl Dims {
 pub(crate) struct Form<'a> {
     pub(crate) dims: Dims,
     scale: f32,
-    dropout: Option<Dropout>,
+    dropout: Option<&'a Dropout>,
     stats: bool,
     /// `[head, seq_len]`, the largest distance first: a row then reads it in the order of its keys.
     bias: Option<&'a [f32]>,
@@ -78,8 +78,8 @@ impl<'a> Form<'a> {
     /// # Arguments
     ///
     /// - `bias`: `[head, distance]`, [`reversed`].
-    pub(crate) fn new(dims: Dims, attend: &Attend, bias: Option<&'a [f32]>) -> Self {
-        let &Attend { dropout, stats, .. } = attend;
+    pub(crate) fn new(dims: Dims, attend: &'a Attend, bias: Option<&'a [f32]>) -> Self {
+        let (dropout, stats) = (attend.dropout.as_ref(), attend.stats);
         Self { dims, scale: attend.scale(dims.d_head), dropout, stats, bias }
     }
 

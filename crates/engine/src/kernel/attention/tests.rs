@@ -28,7 +28,7 @@ impl Scalar {
     }
 
     fn attend(&self, stats: bool) -> Attend {
-        Attend { n_heads: 1, temperature: self.temperature, dropout: self.dropout, stats }
+        Attend { n_heads: 1, temperature: self.temperature, dropout: self.dropout.clone(), stats }
     }
 
     fn n_inputs(&self) -> usize {
@@ -52,7 +52,8 @@ impl Scalar {
         let exps: Vec<f64> = (0..=i).map(|j| score(j).exp()).collect();
         let sum: f64 = exps.iter().sum();
         let factor = |j: usize| {
-            self.dropout.map_or(1.0, |dropout| f64::from(dropout.factor(0, 0, i as u32, j as u32)))
+            let dropout = self.dropout.as_ref();
+            dropout.map_or(1.0, |dropout| f64::from(dropout.factor(0, 0, i as u32, j as u32)))
         };
         (exps.iter().map(|e| e / sum).collect(), (0..=i).map(factor).collect())
     }
@@ -197,11 +198,11 @@ fn what_changes_nothing_changes_no_bit() {
     let d_y = without_stats(&d_out, 24);
     let plain = Attend::plain(1);
     let expected = run(&qkv, None, dims, &plain, &d_y);
-    let kept = Attend { dropout: Some(Dropout::new(0.0, 5)), ..plain };
+    let kept = Attend { dropout: Some(Dropout::new(0.0, 5)), ..plain.clone() };
     for (got, expected) in run(&qkv, None, dims, &kept, &d_y).iter().zip(&expected) {
         check_same_bits("dropout of nothing", got, expected);
     }
-    let [y, d_qkv, _] = run(&qkv, None, dims, &Attend { stats: true, ..plain }, &d_packed);
+    let [y, d_qkv, _] = run(&qkv, None, dims, &Attend { stats: true, ..plain.clone() }, &d_packed);
     check_same_bits("y beside statistics", &without_stats(&y, 24), &expected[0]);
     check_close("d_qkv beside statistics", &d_qkv, &expected[1], 1e-6);
     let [y, d_qkv, _] = run(&qkv, Some(&[0.0; 90]), dims, &plain, &d_y);
@@ -241,7 +242,7 @@ fn a_chosen_query_has_the_bits_it_has_among_all() {
 }
 
 /// One row forward and backward: its pattern, its gradient, that of the bias, and its statistics.
-fn one_row(n_own: usize, dropout: Dropout) -> Vec<f32> {
+fn one_row(n_own: usize, dropout: &Dropout) -> Vec<f32> {
     let (n_keys, bias) = (n_own + 5, numbers(3, n_own));
     let row = Row {
         n_own,
@@ -264,11 +265,11 @@ fn one_row(n_own: usize, dropout: Dropout) -> Vec<f32> {
 fn the_vectors_do_not_change_the_bits_of_a_row() {
     for n_own in [1, 15, 16, 100, 257] {
         let dropout = Dropout::new(0.4, 8);
-        let best = one_row(n_own, dropout);
-        if let Some(avx2) = at_level(Level::Avx2, || one_row(n_own, dropout)) {
+        let best = one_row(n_own, &dropout);
+        if let Some(avx2) = at_level(Level::Avx2, || one_row(n_own, &dropout)) {
             check_same_bits("avx2", &avx2, &best);
         }
-        let portable = at_level(Level::Portable, || one_row(n_own, dropout)).unwrap();
+        let portable = at_level(Level::Portable, || one_row(n_own, &dropout)).unwrap();
         check_close("portable", &portable, &best, 2e-6);
     }
 }
@@ -307,13 +308,13 @@ fn statistics_at_their_ends_are_exact_and_finite() {
 #[test]
 fn products_that_were_kept_give_the_bits_of_those_that_are_formed_again() {
     let (batch, seq_len, d, d_value) = (2, 37, 20, 9);
-    let dims = Dims { seq_len, n_heads: 1, d_head: d, d_value };
+    let (dims, plain) = (Dims { seq_len, n_heads: 1, d_head: d, d_value }, Attend::plain(1));
     let rows = QueryRows::new(seq_len, vec![(0, 0), (0, 3), (0, 20), (0, 36), (1, 5)]);
     let everywhere = (Places::all(batch, seq_len), batch * seq_len);
     for (places, n_queries) in [everywhere, (Places::of(&rows, batch), rows.len())] {
         let (q, k) = (numbers(1, n_queries * d), numbers(2, batch * seq_len * d));
         let (v, d_y) = (numbers(3, batch * seq_len * d_value), numbers(4, n_queries * d_value));
-        let form = Form::new(dims, &Attend::plain(1), None);
+        let form = Form::new(dims, &plain, None);
         let apart = Apart { qkv: [&q, &k, &v], places: &places, form };
         let ((y, lse, kept), (again, _, none)) = (apart.forward(true), apart.forward(false));
         assert!(kept.is_some() && none.is_none());
@@ -323,7 +324,7 @@ fn products_that_were_kept_give_the_bits_of_those_that_are_formed_again() {
             check_same_bits("gradient", &with.unwrap(), &without.unwrap());
         }
     }
-    let wide = Form::new(Dims { d_head: 18, ..dims }, &Attend::plain(1), None);
+    let wide = Form::new(Dims { d_head: 18, ..dims }, &plain, None);
     let none: [&[f32]; 3] = [&[]; 3];
     let places = Places::all(0, seq_len);
     let (_, _, kept) = Apart { qkv: none, places: &places, form: wide }.forward(true);
