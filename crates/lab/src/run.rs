@@ -467,14 +467,19 @@ impl<'a> Execution<'a> {
 
     /// Makes sure that a checkpoint of this step is saved, and returns its hash.
     fn save<A: AutodiffOps>(&mut self, trainer: &Trainer<'a, A>) -> Result<String, Error> {
-        if let Some(saved) = &self.saved {
-            return Ok(saved.blake3.clone());
+        match &self.saved {
+            Some(saved) => Ok(saved.blake3.clone()),
+            None => self.save_state(&trainer.checkpoint()),
         }
-        let step = trainer.n_steps_taken();
+    }
+
+    /// Saves a checkpoint, and returns its hash.
+    fn save_state(&mut self, checkpoint: &Checkpoint) -> Result<String, Error> {
+        let step = checkpoint.step;
         // Whatever belongs to the steps before a checkpoint is appended before it is saved: a
         // resume takes back what comes after.
         self.writer.append(TIMING, &json!({"step": step, "train_secs": self.train_secs}))?;
-        let saved = self.writer.save_checkpoint(step, &trainer.checkpoint().to_bytes())?;
+        let saved = self.writer.save_checkpoint(step, &checkpoint.to_bytes())?;
         self.writer.keep_last(self.options.checkpoints_kept)?;
         let blake3 = saved.blake3.clone();
         self.saved = Some(saved);

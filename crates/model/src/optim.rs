@@ -129,23 +129,6 @@ impl<B: Backend> OptimState<B> {
         stacked
     }
 
-    /// The states of the members of a cohort of so many.
-    #[must_use]
-    pub fn split(&self, n_members: usize) -> Vec<Self> {
-        let of = |member| {
-            let part = |Kept { shape, begun, rows }: &Kept<B>| {
-                let mut shape = shape.clone();
-                shape[0] /= n_members;
-                let n = shape.iter().product::<usize>();
-                let rows = rows.iter().map(|row| row.clone().narrow(0, member * n, n)).collect();
-                Kept { shape, begun: *begun, rows }
-            };
-            let kept = self.kept.iter().map(|(name, kept)| (name.clone(), part(kept))).collect();
-            Self { n_steps: self.n_steps, row_names: self.row_names, kept }
-        };
-        (0..n_members).map(of).collect()
-    }
-
     /// The state as named arrays: `n_steps`, and by rule `m.<parameter>` and `v.<parameter>`, or
     /// `momentum.<parameter>`.
     ///
@@ -165,6 +148,22 @@ impl<B: Backend> OptimState<B> {
             }
         }
         tensors
+    }
+
+    /// [`to_tensors`](Self::to_tensors) of each of the `n_members` of a [cohort](Model::cohort), read together.
+    #[must_use]
+    pub fn to_tensors_each(&self, n_members: usize) -> Vec<Tensors> {
+        let (mut counts, mut rows) = (Tensors::default(), Tensors::default());
+        for (name, array) in self.to_tensors().iter() {
+            let is_count =
+                name == N_STEPS || name.split_once('.').is_some_and(|(of, _)| of == BEGUN);
+            if is_count { &mut counts } else { &mut rows }.insert(name, array.clone());
+        }
+        let mut members = rows.split(n_members);
+        for member in &mut members {
+            member.extend_prefixed("", &counts);
+        }
+        members
     }
 
     /// The state that [`Self::to_tensors`] wrote of an optimiser with such a rule.

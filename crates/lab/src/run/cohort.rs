@@ -7,6 +7,7 @@ use mnemoscope_engine::AutodiffOps;
 use mnemoscope_engine::burn;
 use mnemoscope_engine::device::OnDevice;
 use mnemoscope_store::Store;
+use rayon::prelude::*;
 
 use super::{
     Ended, Execution, Labels, Opening, Outcome, RunOptions, Trained, begin, panic_message, per_sec,
@@ -95,6 +96,13 @@ impl<'a> Running<'a> {
     fn close(&mut self, ended: Result<Result<Ended, Error>, String>) {
         let execution = self.execution.take().expect("the execution is under way");
         self.outcome = Some(execution.close(ended));
+    }
+
+    /// Does something with an execution that is under way, which ends if that fails.
+    fn try_to(&mut self, work: impl FnOnce(&mut Execution<'a>) -> Result<(), Error>) {
+        if let Some(Err(failure)) = self.execution.as_mut().map(work) {
+            self.end(Err(failure));
+        }
     }
 
     /// Closes the record of an execution that came to an end by itself.
@@ -233,46 +241,34 @@ fn go_on<'a, A: AutodiffOps>(
         secs += took;
         n_tokens += tokens_per_step;
         let step = cohort.n_steps_taken();
-        let mut due = step.is_multiple_of(every);
+        let mut curves = false;
         for ((running, end), penalty) in members.iter_mut().zip(ends).zip(cohort.penalties()) {
-            let execution = running.execution();
-            execution.train_secs += took;
-            due |= execution.curve_due(step);
-            let noted = match end {
-                Ok(loss) => execution.note_step(step, loss, penalty, per_sec(n_tokens, secs)),
-                Err(failure) => Err(execution.with_checkpoint(failure)),
-            };
-            if let Err(failure) = noted {
-                running.end(Err(failure));
+            curves |= running.execution().curve_due(step);
+            running.try_to(|execution| {
+                execution.train_secs += took;
+                match end {
+                    Ok(loss) => execution.note_step(step, loss, penalty, per_sec(n_tokens, secs)),
+                    Err(failure) => Err(execution.with_checkpoint(failure)),
+                }
+            });
+        }
+        if curves {
+            for (running, trainer) in members.iter_mut().zip(cohort.trainers()) {
+                running.try_to(|execution| match execution.curve_due(step) {
+                    true => execution.curve(&trainer.model(), step, device),
+                    false => Ok(()),
+                });
             }
         }
-        if due {
-            for (running, trainer) in members.iter_mut().zip(cohort.trainers()) {
-                let Some(execution) = &mut running.execution else { continue };
-                if let Err(failure) = between(execution, &trainer, device) {
-                    running.end(Err(failure));
-                }
-            }
+        if step.is_multiple_of(every) {
+            // Most of it is waiting for the disk.
+            members.par_iter_mut().zip(cohort.checkpoints()).for_each(|(running, checkpoint)| {
+                running.try_to(|execution| execution.save_state(&checkpoint).map(drop));
+            });
         }
         if members.iter().any(|running| !running.is_under_way()) {
             return (Left::Fewer, cohort.trainers());
         }
     }
     (Left::Done, cohort.trainers())
-}
-
-/// Does what is due of a member between two steps.
-fn between<'a, A: AutodiffOps>(
-    execution: &mut Execution<'a>,
-    trainer: &Trainer<'a, A>,
-    device: &burn::tensor::Device<A>,
-) -> Result<(), Error> {
-    let step = trainer.n_steps_taken();
-    if execution.curve_due(step) {
-        execution.curve(&trainer.model(), step, device)?;
-    }
-    if step.is_multiple_of(execution.options.checkpoint_every) {
-        execution.save(trainer)?;
-    }
-    Ok(())
 }

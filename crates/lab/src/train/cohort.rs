@@ -14,7 +14,8 @@ use mnemoscope_stats::stream::Stream;
 use rayon::prelude::*;
 
 use super::{
-    Penalty, Trainer, batch_after, diverged, frozen_at, loss_not_finite, numbers, stride_at,
+    Checkpoint, Penalty, Trainer, batch_after, diverged, frozen_at, loss_not_finite, numbers,
+    stride_at,
 };
 use crate::Error;
 use crate::batch::{Batch, Question};
@@ -105,28 +106,38 @@ where
         self.members.iter().map(|member| member.penalty).collect()
     }
 
-    /// Each member alone, as it is now.
+    /// Everything needed to go on from here with each member.
     ///
     /// # Panics
     ///
     /// If the device does not compute in single precision.
     #[must_use]
-    pub fn trainers(&self) -> Vec<Trainer<'a, B>> {
+    pub fn checkpoints(&self) -> Vec<Checkpoint> {
         let params = self.model.params().split(self.n_members());
-        let states = self.state.split(self.n_members());
-        let alone = |((member, params), state): ((&Member<'a>, Tensors), _)| Trainer {
-            plan: member.plan,
+        let states = self.state.to_tensors_each(self.n_members());
+        let of = |((member, params), optim): ((&Member<'a>, Tensors), Tensors)| Checkpoint {
+            plan: member.plan.id(),
+            step: self.n_steps_taken,
             stream: member.stream.clone(),
-            dropout_stream: member.dropout_stream.clone(),
-            device: self.device.clone(),
-            model: Model::from_params(&member.plan.model, params, &self.device)
-                .expect("they were taken out of such a model"),
-            state,
-            n_steps_taken: self.n_steps_taken,
-            frozen: BTreeSet::new(),
-            penalty: member.penalty,
+            params,
+            optim,
         };
-        self.members.iter().zip(params).zip(states).map(alone).collect()
+        self.members.iter().zip(params).zip(states).map(of).collect()
+    }
+
+    /// Each member alone, as it is now.
+    ///
+    /// # Panics
+    ///
+    /// As [`checkpoints`](Self::checkpoints).
+    #[must_use]
+    pub fn trainers(&self) -> Vec<Trainer<'a, B>> {
+        let alone = |(member, checkpoint): (&Member<'a>, Checkpoint)| {
+            let trainer = Trainer::restore(member.plan, checkpoint, &self.device);
+            let trainer = trainer.expect("the checkpoint was taken of such a trainer");
+            Trainer { penalty: member.penalty, ..trainer }
+        };
+        self.members.iter().zip(self.checkpoints()).map(alone).collect()
     }
 
     /// Takes one step of each member, and returns the loss of each as [`Trainer::step`] does.

@@ -66,12 +66,17 @@ where
     #[must_use]
     pub fn new(plan: &'a Plan, device: &B::Device) -> Self {
         let init = Stream::root(plan.seeds.model).derive("model");
+        Self::with(plan, Model::init(&plan.model, &init, device), device)
+    }
+
+    /// No step taken yet by this model.
+    fn with(plan: &'a Plan, model: Model<B>, device: &B::Device) -> Self {
         Self {
             plan,
             stream: split::train_stream(plan.seeds.data),
             dropout_stream: Stream::root(plan.seeds.model).derive("dropout"),
             device: device.clone(),
-            model: Model::init(&plan.model, &init, device),
+            model,
             state: OptimState::new(&plan.train.optimizer.rule(1.0)),
             n_steps_taken: 0,
             frozen: BTreeSet::new(),
@@ -89,9 +94,9 @@ where
         checkpoint: Checkpoint,
         device: &B::Device,
     ) -> Result<Self, Error> {
-        let mut trainer = Self::new(plan, device);
         checkpoint.check_plan(&plan.id())?;
-        trainer.model = trainer.model.load(&checkpoint.params)?;
+        let model = Model::from_params(&plan.model, checkpoint.params, device)?;
+        let mut trainer = Self::with(plan, model, device);
         let rule = plan.train.optimizer.rule(1.0);
         trainer.state = OptimState::from_tensors(&rule, &checkpoint.optim, device)?;
         trainer.state.check_fit(&plan.model, |name| plan.train.learns(name, checkpoint.step))?;

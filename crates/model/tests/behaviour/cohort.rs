@@ -96,7 +96,11 @@ impl Steps<'_> {
         for step in 0..3 {
             // Members come and go between two steps.
             if step == 2 && n > 1 {
-                state = OptimState::stack(&state.split(n));
+                let alone =
+                    |tensors: &Tensors| OptimState::from_tensors(&self.rules[0], tensors, &cpu());
+                let states: Result<Vec<_>, _> =
+                    state.to_tensors_each(n).iter().map(alone).collect();
+                state = OptimState::stack(&states.unwrap());
                 model = Model::cohort(self.spec, &model.params().split(n), &cpu()).unwrap();
             }
             let loss = self.losses(&model, first, n, step);
@@ -108,7 +112,7 @@ impl Steps<'_> {
             }
         }
         let params = model.params().split(n);
-        let states = state.split(n).into_iter().map(|state| state.to_tensors());
+        let states = state.to_tensors_each(n);
         losses.into_iter().zip(params).zip(states).map(|((l, p), s)| (l, p, s)).collect()
     }
 
