@@ -147,8 +147,8 @@ struct Parts {
     base: Table,
     /// Name and part of the spec; empty if the spec has no arms of its own.
     arms: Vec<(String, Place, Table)>,
-    /// What the scale says of single arms.
-    scale_by_arm: BTreeMap<String, Table>,
+    /// What the scale says of single arms; `None` for one that it leaves out.
+    scale_by_arm: BTreeMap<String, Option<Table>>,
     axes: Vec<Axis>,
     sweep_place: Place,
     claims: Vec<ClaimRead>,
@@ -256,6 +256,11 @@ impl Parts {
         let Grown { arms, sets_named, .. } = grown;
         note_repeated_plans(&arms, self.sweep_place, notes);
         self.note_misplaced_claims(&arms, &sets_named, notes);
+        let arms = arms.into_iter().filter(|arm| !self.leaves_out(&arm.name)).collect::<Vec<_>>();
+        if arms.is_empty() {
+            let message = "the scale leaves out every arm".to_owned();
+            notes.complain(Fault::Together, "scale", Place::Default, message);
+        }
         Study {
             question: self.question,
             name: self.name.unwrap_or_else(|| name_of(path)),
@@ -263,6 +268,16 @@ impl Parts {
             claims: self.claims.into_iter().map(|read| read.claim).collect(),
             published: self.published.into_iter().map(|read| read.published).collect(),
         }
+    }
+
+    /// Whether the scale has no such arm. It was read like the others, so that what is claimed of it is known to be about
+    /// something; at this scale it is not measured.
+    fn leaves_out(&self, name: &str) -> bool {
+        let of_arm = |arm: &str| {
+            let rest = name.strip_prefix(arm);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        };
+        self.scale_by_arm.iter().any(|(arm, over)| over.is_none() && of_arm(arm))
     }
 
     /// Adds the plans of one arm of the spec at every point of the sweep.
@@ -280,7 +295,7 @@ impl Parts {
             let mut spec = self.base.clone();
             if let Some((name, _, over)) = arm {
                 tree::lay_over(&mut spec, over);
-                if let Some(over) = self.scale_by_arm.get(name) {
+                if let Some(Some(over)) = self.scale_by_arm.get(name) {
                     tree::lay_over(&mut spec, over);
                 }
             }

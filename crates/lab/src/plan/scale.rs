@@ -13,8 +13,11 @@ use super::tree::{self, Table, Value};
 ///
 /// # Returns
 ///
-/// What `[scales.NAME.arm.ARM]` says of single arms, to be laid over those.
-pub(super) fn lay_scale_over(spec: &mut Table, notes: &Notes<'_>) -> BTreeMap<String, Table> {
+/// What `[scales.NAME.arm.ARM]` says of single arms, to be laid over those; `None` for one that is left out.
+pub(super) fn lay_scale_over(
+    spec: &mut Table,
+    notes: &Notes<'_>,
+) -> BTreeMap<String, Option<Table>> {
     let mut top = Section::new(String::new(), spec, Place::Default, notes);
     let chosen = top.text("scale").map(str::to_owned);
     let all = top.table("scales");
@@ -46,12 +49,14 @@ pub(super) fn lay_scale_over(spec: &mut Table, notes: &Notes<'_>) -> BTreeMap<St
             return by_arm;
         };
         for (name, arm) in arms {
-            if let Value::Table(arm) = arm.node.value {
-                by_arm.insert(name, arm);
-            } else {
-                let message = "an arm is a table".to_owned();
-                let path = format!("{}.{name}", scale.path_of("arm"));
-                notes.complain(Fault::Value, &path, arm.node.place, message);
+            match arm.node.value {
+                Value::Table(arm) => drop(by_arm.insert(name, Some(arm))),
+                Value::Flag(false) => drop(by_arm.insert(name, None)),
+                _ => {
+                    let message = "an arm is a table, or `false` to leave it out".to_owned();
+                    let path = format!("{}.{name}", scale.path_of("arm"));
+                    notes.complain(Fault::Value, &path, arm.node.place, message);
+                }
             }
         }
     }

@@ -293,6 +293,18 @@ fn a_scale_is_laid_over_the_spec_and_over_single_arms() {
     // What is set wins over the scale.
     let set = ["scale=laptop", "train.n_steps=7", "sweep.seed.count=1"];
     assert_eq!(sizes(&set), [(1, 7, 64), (1, 7, 64), (1, 7, 128)]);
+    // An arm that is left out is gone, and what is claimed of it is still about an arm.
+    let left_out = SCALED.replace("arm.longer.train.n_steps = 6_000", "arm.longer = false")
+        + "[[claim]]\ntext = 'a'\nsource = 'b'\narm = 'longer'\nset = 'val'\nmeasure = 'n_errors'\nop = '=='\nbound = 0\nruns = 'each'\n";
+    let names = |set: &[&str]| -> Vec<String> {
+        study(&left_out, set).arms.into_iter().map(|arm| arm.name).collect()
+    };
+    assert_eq!(names(&["scale=laptop"]), ["baseline", "lstm"]);
+    assert_eq!(names(&[]), ["baseline", "longer", "lstm"]);
+    assert_eq!(names(&["scale=laptop", "sweep.train.lr=[1e-3,1e-4]"]).len(), 4);
+    let none = left_out
+        .replace("arm.longer = false", "arm = { baseline = false, longer = false, lstm = false }");
+    assert!(refusal(&none, &["scale=laptop"]).contains("the scale leaves out every arm"));
     assert_snapshot!(refusal(SCALED, &["scale=labtop"]), @r#"
     one thing is wrong with study.toml:
       --set scale: no scale is called "labtop"; did you mean "laptop"?
