@@ -294,16 +294,18 @@ fn a_scale_is_laid_over_the_spec_and_over_single_arms() {
     let set = ["scale=laptop", "train.n_steps=7", "sweep.seed.count=1"];
     assert_eq!(sizes(&set), [(1, 7, 64), (1, 7, 64), (1, 7, 128)]);
     // An arm that is left out is gone, and what is claimed of it is still about an arm.
-    let left_out = SCALED.replace("arm.longer.train.n_steps = 6_000", "arm.longer = false")
-        + "[[claim]]\ntext = 'a'\nsource = 'b'\narm = 'longer'\nset = 'val'\nmeasure = 'n_errors'\nop = '=='\nbound = 0\nruns = 'each'\n";
-    let names = |set: &[&str]| -> Vec<String> {
-        study(&left_out, set).arms.into_iter().map(|arm| arm.name).collect()
+    let gone = SCALED.replace("arm.longer.train.n_steps = 6_000", "arm.longer = false");
+    let claim = "[[claim]]\ntext = 'a'\nsource = 'b'\narm = 'longer'\nset = 'val'\n\
+                 measure = 'n_errors'\nop = '=='\nbound = 0\nruns = 'each'\n";
+    let left_out = format!("{gone}{claim}");
+    let names = |text: &str, sets: &[&str]| -> Vec<String> {
+        study(text, sets).arms.into_iter().map(|arm| arm.name).collect()
     };
-    assert_eq!(names(&["scale=laptop"]), ["baseline", "lstm"]);
-    assert_eq!(names(&[]), ["baseline", "longer", "lstm"]);
-    assert_eq!(names(&["scale=laptop", "sweep.train.lr=[1e-3,1e-4]"]).len(), 4);
-    let none = left_out
-        .replace("arm.longer = false", "arm = { baseline = false, longer = false, lstm = false }");
+    assert_eq!(names(&left_out, &["scale=laptop"]), ["baseline", "lstm"]);
+    assert_eq!(names(&left_out, &[]), ["baseline", "longer", "lstm"]);
+    assert_eq!(names(&gone, &["scale=laptop", "sweep.train.lr=[1e-3,1e-4]"]).len(), 4);
+    let all = "arm = { baseline = false, longer = false, lstm = false }";
+    let none = left_out.replace("arm.longer = false", all);
     assert!(refusal(&none, &["scale=laptop"]).contains("the scale leaves out every arm"));
     assert_snapshot!(refusal(SCALED, &["scale=labtop"]), @r#"
     one thing is wrong with study.toml:
