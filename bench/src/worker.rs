@@ -91,6 +91,10 @@ impl OnDevice for Work<'_> {
         let n_per_block = workload.n_per_block;
         if matches!(workload.kind, Kind::Train) {
             let mut trainer = Trainer::<A>::new(plan, device);
+            if named != Device::Cpu && plan.cohort().is_some() {
+                // As a run does it there.
+                return train_together(vec![trainer], plan, named, device);
+            }
             let mut steps = |n| take::<A>(&mut trainer, n, device);
             let n_steps = block_of_steps(named, n_per_block, &mut steps)?;
             return answer(n_steps, 1, Some(n_learned(plan)), steps);
@@ -165,11 +169,22 @@ impl OnDevice for Together<'_> {
             })
             .collect();
         let trainers = plans.iter().map(|plan| Trainer::<A>::new(plan, device)).collect();
-        let mut cohort = Cohort::of(trainers).map_err(|error| error.to_string())?;
-        let mut steps = |n| take_together::<A>(&mut cohort, n, device);
-        let n_steps = block_of_steps(named, 1, &mut steps)?;
-        answer(n_steps, n_members, Some(n_learned(plan)), steps)
+        train_together(trainers, plan, named, device)
     }
+}
+
+/// Trains a cohort in blocks.
+fn train_together<A: AutodiffOps>(
+    trainers: Vec<Trainer<'_, A>>,
+    plan: &Plan,
+    named: Device,
+    device: &burn::tensor::Device<A>,
+) -> Result<(), String> {
+    let n_members = trainers.len() as u64;
+    let mut cohort = Cohort::of(trainers).map_err(|error| error.to_string())?;
+    let mut steps = |n| take_together::<A>(&mut cohort, n, device);
+    let n_steps = block_of_steps(named, 1, &mut steps)?;
+    answer(n_steps, n_members, Some(n_learned(plan)), steps)
 }
 
 /// [`take`] of a cohort.

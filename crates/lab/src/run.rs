@@ -96,6 +96,11 @@ pub fn run_plan(
     clock: &dyn Clock,
     watcher: &mut (dyn Watcher + Send),
 ) -> Result<Outcome, Error> {
+    if options.device != Device::Cpu && plan.cohort().is_some() {
+        // Alone, but in batches of the few shapes that a cohort has.
+        let only = vec![Member { plan, labels, watcher }];
+        return run_cohort(only, store, options, clock).pop().expect("one plan has one outcome");
+    }
     let mut execution = match begin(plan, labels, store, options, clock, watcher)? {
         Opening::Begun(execution) => *execution,
         Opening::Sealed(result) => return Ok(Outcome::AlreadySealed(result)),

@@ -19,10 +19,13 @@ pub(super) fn ints<R: CubeRuntime>(ints: &[i32], like: &CubeTensor<R>) -> CubeTe
 
 /// Heads have so many rows or a multiple of it, so that kernels may read and write several numbers at once.
 const ROWS: usize = 8;
+/// Chosen queries of an example; more, because how many there are differs from batch to batch, and a device compiles some
+/// kernels anew for each kind of shape.
+const CHOSEN: usize = 32;
 
 /// Where queries stand, and how chosen ones are laid out: `[example, query]`, as many as the example that has most.
 ///
-/// Queries and keys are filled up to a multiple of [`ROWS`] with zeros. No query sees a key that is not there, because it
+/// Queries and keys are filled up to a multiple of [`ROWS`] with zeros, chosen queries to one of [`CHOSEN`]. No query sees a key that is not there, because it
 /// would come after it; what a query that is not there gives is not looked at, and its gradient is 0.
 pub(super) struct Layout<R: CubeRuntime> {
     batch: usize,
@@ -62,7 +65,7 @@ impl<R: CubeRuntime> Layout<R> {
     pub(super) fn of(rows: &QueryRows, batch: usize, like: &CubeTensor<R>) -> Self {
         let by_example = rows.by_example(batch);
         let most = by_example.iter().map(std::ops::Range::len).max().unwrap_or(0);
-        let n_queries = most.next_multiple_of(ROWS).max(ROWS);
+        let n_queries = most.next_multiple_of(CHOSEN).max(CHOSEN);
         let mut source = vec![-1_i32; batch * n_queries];
         let mut query_pos = vec![0_i32; batch * n_queries];
         let mut target = Vec::with_capacity(rows.len());

@@ -38,6 +38,7 @@ pub(super) fn shaped<R: CubeRuntime, const D: usize>(
 /// A matrix whose rows belong to `n_members`, as one matrix of each; that of one stays what it is.
 pub(super) fn by_member<R: CubeRuntime>(matrix: CubeTensor<R>, n_members: usize) -> CubeTensor<R> {
     let [n_rows, n_columns] = dims(&matrix);
+    assert!(n_rows.is_multiple_of(n_members), "{n_rows} rows are not of {n_members} members");
     if n_members == 1 { matrix } else { shaped(matrix, [n_members, n_rows / n_members, n_columns]) }
 }
 

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mnemoscope_engine::AutodiffOps;
 use mnemoscope_engine::burn;
-use mnemoscope_engine::device::OnDevice;
+use mnemoscope_engine::device::{Device, OnDevice};
 use mnemoscope_store::Store;
 use rayon::prelude::*;
 
@@ -162,7 +162,7 @@ fn train<'r, 'a, A: AutodiffOps>(
     device: &burn::tensor::Device<A>,
 ) -> Beside<'r, 'a, Trained<A::InnerBackend>> {
     let mut trained = Vec::new();
-    while group.len() > 1 {
+    while may_be_together(&mut group) {
         let (mut members, trainers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let cohort = match Cohort::of(trainers) {
             Ok(cohort) => cohort,
@@ -195,7 +195,7 @@ fn train<'r, 'a, A: AutodiffOps>(
         }
         group = fewer;
     }
-    // The last of them, or the only one, goes on alone.
+    // On a CPU the last of them goes on alone.
     for (running, mut trainer) in group {
         running.execution().n_together = 1;
         match running.execution().train(&mut trainer, device) {
@@ -205,6 +205,15 @@ fn train<'r, 'a, A: AutodiffOps>(
         }
     }
     trained
+}
+
+/// Whether members train as a cohort: several do, and on a GPU also one.
+fn may_be_together<T>(group: &mut Beside<'_, '_, T>) -> bool {
+    match &mut group[..] {
+        [] => false,
+        [(running, _)] => running.execution().options.device != Device::Cpu,
+        _ => true,
+    }
 }
 
 /// Why members no longer train together.

@@ -241,17 +241,23 @@ where
     }
 }
 
+/// Members are asked so many questions or a multiple of it, so that batches have few shapes: a GPU compiles some kernels anew
+/// for each kind of shape.
+const ROWS: usize = 64;
+
 /// What the members are asked, equally many questions each.
 struct Asked {
     rows: QueryRows,
     answers: Vec<i32>,
-    /// One over the number of a member's questions; 0 where the others were asked more and its places are filled up.
+    /// One over the number of a member's questions; 0 where its places are filled up.
     weights: Vec<f32>,
 }
 
 impl Asked {
     fn of(batches: &[Batch]) -> Self {
         let n_most = batches.iter().map(|batch| batch.questions.len()).max().unwrap_or(0);
+        let n_places = batches[0].n_examples * batches[0].n_fed;
+        let n_most = n_most.next_multiple_of(ROWS).min(n_places);
         let n_all = n_most * batches.len();
         let mut asked =
             (Vec::with_capacity(n_all), Vec::with_capacity(n_all), Vec::with_capacity(n_all));
@@ -312,8 +318,9 @@ mod tests {
         let batch = |seed| Batch::draw(&task, &Stream::root(seed), 0, 3, Scoring::Reads);
         let batches = [batch(1), batch(2), batch(3)];
         let counts = batches.each_ref().map(|batch| batch.questions.len());
-        assert_ne!(counts[0], counts[1]);
-        let most = counts.into_iter().max().unwrap();
+        assert!(counts[0] != counts[1] && batches[0].n_fed < ROWS / 3);
+        // 3 x 16 tokens have fewer places than a full count of rows.
+        let most = 3 * batches[0].n_fed;
         let Asked { rows, answers, weights } = Asked::of(&batches);
         assert_eq!([rows.len(), answers.len(), weights.len()], [3 * most; 3]);
         for (i, batch) in batches.iter().enumerate() {
