@@ -64,12 +64,14 @@ pub fn run_cohort(
             }
         }
     }
-    let crashed = execute(&mut together, options).err();
+    let refused = execute(&mut together, options);
     for mut running in together {
         if running.is_under_way() {
-            let message =
-                crashed.clone().unwrap_or_else(|| "it was left without an end".to_owned());
-            running.close(Err(message));
+            running.close(match &refused {
+                Ok(Err(refusal)) => Ok(Err(Error::new(refusal.kind(), refusal.to_string()))),
+                Err(message) => Err(message.clone()),
+                Ok(Ok(())) => unreachable!("every execution comes to an end"),
+            });
         }
         outcomes.insert(running.idx, running.outcome.expect("it has been closed"));
     }
@@ -111,20 +113,22 @@ impl<'a> Running<'a> {
     }
 }
 
-/// Executes them all; the words of a panic, if there was one.
-fn execute(together: &mut [Running<'_>], options: &RunOptions) -> Result<(), String> {
-    let Some(first) = together.first_mut() else { return Ok(()) };
+/// Executes them all: what the machine refused, or the words of a panic, if that ended those that are still under way.
+fn execute(
+    together: &mut [Running<'_>],
+    options: &RunOptions,
+) -> Result<Result<(), Error>, String> {
+    let Some(first) = together.first_mut() else { return Ok(Ok(())) };
     let precision = first.execution().plan.train.precision.of_products();
-    let pool = pool(options.n_threads).map_err(|refusal| refusal.to_string())?;
+    let pool = match pool(options.n_threads) {
+        Ok(pool) => pool,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
     // A panic must not take the records with it: it is caught here and written down.
     let ended = catch_unwind(AssertUnwindSafe(|| {
         pool.install(|| options.device.run_in(precision, Together(together)))
     }));
-    match ended {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(unavailable)) => Err(unavailable.to_string()),
-        Err(panic) => Err(panic_message(panic.as_ref())),
-    }
+    ended.map(|ended| ended.map_err(Error::from)).map_err(|panic| panic_message(panic.as_ref()))
 }
 
 /// Executions to be taken to their device.

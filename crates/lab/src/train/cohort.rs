@@ -259,8 +259,8 @@ impl Asked {
         let n_places = batches[0].n_examples * batches[0].n_fed;
         let n_most = n_most.next_multiple_of(ROWS).min(n_places);
         let n_all = n_most * batches.len();
-        let mut asked =
-            (Vec::with_capacity(n_all), Vec::with_capacity(n_all), Vec::with_capacity(n_all));
+        let mut places = Vec::with_capacity(n_all);
+        let (mut answers, mut weights) = (Vec::with_capacity(n_all), Vec::with_capacity(n_all));
         let mut first = 0;
         for batch in batches {
             let mut n_filled = filled(batch, n_most - batch.questions.len());
@@ -277,14 +277,13 @@ impl Asked {
                         }
                         None => continue,
                     };
-                    asked.0.push((first + example, pos));
-                    asked.1.push(answer);
-                    asked.2.push(weight);
+                    places.push((first + example, pos));
+                    answers.push(answer);
+                    weights.push(weight);
                 }
             }
             first += batch.n_examples as u32;
         }
-        let (places, answers, weights) = asked;
         Self { rows: QueryRows::new(batches[0].n_fed, places), answers, weights }
     }
 }
