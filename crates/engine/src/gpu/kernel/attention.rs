@@ -363,8 +363,7 @@ fn pattern_kernel<N: Float>(
     let n_keys = n_keys as usize;
     let start = row * n_keys;
     if start < pattern.len() {
-        let unit = UNIT_POS_X as usize;
-        let n_units = UNITS as usize;
+        let (unit, n_units) = (UNIT_POS_X as usize, UNITS as usize);
         let mut shared = SharedMemory::<f32>::new(n_units);
         let (example, head, pos) =
             query_of(row, query_pos, n_heads as usize, n_queries as usize, chosen);
