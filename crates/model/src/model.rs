@@ -289,6 +289,17 @@ impl<B: Ops> Model<B> {
     }
 }
 
+impl ModelSpec {
+    /// Whether models of this spec can be computed side by side: see [`Model::cohort`].
+    #[must_use]
+    pub fn may_be_in_cohort(&self) -> bool {
+        match self {
+            Self::Transformer(_) | Self::Lstm(_) => true,
+            Self::Associative(_) => false,
+        }
+    }
+}
+
 /// Stops where queries do not belong to tokens `[batch, pos]`.
 #[track_caller]
 fn check_queries([batch, n_pos]: [usize; 2], queries: &QueryRows) {

@@ -590,12 +590,6 @@ impl ModelSpec {
         }
     }
 
-    /// Whether models of this spec can be computed side by side: see [`Model::cohort`](crate::Model::cohort).
-    #[must_use]
-    pub fn may_be_in_cohort(&self) -> bool {
-        !matches!(self, Self::Associative(_))
-    }
-
     /// Number of blocks or layers.
     #[must_use]
     pub fn n_layers(&self) -> usize {
