@@ -8,13 +8,15 @@ pub use breakdown::{Breakdown, By, Context, Distractor, contexts, evaluate_apart
 pub use glitch::Glitch;
 pub use tally::{Answered, Tally};
 
+use std::slice::from_ref;
+
 use mnemoscope_engine::Ops;
 use mnemoscope_model::hook::{FirstNotFinite, NoHooks};
 use mnemoscope_model::{Model, ModelSpec};
 use mnemoscope_stats::stream::Stream;
 use mnemoscope_task::{Scoring, Task};
 
-use crate::batch::Batch;
+use crate::batch::{Asked, Batch};
 use crate::{Error, ErrorKind};
 
 /// What the activations of one evaluation batch may take; the estimate of a plan counts with it too.
@@ -146,8 +148,16 @@ pub fn answer<B: Ops>(
     batch: &Batch,
     device: &B::Device,
 ) -> Result<Vec<f32>, Error> {
-    let logits = model.logits(batch.inputs::<B>(device), &batch.rows(), &mut NoHooks);
-    let logits = logits.into_data().into_vec::<f32>().expect("logits are single precision");
+    // A GPU would compile some kernels anew for each number of questions.
+    let filled = (B::COHORTS && !batch.questions.is_empty()).then(|| Asked::of(from_ref(batch)));
+    let rows = filled.as_ref().map_or_else(|| batch.rows(), |asked| asked.rows.clone());
+    let logits = model.logits(batch.inputs::<B>(device), &rows, &mut NoHooks);
+    let mut logits = logits.into_data().into_vec::<f32>().expect("logits are single precision");
+    if let Some(Asked { weights, .. }) = filled {
+        let asked = logits.chunks_exact(model.spec().d_vocab()).zip(weights);
+        logits =
+            asked.filter(|(_, weight)| *weight > 0.0).flat_map(|(row, _)| row.to_vec()).collect();
+    }
     if let Some(place) = logits.iter().position(|logit| !logit.is_finite()) {
         let ask = batch.questions[place / model.spec().d_vocab()];
         return Err(Error::new(

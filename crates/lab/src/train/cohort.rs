@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use mnemoscope_engine::Ops;
 use mnemoscope_engine::burn::module::AutodiffModule;
 use mnemoscope_engine::burn::tensor::backend::AutodiffBackend;
 use mnemoscope_engine::burn::tensor::{Int, Tensor, TensorData};
-use mnemoscope_engine::{Ops, QueryRows};
 use mnemoscope_model::hook::NoHooks;
 use mnemoscope_model::optim::OptimState;
 use mnemoscope_model::params::Tensors;
@@ -18,7 +18,7 @@ use super::{
     stride_at,
 };
 use crate::Error;
-use crate::batch::{Batch, Question};
+use crate::batch::{Asked, Batch};
 use crate::eval::place_not_finite;
 use crate::plan::Plan;
 
@@ -238,100 +238,5 @@ where
     fn place_not_finite(&self, member: usize, batch: &Batch) -> String {
         let trainer = self.trainers().swap_remove(member);
         place_not_finite(&trainer.model.valid(), batch, &self.device)
-    }
-}
-
-/// Members are asked so many questions or a multiple of it, so that batches have few shapes: a GPU compiles some kernels anew
-/// for each kind of shape.
-const ROWS: usize = 64;
-
-/// What the members are asked, equally many questions each.
-struct Asked {
-    rows: QueryRows,
-    answers: Vec<i32>,
-    /// One over the number of a member's questions; 0 where its places are filled up.
-    weights: Vec<f32>,
-}
-
-impl Asked {
-    fn of(batches: &[Batch]) -> Self {
-        let n_most = batches.iter().map(|batch| batch.questions.len()).max().unwrap_or(0);
-        let n_places = batches[0].n_examples * batches[0].n_fed;
-        let n_most = n_most.next_multiple_of(ROWS).min(n_places);
-        let n_all = n_most * batches.len();
-        let mut places = Vec::with_capacity(n_all);
-        let (mut answers, mut weights) = (Vec::with_capacity(n_all), Vec::with_capacity(n_all));
-        let mut first = 0;
-        for batch in batches {
-            let mut n_filled = filled(batch, n_most - batch.questions.len());
-            let weight = 1.0 / batch.questions.len() as f32;
-            let mut questions = batch.questions.iter().peekable();
-            for example in 0..batch.n_examples as u32 {
-                for pos in 0..batch.n_fed as u32 {
-                    let here = |ask: &&Question| (ask.example, ask.query_pos) == (example, pos);
-                    let (answer, weight) = match questions.next_if(here) {
-                        Some(ask) => (i32::from(ask.answer), weight),
-                        None if n_filled[example as usize] > 0 => {
-                            n_filled[example as usize] -= 1;
-                            (0, 0.0)
-                        }
-                        None => continue,
-                    };
-                    places.push((first + example, pos));
-                    answers.push(answer);
-                    weights.push(weight);
-                }
-            }
-            first += batch.n_examples as u32;
-        }
-        Self { rows: QueryRows::new(batches[0].n_fed, places), answers, weights }
-    }
-}
-
-/// How many of `n` more questions each example of a batch takes: those with the fewest first, because what a device lays
-/// out is as long as the example that has most.
-fn filled(batch: &Batch, mut n: usize) -> Vec<usize> {
-    let mut n_asked = vec![0_usize; batch.n_examples];
-    batch.questions.iter().for_each(|ask| n_asked[ask.example as usize] += 1);
-    let before = n_asked.clone();
-    while n > 0 {
-        let fewest = n_asked.iter().copied().min().expect("a batch has an example");
-        assert!(fewest < batch.n_fed, "there is no place left to ask at");
-        for asked in n_asked.iter_mut().filter(|asked| **asked == fewest).take(n) {
-            *asked += 1;
-            n -= 1;
-        }
-    }
-    n_asked.iter().zip(before).map(|(now, before)| now - before).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use mnemoscope_task::{FlipFlop, Scoring, Task};
-
-    use super::*;
-
-    #[test]
-    fn members_that_are_asked_less_are_filled_up_without_weight() {
-        let task = Task::FlipFlop(FlipFlop { seq_len: 16, ..FlipFlop::paper(0.5).unwrap() });
-        let batch = |seed| Batch::draw(&task, &Stream::root(seed), 0, 3, Scoring::Reads);
-        let batches = [batch(1), batch(2), batch(3)];
-        let counts = batches.each_ref().map(|batch| batch.questions.len());
-        assert!(counts[0] != counts[1] && batches[0].n_fed < ROWS / 3);
-        // 3 x 16 tokens have fewer places than a full count of rows.
-        let most = 3 * batches[0].n_fed;
-        let Asked { rows, answers, weights } = Asked::of(&batches);
-        assert_eq!([rows.len(), answers.len(), weights.len()], [3 * most; 3]);
-        for (i, batch) in batches.iter().enumerate() {
-            let mine = i * most..(i + 1) * most;
-            let asked: Vec<_> = mine.clone().filter(|&row| weights[row] > 0.0).collect();
-            let total: f32 = mine.map(|row| weights[row]).sum();
-            assert!((total - 1.0).abs() < 1e-5 && asked.len() == batch.questions.len());
-            for (row, ask) in asked.into_iter().zip(&batch.questions) {
-                let (example, pos) = rows.place(row);
-                assert_eq!((example - 3 * i as u32, pos), (ask.example, ask.query_pos));
-                assert_eq!(answers[row], i32::from(ask.answer));
-            }
-        }
     }
 }
