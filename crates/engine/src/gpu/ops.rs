@@ -105,9 +105,7 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
     const COHORTS: bool = true;
 
     fn embed(table: Tensor<Self, 2>, tokens: Tensor<Self, 2, Int>) -> Tensor<Self, 3> {
-        let ([batch, n_pos], [_, d]) = (tokens.dims(), table.dims());
-        let shape = [batch, n_pos, d];
-        wrap(places::embed(raw(table), None, raw_ints(tokens), shape, 1), shape)
+        Self::embed_each(table, tokens, 1)
     }
 
     fn embed_each(

@@ -6,16 +6,15 @@ use mnemoscope_engine::Ops;
 use mnemoscope_engine::burn::module::AutodiffModule;
 use mnemoscope_engine::burn::tensor::backend::AutodiffBackend;
 use mnemoscope_engine::burn::tensor::{Int, Tensor, TensorData};
-use mnemoscope_model::hook::NoHooks;
+use mnemoscope_model::Model;
 use mnemoscope_model::optim::OptimState;
 use mnemoscope_model::params::Tensors;
-use mnemoscope_model::{DropoutRates, Model, Regularisation};
 use mnemoscope_stats::stream::Stream;
 use rayon::prelude::*;
 
 use super::{
-    Checkpoint, Penalty, Trainer, batch_after, diverged, frozen_at, loss_not_finite, numbers,
-    stride_at,
+    Checkpoint, Penalty, Trainer, answer, batch_after, diverged, frozen_at, loss_not_finite,
+    numbers, penalties, stride_at,
 };
 use crate::Error;
 use crate::batch::{Asked, Batch};
@@ -163,7 +162,7 @@ where
         let n_before = self.n_steps_taken;
         let draw = |member: &Member<'_>| batch_after(member.plan, &member.stream, n_before);
         let batches: Vec<Batch> = self.members.par_iter().map(draw).collect();
-        let (losses, penalties) = self.losses(&batches, step);
+        let (losses, added) = self.losses(&batches, step);
         let losses_nats: Vec<f64> =
             numbers(losses.clone()).iter().map(|&loss| f64::from(loss)).collect();
         let lost = |member: usize| {
@@ -172,8 +171,8 @@ where
                 .then(|| loss_not_finite(step, &self.place_not_finite(member, &batches[member])))
         };
         let lost: Vec<Option<Error>> = (0..self.n_members()).map(lost).collect();
-        let minimised = match penalties {
-            Some(penalties) => losses + penalties,
+        let minimised = match added {
+            Some(added) => losses + added,
             None => losses,
         };
         let strides: Vec<_> =
@@ -195,43 +194,17 @@ where
         let fed: Vec<i32> = batches.iter().flat_map(Batch::fed).collect();
         let inputs = Tensor::from_data(TensorData::new(fed, [n * n_examples, n_fed]), device);
         let train = &self.members[0].plan.train;
-        let sharpen = train.sharpen.as_ref().filter(|sharpen| sharpen.weight_at(step) > 0.0);
-        let (logits, means) = if train.dropout == DropoutRates::default() && sharpen.is_none() {
-            (self.model.logits(inputs, &rows, &mut NoHooks), None)
-        } else {
-            let streams: Vec<Stream> =
-                self.members.iter().map(|member| member.dropout_stream.clone()).collect();
-            let all: Vec<usize> = (0..self.members[0].plan.model.n_layers()).collect();
-            let regularisation = Regularisation {
-                dropout: train.dropout,
-                streams: &streams,
-                step,
-                sharpen: sharpen.map(|sharpen| {
-                    let chosen = if sharpen.layers.is_empty() { &all } else { &sharpen.layers };
-                    (sharpen.form, chosen.as_slice())
-                }),
-                asked_rows: false,
-            };
-            self.model.regularised_logits(inputs, &rows, &regularisation)
-        };
-        let penalties = sharpen.zip(means).map(|(sharpen, means)| {
-            let weight = sharpen.weight_at(step);
-            (weight, means.mul_scalar(weight))
-        });
-        let added = penalties.as_ref().map(|(_, penalties)| numbers(penalties.clone()));
-        for (i, member) in self.members.iter_mut().enumerate() {
-            let of = |((weight, _), added): (&(f64, _), &Vec<f32>)| Penalty {
-                added: f64::from(added[i]),
-                weight: *weight,
-            };
-            member.penalty = penalties.as_ref().zip(added.as_ref()).map(of);
-        }
+        let streams: Vec<Stream> =
+            self.members.iter().map(|member| member.dropout_stream.clone()).collect();
+        let (logits, added) = answer(&self.model, train, &streams, (inputs, &rows), step);
+        let told = penalties(train, added.as_ref(), step, n);
+        self.members.iter_mut().zip(told).for_each(|(member, penalty)| member.penalty = penalty);
         let n_each = answers.len() / n;
         let answers = Tensor::<B, 1, Int>::from_data(answers.as_slice(), device);
         let weights = Tensor::<B, 1>::from_data(weights.as_slice(), device);
         let losses = B::weighted_losses(logits, answers, weights);
         let losses = losses.reshape([n, n_each]).sum_dim(1).reshape([n]);
-        (losses, penalties.map(|(_, penalties)| penalties))
+        (losses, added)
     }
 
     /// Where a value of a member's forward pass is first not finite.

@@ -10,10 +10,10 @@ pub use schedule::{learning_rate_factor, warmup_factor};
 
 use std::collections::BTreeSet;
 
-use mnemoscope_engine::Ops;
 use mnemoscope_engine::burn::module::AutodiffModule;
-use mnemoscope_engine::burn::tensor::Tensor;
 use mnemoscope_engine::burn::tensor::backend::{AutodiffBackend, Backend};
+use mnemoscope_engine::burn::tensor::{Int, Tensor};
+use mnemoscope_engine::{Ops, QueryRows};
 use mnemoscope_model::hook::NoHooks;
 use mnemoscope_model::optim::{OptimState, Stride, grad_norms};
 use mnemoscope_model::{DropoutRates, Model, Regularisation};
@@ -181,7 +181,9 @@ where
         assert!(step <= train.n_steps, "the plan has {} steps", train.n_steps);
         self.thaw(step);
         let batch = batch_after(self.plan, &self.stream, self.n_steps_taken);
-        let (logits, penalty) = self.answer(&batch, step);
+        let (inputs, rows) = (batch.inputs::<B>(&self.device), batch.rows());
+        let streams = std::slice::from_ref(&self.dropout_stream);
+        let (logits, penalty) = answer(&self.model, train, streams, (inputs, &rows), step);
         let answers = match (&watch, &self.plan.task) {
             (Some(_), Task::Bigram(language)) => {
                 let logits = numbers(logits.clone().inner());
@@ -196,9 +198,7 @@ where
             return Err(loss_not_finite(step, &place));
         }
         let Stride { rule, clip_norm } = stride_at(train, step);
-        let added = penalty.as_ref().map(scalar);
-        let weight = train.sharpen.as_ref().map(|sharpen| sharpen.weight_at(step));
-        self.penalty = added.zip(weight).map(|(added, weight)| Penalty { added, weight });
+        self.penalty = penalties(train, penalty.as_ref(), step, 1).remove(0);
         let minimised = match penalty {
             Some(penalty) => loss + penalty,
             None => loss,
@@ -212,30 +212,6 @@ where
             .map_err(|found| diverged(step, &found))?;
         self.n_steps_taken = step;
         Ok(loss_nats)
-    }
-
-    /// Logits of a batch as `step` of training sees them, and what is added to their loss.
-    fn answer(&self, batch: &Batch, step: u64) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
-        let train = &self.plan.train;
-        let (inputs, rows) = (batch.inputs::<B>(&self.device), batch.rows());
-        let sharpen = train.sharpen.as_ref().filter(|sharpen| sharpen.weight_at(step) > 0.0);
-        if train.dropout == DropoutRates::default() && sharpen.is_none() {
-            return (self.model.logits(inputs, &rows, &mut NoHooks), None);
-        }
-        let all: Vec<usize> = (0..self.plan.model.n_layers()).collect();
-        let regularisation = Regularisation {
-            dropout: train.dropout,
-            streams: std::slice::from_ref(&self.dropout_stream),
-            step,
-            sharpen: sharpen.map(|sharpen| {
-                let chosen = if sharpen.layers.is_empty() { &all } else { &sharpen.layers };
-                (sharpen.form, chosen.as_slice())
-            }),
-            asked_rows: sharpen.is_some_and(|sharpen| sharpen.asked_rows),
-        };
-        let (logits, penalty) = self.model.regularised_logits(inputs, &rows, &regularisation);
-        let weighted = sharpen.zip(penalty);
-        (logits, weighted.map(|(sharpen, mean)| mean.mul_scalar(sharpen.weight_at(step))))
     }
 
     /// Lets exactly those params have gradients that learn at `step`.
@@ -253,6 +229,52 @@ fn batch_after(plan: &Plan, stream: &Stream, n_steps: u64) -> Batch {
     let train = &plan.train;
     let first_index = train.first_index(n_steps);
     Batch::draw(&plan.task, stream, first_index, train.batch_size as usize, train.loss)
+}
+
+/// Logits of the batch of a model, or of those of a cohort, as `step` of training sees them, and what is added to the loss of
+/// each.
+///
+/// # Arguments
+///
+/// - `streams`: where the masks of each come from.
+fn answer<B: Ops>(
+    model: &Model<B>,
+    train: &TrainPlan,
+    streams: &[Stream],
+    (inputs, rows): (Tensor<B, 2, Int>, &QueryRows),
+    step: u64,
+) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
+    let sharpen = train.sharpen.as_ref().filter(|sharpen| sharpen.weight_at(step) > 0.0);
+    if train.dropout == DropoutRates::default() && sharpen.is_none() {
+        return (model.logits(inputs, rows, &mut NoHooks), None);
+    }
+    let all: Vec<usize> = (0..model.spec().n_layers()).collect();
+    let regularisation = Regularisation {
+        dropout: train.dropout,
+        streams,
+        step,
+        sharpen: sharpen.map(|sharpen| {
+            let chosen = if sharpen.layers.is_empty() { &all } else { &sharpen.layers };
+            (sharpen.form, chosen.as_slice())
+        }),
+        asked_rows: sharpen.is_some_and(|sharpen| sharpen.asked_rows),
+    };
+    let (logits, penalty) = model.regularised_logits(inputs, rows, &regularisation);
+    let weighted = sharpen.zip(penalty);
+    (logits, weighted.map(|(sharpen, mean)| mean.mul_scalar(sharpen.weight_at(step))))
+}
+
+/// What was added to the loss of each of `n` models at `step`, as it is told.
+fn penalties<B: Backend>(
+    train: &TrainPlan,
+    added: Option<&Tensor<B, 1>>,
+    step: u64,
+    n: usize,
+) -> Vec<Option<Penalty>> {
+    let Some((sharpen, added)) = train.sharpen.as_ref().zip(added) else { return vec![None; n] };
+    let weight = sharpen.weight_at(step);
+    let of = |added: f32| Some(Penalty { added: f64::from(added), weight });
+    numbers(added.clone()).into_iter().map(of).collect()
 }
 
 /// How `step` learns.
