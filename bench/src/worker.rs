@@ -277,7 +277,7 @@ mod tests {
         let base = &ALL[0];
         assert!(plan(base, Device::Cpu, "f32").is_ok());
         assert!(plan(base, Device::Cuda(0), "tf32").is_ok());
-        for (device, precision) in [(Device::Cpu, "tf32"), (Device::Vulkan(0), "bf16")] {
+        for (device, precision) in [(Device::Metal(0), "tf32"), (Device::Vulkan(0), "bf16")] {
             let refused = plan(base, device, precision).expect_err("not of this device");
             assert_eq!(refused, format!("no products in {precision} on {device}"));
         }

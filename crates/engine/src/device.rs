@@ -110,8 +110,8 @@ thread_local! {
 pub enum Precision {
     /// In single precision.
     F32,
-    /// Of factors rounded to eleven significant bits, as tensor cores and PyTorch under
-    /// `set_float32_matmul_precision("high")` do.
+    /// Of factors rounded to eleven significant bits on tensor cores, and to sixteen on a CPU with AMX, as PyTorch under
+    /// `set_float32_matmul_precision("high")` does.
     Tf32,
     /// Of factors rounded to eight significant bits; parameters and what the optimiser keeps stay single.
     Bf16,
@@ -226,13 +226,10 @@ impl Device {
         work: W,
     ) -> Result<W::Output, Unavailable> {
         if !self.precisions().contains(&precision) {
-            let known: Vec<&str> = self.precisions().iter().map(|known| known.name()).collect();
-            let known = known.join(", ");
-            let message = format!("{self} does not multiply in {precision}; it knows {known}");
-            return Err(Unavailable(message));
+            return Err(Unavailable(self.lacks(precision)));
         }
         match self {
-            Self::Cpu => Ok(work.on::<CpuAutodiff>(&cpu())),
+            Self::Cpu => Ok(precision.within(|| work.on::<CpuAutodiff>(&cpu()))),
             Self::Cuda(number) => gpu::cuda::run(number, precision, work),
             Self::Vulkan(_) | Self::Metal(_) => gpu::wgpu::run(self, work),
         }
@@ -277,12 +274,22 @@ impl Device {
             .map_or(Self::Cpu, |found| found.device)
     }
 
+    /// Says in a sentence that this device has no products of a precision.
+    #[must_use]
+    pub fn lacks(self, precision: Precision) -> String {
+        let known: Vec<&str> = self.precisions().iter().map(|known| known.name()).collect();
+        let known = known.join(", ");
+        let who = if self == Self::Cpu { " (processors with AMX do, under Linux)" } else { "" };
+        format!("{self} does not multiply in {precision}{who}; it knows {known}")
+    }
+
     /// In which precisions this device multiplies matrices; the first is the most exact.
     #[must_use]
     pub fn precisions(self) -> &'static [Precision] {
         match self {
-            Self::Cuda(_) => &[Precision::F32, Precision::Tf32, Precision::Bf16],
-            Self::Cpu | Self::Vulkan(_) | Self::Metal(_) => &[Precision::F32],
+            Self::Cpu if !crate::kernel::tiles::available() => &[Precision::F32],
+            Self::Cpu | Self::Cuda(_) => &[Precision::F32, Precision::Tf32, Precision::Bf16],
+            Self::Vulkan(_) | Self::Metal(_) => &[Precision::F32],
         }
     }
 }

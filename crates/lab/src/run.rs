@@ -178,8 +178,8 @@ fn check_precision(plan: &Plan, device: Device) -> Result<(), Error> {
     }
     let there = there[0];
     let message = format!(
-        "the plan wants products in {wanted}, and {device} has none; say `--set train.precision={there}`, which makes \
-         it another plan, or another --device"
+        "{}; say `--set train.precision={there}`, which makes it another plan, or another --device",
+        device.lacks(wanted)
     );
     Err(Error::new(ErrorKind::Spec, message))
 }

@@ -1,8 +1,8 @@
-//! The same plans on every GPU that is found and on the CPU: a small study, probed, sealed, evaluated again.
+//! The same plans on the CPU, there in every other precision that it has, and on every GPU that is found: a small study,
+//! probed, sealed, evaluated again.
 //!
-//! Its own verb, because it needs a device: `cargo test -p mnemoscope-lab --features wgpu --test devices`.
+//! GPUs need a build of their own: `cargo test -p mnemoscope-lab --features wgpu --test devices`.
 
-#![cfg(any(feature = "cuda", feature = "wgpu"))]
 #![expect(clippy::unwrap_used, reason = "a test may stop")]
 
 use mnemoscope_lab::ErrorKind;
@@ -13,7 +13,6 @@ use mnemoscope_lab::event::{NoWatcher, Progress, Watcher};
 use mnemoscope_lab::plan::{Plan, resolve};
 use mnemoscope_lab::run::{Labels, Outcome, RunOptions, run_plan};
 use mnemoscope_lab::store::Store;
-use mnemoscope_lab::sweep::{End, Planned, SweepOptions, SweepWatcher, planned, run_sweep};
 use serde_json::{Value, json};
 
 const CLOCK: StoppedClock = StoppedClock { unix_secs: 1_700_000_000 };
@@ -49,11 +48,11 @@ fn options(device: Device) -> RunOptions {
 }
 
 /// The losses of all recorded steps, and the result, of a plan executed in a store of its own.
-fn executed(spec: &str, device: Device, precision: Precision) -> (Vec<f64>, Value) {
+fn executed(spec: &str, options: RunOptions, precision: Precision) -> (Vec<f64>, Value) {
     let folder = tempfile::tempdir().unwrap();
     let (store, plan) = (Store::open(folder.path()).unwrap(), plan(spec, precision));
-    let ended =
-        run_plan(&plan, &Labels::default(), &store, &options(device), &CLOCK, &mut NoWatcher);
+    let device = options.device;
+    let ended = run_plan(&plan, &Labels::default(), &store, &options, &CLOCK, &mut NoWatcher);
     let Outcome::Sealed(result) = ended.unwrap() else { panic!("the run did not come to its end") };
     let run = store.find(&plan.id()).unwrap();
     let losses =
@@ -67,19 +66,26 @@ fn executed(spec: &str, device: Device, precision: Precision) -> (Vec<f64>, Valu
 fn gpus() -> Vec<Device> {
     let all: Vec<Device> = Device::all().into_iter().map(|found| found.device).collect();
     let gpus: Vec<Device> = all.into_iter().filter(|&device| device != Device::Cpu).collect();
-    assert!(!gpus.is_empty(), "no GPU was found; Debian's mesa-vulkan-drivers has one in software");
+    if cfg!(any(feature = "cuda", feature = "wgpu")) {
+        let text = "no GPU was found; Debian's mesa-vulkan-drivers has one in software";
+        assert!(!gpus.is_empty(), "{text}");
+    }
     gpus
 }
 
+/// Devices and precisions, but the one with which the others are compared.
+fn others() -> Vec<(Device, Precision)> {
+    let each = |device: Device| device.precisions().iter().map(move |&it| (device, it));
+    let all = gpus().into_iter().chain([Device::Cpu]).flat_map(each);
+    all.filter(|&it| it != (Device::Cpu, Precision::F32)).collect()
+}
+
 #[test]
-fn a_run_on_a_gpu_learns_what_it_learns_on_the_cpu() {
+fn a_run_elsewhere_learns_what_it_learns_on_the_cpu_in_single_precision() {
     for spec in SPECS {
-        let (expected, on_cpu) = executed(spec, Device::Cpu, Precision::F32);
-        let all = gpus().into_iter().flat_map(|device| {
-            device.precisions().iter().map(move |&precision| (device, precision))
-        });
-        for (device, precision) in all {
-            let (losses, result) = executed(spec, device, precision);
+        let (expected, on_cpu) = executed(spec, options(Device::Cpu), Precision::F32);
+        for (device, precision) in others() {
+            let (losses, result) = executed(spec, options(device), precision);
             assert_eq!(result["device"]["name"], device.to_string());
             assert_eq!(result["device"]["precision"], precision.name());
             let tolerance = match precision {
@@ -98,55 +104,80 @@ fn a_run_on_a_gpu_learns_what_it_learns_on_the_cpu() {
     }
 }
 
-/// Watches nothing.
-struct Nobody;
-
-impl SweepWatcher for Nobody {
-    fn event(&self, _idx: usize, _event: &Progress) {}
-    fn ended(&self, _idx: usize, _end: &End) {}
-    fn held_elsewhere(&self, _idx: usize) {}
-}
-
-/// The losses of all recorded steps of each run of a sweep of three seeds and two learning rates.
-fn swept(spec: &str, device: Device, precision: Precision, most_together: usize) -> Vec<Vec<f64>> {
-    let folder = tempfile::tempdir().unwrap();
-    let spec = format!("{spec}\n[sweep]\nseed = {{ count = 3 }}\ntrain.lr = [1e-3, 3e-3]\n");
-    let sets = [format!("train.precision={precision}")];
-    let plans = planned(&resolve(&spec, None, &sets, None).unwrap());
-    let store = Store::open(folder.path()).unwrap();
-    let options = SweepOptions {
-        run: options(device),
-        memory_bytes: None,
-        most_together,
-        device_bytes: None,
-        n_retries: 0,
-    };
-    let swept = run_sweep(&plans, &store, &options, &CLOCK, &Nobody);
-    assert!(swept.ends.iter().all(End::is_sealed), "{device}: {swept:?}");
-    let losses = |Planned { plan, .. }: &Planned| {
-        let run = store.find(&plan.id()).unwrap();
-        let n_together = &run.result().unwrap()["device"]["n_together"];
-        assert_eq!(n_together.as_u64().unwrap_or(1), most_together as u64);
-        let all = run.events().of_kind("loss").map(|it| it.data["loss_nats"].as_f64().unwrap());
-        all.collect()
-    };
-    plans.iter().map(losses).collect()
-}
-
 #[test]
-fn runs_side_by_side_in_one_program_learn_what_they_learn_alone() {
-    let sharpen =
-        "[train.sharpen]\nform = 'entropy'\nweight = 0.1\n[train.dropout]\nattn = 0.2\nmlp = 0.1\n";
-    for spec in [SPECS[1].to_owned(), format!("{}{sharpen}", SPECS[0])] {
-        let spec = spec.as_str();
-        let expected = swept(spec, Device::Cpu, Precision::F32, 1);
-        for device in gpus() {
-            for &precision in device.precisions() {
-                let tolerance = if precision == Precision::F32 { 1e-3 } else { 6e-2 };
-                let got = swept(spec, device, precision, 3);
-                for (got, expected) in got.iter().flatten().zip(expected.iter().flatten()) {
-                    let off = (got / expected - 1.0).abs();
-                    assert!(off < tolerance, "{device} in {precision}: {got} {expected}");
+fn on_the_cpu_every_precision_gives_the_same_bits_with_any_number_of_threads() {
+    for (spec, &precision) in
+        SPECS.into_iter().flat_map(|spec| Device::Cpu.precisions().iter().map(move |it| (spec, it)))
+    {
+        let of = |n_threads| {
+            let options = RunOptions { n_threads, ..options(Device::Cpu) };
+            let (losses, result) = executed(spec, options, precision);
+            (losses, result["eval"].clone())
+        };
+        assert_eq!(of(1), of(3), "{precision}: {spec}");
+    }
+}
+
+/// Cohorts, which only a GPU trains in one program.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod side_by_side {
+    use super::*;
+    use mnemoscope_lab::sweep::{End, Planned, SweepOptions, SweepWatcher, planned, run_sweep};
+
+    /// Watches nothing.
+    struct Nobody;
+
+    impl SweepWatcher for Nobody {
+        fn event(&self, _idx: usize, _event: &Progress) {}
+        fn ended(&self, _idx: usize, _end: &End) {}
+        fn held_elsewhere(&self, _idx: usize) {}
+    }
+
+    /// The losses of all recorded steps of each run of a sweep of three seeds and two learning rates.
+    fn swept(
+        spec: &str,
+        device: Device,
+        precision: Precision,
+        most_together: usize,
+    ) -> Vec<Vec<f64>> {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = format!("{spec}\n[sweep]\nseed = {{ count = 3 }}\ntrain.lr = [1e-3, 3e-3]\n");
+        let sets = [format!("train.precision={precision}")];
+        let plans = planned(&resolve(&spec, None, &sets, None).unwrap());
+        let store = Store::open(folder.path()).unwrap();
+        let options = SweepOptions {
+            run: options(device),
+            memory_bytes: None,
+            most_together,
+            device_bytes: None,
+            n_retries: 0,
+        };
+        let swept = run_sweep(&plans, &store, &options, &CLOCK, &Nobody);
+        assert!(swept.ends.iter().all(End::is_sealed), "{device}: {swept:?}");
+        let losses = |Planned { plan, .. }: &Planned| {
+            let run = store.find(&plan.id()).unwrap();
+            let n_together = &run.result().unwrap()["device"]["n_together"];
+            assert_eq!(n_together.as_u64().unwrap_or(1), most_together as u64);
+            let all = run.events().of_kind("loss").map(|it| it.data["loss_nats"].as_f64().unwrap());
+            all.collect()
+        };
+        plans.iter().map(losses).collect()
+    }
+
+    #[test]
+    fn runs_side_by_side_in_one_program_learn_what_they_learn_alone() {
+        let sharpen = "[train.sharpen]\nform = 'entropy'\nweight = 0.1\n[train.dropout]\nattn = 0.2\nmlp = 0.1\n";
+        for spec in [SPECS[1].to_owned(), format!("{}{sharpen}", SPECS[0])] {
+            let spec = spec.as_str();
+            let expected = swept(spec, Device::Cpu, Precision::F32, 1);
+            for device in gpus() {
+                for &precision in device.precisions() {
+                    let tolerance = if precision == Precision::F32 { 1e-3 } else { 6e-2 };
+                    let got = swept(spec, device, precision, 3);
+                    for (got, expected) in got.iter().flatten().zip(expected.iter().flatten()) {
+                        let off = (got / expected - 1.0).abs();
+                        assert!(off < tolerance, "{device} in {precision}: {got} {expected}");
+                    }
                 }
             }
         }

@@ -23,6 +23,8 @@ use super::packed::{PANEL, Packed};
 use super::simd::{Four, Vector};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Level, level};
+use super::tiles;
+use crate::device::Precision;
 
 /// Terms of one uninterrupted chain of multiply-adds.
 pub(crate) const CHAIN: usize = 128;
@@ -79,6 +81,9 @@ pub(crate) fn matmul(
     }
     if k == 0 {
         return begin(start, n_rows, n, out, out_stride);
+    }
+    if let Some(right) = rhs.rounded() {
+        return tiles::matmul(lhs, n_rows, right, start, out, out_stride);
     }
     // The inner loop goes by pointers: everything it may touch is checked here.
     let last = |rows: usize, stride: usize| (rows - 1) * stride;
@@ -484,13 +489,13 @@ pub(crate) fn weight_grad(
 ) -> Vec<f32> {
     /// Columns of one task; the left side is packed once for them.
     const COLS: usize = 256;
-    let n_blocks = d_y.div_ceil(COLS);
+    let (n_blocks, precision) = (d_y.div_ceil(COLS), Precision::here());
     let parts: Vec<Vec<f32>> = (0..groups.len() * n_blocks)
         .into_par_iter()
         .map(|task| {
             let first = task % n_blocks * COLS;
             let cols = first..d_y.min(first + COLS);
-            span_products(x, d_x, y, d_y, &groups[task / n_blocks], cols)
+            precision.within(|| span_products(x, d_x, y, d_y, &groups[task / n_blocks], cols))
         })
         .collect();
     let mut total = vec![0.0; d_x * d_y];

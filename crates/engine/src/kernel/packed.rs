@@ -7,24 +7,35 @@ use std::ops::Deref;
 use super::scratch::Scratch;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Level, level};
+use super::tiles::{BLOCK_LEN, Blocks, DEPTH, Pieces, Right, Side};
 
 /// Columns of a packed panel.
 pub(crate) const PANEL: usize = 16;
 
 /// A right operand in panels, or the first `k` rows and `n` columns of one.
 ///
-/// Number `j` of row `i` of a panel is `data[panel * panel_stride + i * row_stride + j]`.
+/// Number `j` of row `i` of a panel is `data[panel * panel_stride + i * row_stride + j]`; of a rounded one a panel is a
+/// place of [`Blocks`].
 pub(crate) struct Packed<'a> {
     pub(super) data: Data<'a>,
     pub(super) panel_stride: usize,
     pub(super) row_stride: usize,
     pub(super) k: usize,
     pub(super) n: usize,
+    rounded: Option<Rounded>,
+}
+
+/// How the numbers of an operand were rounded, and how many rows lie before its first in its first blocks.
+#[derive(Clone, Copy)]
+struct Rounded {
+    pieces: Pieces,
+    lead: usize,
 }
 
 /// Numbers of ours, or of another.
 pub(super) enum Data<'a> {
     Own(Scratch),
+    Blocks(Blocks),
     Other(&'a [f32]),
 }
 
@@ -34,11 +45,13 @@ impl Deref for Data<'_> {
     fn deref(&self) -> &[f32] {
         match self {
             Self::Own(scratch) => scratch,
+            Self::Blocks(blocks) => blocks,
             Self::Other(data) => data,
         }
     }
 }
 
+/// Constructors that round, where the precision of this thread says so.
 impl<'a> Packed<'a> {
     /// `[k, n]` with entry `(i, j)` at `data[i * row_stride + j]`, read where it lies if its rows lie densely
     /// behind each other, else packed.
@@ -47,14 +60,19 @@ impl<'a> Packed<'a> {
     /// full ends in numbers of the next row; those of the last row must be there, or it is packed too.
     pub(crate) fn rows_once(data: &'a [f32], row_stride: usize, k: usize, n: usize) -> Self {
         let end = k.saturating_sub(1) * row_stride + n.next_multiple_of(PANEL);
-        if row_stride == n && data.len() >= end {
-            return Self { data: Data::Other(data), panel_stride: PANEL, row_stride, k, n };
+        if row_stride == n && data.len() >= end && Pieces::here().is_none() {
+            let data = Data::Other(data);
+            return Self { data, panel_stride: PANEL, row_stride, k, n, rounded: None };
         }
         Self::rows(data, row_stride, k, n)
     }
 
     /// Packs `[k, n]` with entry `(i, j)` at `data[i * row_stride + j]`.
     pub(crate) fn rows(data: &[f32], row_stride: usize, k: usize, n: usize) -> Self {
+        if let Some(pieces) = Pieces::here() {
+            let side = Side { data, line_stride: 1, k_stride: row_stride, n_lines: n, k };
+            return Self::in_blocks(side, pieces);
+        }
         let mut packed = Scratch::new(n.div_ceil(PANEL) * PANEL * k);
         for (panel_idx, panel) in packed.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
             let first = panel_idx * PANEL;
@@ -69,18 +87,54 @@ impl<'a> Packed<'a> {
                 }
             }
         }
-        Self { data: Data::Own(packed), panel_stride: k * PANEL, row_stride: PANEL, k, n }
+        Self::in_panels(packed, k, n)
     }
 
     /// Packs the transpose of a matrix: entry `(i, j)` of `[k, n]` is `data[j * row_stride + i]`.
     pub(crate) fn transposed(data: &[f32], row_stride: usize, k: usize, n: usize) -> Self {
+        if let Some(pieces) = Pieces::here() {
+            let side = Side { data, line_stride: row_stride, k_stride: 1, n_lines: n, k };
+            return Self::in_blocks(side, pieces);
+        }
+        Self::transposed_as_it_is(data, row_stride, k, n)
+    }
+
+    fn in_blocks(side: Side<'_>, pieces: Pieces) -> Self {
+        let blocks = Blocks::new(side, 0, true, pieces);
+        let panel_stride = blocks.place_stride();
+        let (row_stride, rounded) = (0, Some(Rounded { pieces, lead: 0 }));
+        let data = Data::Blocks(blocks);
+        Self { data, panel_stride, row_stride, k: side.k, n: side.n_lines, rounded }
+    }
+}
+
+impl<'a> Packed<'a> {
+    /// [`Self::transposed`], never rounded: for others than products.
+    pub(crate) fn transposed_as_it_is(data: &[f32], row_stride: usize, k: usize, n: usize) -> Self {
         let mut packed = Scratch::new(n.div_ceil(PANEL) * PANEL * k);
         for (panel_idx, panel) in packed.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
             let first = panel_idx * PANEL;
             let from = &data[first * row_stride..];
             pack_transposed(from, row_stride, PANEL.min(n - first), panel);
         }
-        Self { data: Data::Own(packed), panel_stride: k * PANEL, row_stride: PANEL, k, n }
+        Self::in_panels(packed, k, n)
+    }
+
+    fn in_panels(packed: Scratch, k: usize, n: usize) -> Self {
+        let (data, panel_stride) = (Data::Own(packed), k * PANEL);
+        Self { data, panel_stride, row_stride: PANEL, k, n, rounded: None }
+    }
+
+    /// The operand of a rounded product.
+    pub(super) fn rounded(&self) -> Option<Right<'_>> {
+        self.rounded.map(|Rounded { pieces, lead }| Right {
+            blocks: &self.data,
+            place_stride: self.panel_stride,
+            lead,
+            pieces,
+            k: self.k,
+            n: self.n,
+        })
     }
 
     /// The first `k` rows of the first `n` columns, without copying.
@@ -94,7 +148,12 @@ impl<'a> Packed<'a> {
     #[track_caller]
     pub(crate) fn skip_rows(&self, row: usize) -> Packed<'_> {
         assert!(row <= self.k, "from row {row} of a packed [{}, {}]", self.k, self.n);
-        self.part(row * self.row_stride, self.k - row, self.n)
+        let Some(Rounded { pieces, lead }) = self.rounded else {
+            return self.part(row * self.row_stride, self.k - row, self.n);
+        };
+        let (step, lead) = ((lead + row) / DEPTH, (lead + row) % DEPTH);
+        let part = self.part(step * pieces.n() * BLOCK_LEN, self.k - row, self.n);
+        Packed { rounded: Some(Rounded { pieces, lead }), ..part }
     }
 
     /// All rows of the columns from `col` on, a multiple of [`PANEL`], without copying.
@@ -107,7 +166,8 @@ impl<'a> Packed<'a> {
     /// What begins `at` numbers behind the first.
     fn part(&self, at: usize, k: usize, n: usize) -> Packed<'_> {
         let data = Data::Other(&self.data[at..]);
-        Packed { data, panel_stride: self.panel_stride, row_stride: self.row_stride, k, n }
+        let Self { panel_stride, row_stride, rounded, .. } = *self;
+        Packed { data, panel_stride, row_stride, k, n, rounded }
     }
 
     /// The columns from `panel_idx * PANEL` on, `[k, PANEL]`; 0 behind the last.
@@ -153,18 +213,33 @@ fn pack_transposed(data: &[f32], row_stride: usize, width: usize, panel: &mut [f
     }
 }
 
-/// [`pack_transposed`] in registers: quadrants of 8, 4, 2 and 1 change places across the diagonal.
+/// Transposes a square in registers: quadrants of 8, 4, 2 and 1 change places across the diagonal.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn exchange(rows: &mut [std::arch::x86_64::__m512; PANEL]) {
+    use std::arch::x86_64::{_mm512_loadu_epi32, _mm512_permutex2var_ps};
+    for (half, pair) in [8, 4, 2, 1].into_iter().zip(&EXCHANGES) {
+        // SAFETY: these are sixteen numbers each.
+        let [left, right] =
+            pair.each_ref().map(|lanes| unsafe { _mm512_loadu_epi32(lanes.as_ptr()) });
+        for i in 0..PANEL {
+            if i & half == 0 {
+                let (upper, lower) = (rows[i], rows[i + half]);
+                rows[i] = _mm512_permutex2var_ps(upper, left, lower);
+                rows[i + half] = _mm512_permutex2var_ps(upper, right, lower);
+            }
+        }
+    }
+}
+
+/// [`pack_transposed`] by squares in registers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn pack_transposed_avx512(data: &[f32], row_stride: usize, width: usize, panel: &mut [f32]) {
     use std::arch::x86_64::{
-        _MM_HINT_T0, _mm_prefetch, _mm512_loadu_epi32, _mm512_maskz_loadu_ps,
-        _mm512_permutex2var_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+        _MM_HINT_T0, _mm_prefetch, _mm512_maskz_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
-    // SAFETY: these are sixteen numbers each.
-    let exchanges = EXCHANGES
-        .each_ref()
-        .map(|pair| pair.each_ref().map(|lanes| unsafe { _mm512_loadu_epi32(lanes.as_ptr()) }));
     for (block, panel) in panel.chunks_mut(PANEL * PANEL).enumerate() {
         let panel = panel.as_chunks_mut::<PANEL>().0;
         let mut rows = [_mm512_setzero_ps(); PANEL];
@@ -177,15 +252,7 @@ fn pack_transposed_avx512(data: &[f32], row_stride: usize, width: usize, panel: 
             *row =
                 unsafe { _mm512_maskz_loadu_ps(u16::MAX >> (PANEL - from.len()), from.as_ptr()) };
         }
-        for (half, [left, right]) in [8, 4, 2, 1].into_iter().zip(exchanges) {
-            for i in 0..PANEL {
-                if i & half == 0 {
-                    let (upper, lower) = (rows[i], rows[i + half]);
-                    rows[i] = _mm512_permutex2var_ps(upper, left, lower);
-                    rows[i + half] = _mm512_permutex2var_ps(upper, right, lower);
-                }
-            }
-        }
+        exchange(&mut rows);
         for (to, row) in panel.iter_mut().zip(rows) {
             // SAFETY: a row of a panel is sixteen numbers.
             unsafe { _mm512_storeu_ps(to.as_mut_ptr(), row) };

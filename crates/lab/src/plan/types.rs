@@ -83,7 +83,8 @@ pub enum Precision {
     /// In single precision, which every device does.
     #[default]
     F32,
-    /// Factors rounded to eleven significant bits, sums in single precision, as the tensor cores of CUDA do.
+    /// Factors rounded to eleven significant bits, sums in single precision, as the tensor cores of CUDA do; on a CPU with
+    /// AMX to sixteen.
     Tf32,
     /// Factors rounded to eight significant bits, sums in single precision; params and what the optimiser keeps of them
     /// are single as well.

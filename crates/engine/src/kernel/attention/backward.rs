@@ -31,6 +31,15 @@ pub(super) fn backward(
     example: Example<'_>,
     trace: Trace<'_>,
     d_y: &[f32],
+    grads: Grads<'_>,
+) -> Vec<f32> {
+    example.form.precision.within(|| backward_heads(example, trace, d_y, grads))
+}
+
+fn backward_heads(
+    example: Example<'_>,
+    trace: Trace<'_>,
+    d_y: &[f32],
     mut grads: Grads<'_>,
 ) -> Vec<f32> {
     let (form, n_queries, n_keys) = (example.form, example.query_pos.len(), example.n_keys());

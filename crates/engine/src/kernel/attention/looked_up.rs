@@ -86,11 +86,11 @@ impl Symbols<'_> {
         let mut by_symbol = vec![Line([0.0; PANEL]); d_vocab];
         for (block, d_s) in strip.query_pos.chunks(BLOCK).zip(d_s.chunks(BLOCK * stride)) {
             let n_keys = block[block.len() - 1] as usize + 1;
-            let by_key = Packed::transposed(d_s, stride, n_keys, block.len());
+            let by_key = Packed::transposed_as_it_is(d_s, stride, n_keys, block.len());
             by_symbol.fill(Line([0.0; PANEL]));
             add_by_symbol(by_key.panel(0), &self.tokens[..n_keys], &mut by_symbol);
             let flat: Vec<f32> = by_symbol.iter().flat_map(|line| line.0).collect();
-            let by_row = Packed::transposed(&flat, PANEL, PANEL, d_vocab);
+            let by_row = Packed::transposed_as_it_is(&flat, PANEL, PANEL, d_vocab);
             for (row, &pos) in block.iter().enumerate() {
                 let d_row = &d_s[row * stride..][..=pos as usize];
                 for table_row in self.table.rows(self.tokens[pos as usize], pos) {

@@ -26,6 +26,7 @@ use super::fresh::Writer;
 use super::gemm::{CHAIN, Lhs, Start, matmul};
 use super::packed::{PANEL, Packed};
 use super::scratch::Scratch;
+use crate::device::Precision;
 use crate::{Attend, Dropout};
 use looked_up::Symbols;
 use row::Row;
@@ -72,6 +73,8 @@ pub(crate) struct Form<'a> {
     stats: bool,
     /// `[head, seq_len]`, the largest distance first: a row then reads it in the order of its keys.
     bias: Option<&'a [f32]>,
+    /// Of the thread that asks, for the threads that do it.
+    precision: Precision,
 }
 
 impl<'a> Form<'a> {
@@ -80,7 +83,8 @@ impl<'a> Form<'a> {
     /// - `bias`: `[head, distance]`, [`reversed`].
     pub(crate) fn new(dims: Dims, attend: &'a Attend, bias: Option<&'a [f32]>) -> Self {
         let (dropout, stats) = (attend.dropout.as_ref(), attend.stats);
-        Self { dims, scale: attend.scale(dims.d_head), dropout, stats, bias }
+        let precision = Precision::here();
+        Self { dims, scale: attend.scale(dims.d_head), dropout, stats, bias, precision }
     }
 
     /// Numbers of a row of the result: the values, then the statistics of its heads.
@@ -262,7 +266,7 @@ impl<'a> Example<'a> {
 
     /// What one query does with its scores.
     fn row(&self, head: usize, query_idx: usize) -> Row<'a> {
-        let Form { dims, scale, dropout, stats, bias } = self.form;
+        let Form { dims, scale, dropout, stats, bias, .. } = self.form;
         let query_pos = self.query_pos[query_idx];
         let n_own = query_pos as usize + 1;
         Row {
@@ -352,7 +356,11 @@ fn n_seen(query_pos: &[u32]) -> usize {
 /// # Arguments
 ///
 /// - `kept`: for the products of queries and keys, as [`Source::Products`] has them.
-fn forward(
+fn forward(example: Example<'_>, y: &mut [f32], lse: Option<&mut [f32]>, kept: Option<Writer<'_>>) {
+    example.form.precision.within(|| forward_heads(example, y, lse, kept));
+}
+
+fn forward_heads(
     example: Example<'_>,
     y: &mut [f32],
     mut lse: Option<&mut [f32]>,
