@@ -202,7 +202,7 @@ fn a_plan_of_another_precision_and_a_run_begun_elsewhere_are_refused() {
     let run = |plan: &Plan, device: Device| {
         run_plan(plan, &Labels::default(), &store, &options(device), &CLOCK, &mut NoWatcher)
     };
-    for device in gpus() {
+    for device in gpus().into_iter().chain([Device::Cpu]) {
         let lacks = |precision| !device.precisions().contains(precision);
         let Some(&other) = [Precision::Tf32, Precision::Bf16].iter().find(|other| lacks(other))
         else {

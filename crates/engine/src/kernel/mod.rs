@@ -15,5 +15,4 @@ pub(crate) mod rotary;
 pub(crate) mod rows;
 pub(crate) mod scratch;
 pub(crate) mod simd;
-#[cfg_attr(not(target_arch = "x86_64"), path = "no_tiles.rs")]
 pub(crate) mod tiles;
