@@ -14,8 +14,10 @@
 
 #![expect(unsafe_code, reason = "what only some processors do is behind a check of the processor")]
 
-#[cfg_attr(not(target_arch = "x86_64"), path = "tiles/none.rs")]
+#[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(not(target_arch = "x86_64"))]
+mod none;
 
 use std::ops::Range;
 
@@ -25,7 +27,8 @@ use super::gemm::{Lhs, Start};
 use super::packed::PANEL;
 use super::scratch::Scratch;
 use crate::device::Precision;
-use amx::Configured;
+#[cfg(not(target_arch = "x86_64"))]
+use none as amx;
 
 pub(crate) use amx::available;
 
@@ -187,7 +190,7 @@ pub(super) fn matmul(
     // Tiles are loaded by address: everything that is touched is checked here.
     assert!(right.blocks.len() >= (n_panels - 1) * right.place_stride + n_steps * step_len);
     assert!(out.len() >= (n_rows - 1) * out_stride + n && (n_rows == 1 || out_stride >= n));
-    let _tiles = Configured::new();
+    let _tiles = amx::Configured::new();
     for first_step in (0..n_steps).step_by(MAX_STEPS) {
         let start = if first_step > 0 { Start::Keep } else { start };
         for panel in (0..n_panels).step_by(2) {

@@ -196,6 +196,55 @@ fn rest(x: __m512) -> __m512 {
     _mm512_sub_ps(x, _mm512_cvtpbh_ps(_mm512_cvtneps_pbh(x)))
 }
 
+/// A square of four sums: of the left blocks in tmm4 and tmm5 with the right ones in tmm6 and tmm7.
+///
+/// One block of assembly, since registers that hold tiles cannot be carried from one to another.
+macro_rules! square {
+    (
+        $n_steps:expr,
+        $blocks:expr,
+        ($from:expr, $from_stride:expr),
+        ($to:expr, $to_stride:expr),
+        $($step:literal),* $(,)?
+    ) => {{
+        let ([a0, a1], [b0, b1]) = $blocks;
+        let (from, from_bytes): (*const f32, usize) = ($from, $from_stride * 4);
+        let (to, to_bytes): (*mut f32, usize) = ($to, $to_stride * 4);
+        // SAFETY: whoever uses this has checked the blocks and what is read and written.
+        unsafe {
+            asm!(
+                "tileloadd tmm0, [{from} + {from_bytes}*1]",
+                "tileloadd tmm1, [{from} + {from_bytes}*1 + 64]",
+                "tileloadd tmm2, [{from_below} + {from_bytes}*1]",
+                "tileloadd tmm3, [{from_below} + {from_bytes}*1 + 64]",
+                "2:",
+                $($step,)*
+                "dec {n_steps}",
+                "jnz 2b",
+                "tilestored [{to} + {to_bytes}*1], tmm0",
+                "tilestored [{to} + {to_bytes}*1 + 64], tmm1",
+                "tilestored [{to_below} + {to_bytes}*1], tmm2",
+                "tilestored [{to_below} + {to_bytes}*1 + 64], tmm3",
+                from = in(reg) from,
+                from_below = in(reg) from.wrapping_byte_add(LINES * from_bytes),
+                from_bytes = in(reg) from_bytes,
+                to = in(reg) to,
+                to_below = in(reg) to.wrapping_byte_add(LINES * to_bytes),
+                to_bytes = in(reg) to_bytes,
+                n_steps = inout(reg) $n_steps => _,
+                a0 = inout(reg) a0 => _,
+                a1 = inout(reg) a1 => _,
+                b0 = inout(reg) b0 => _,
+                b1 = inout(reg) b1 => _,
+                line = in(reg) BLOCK_BYTES / LINES,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+    }};
+}
+
 impl Square<'_> {
     /// # Safety
     ///
@@ -210,50 +259,14 @@ impl Square<'_> {
     ) {
         let len = self.n_steps * self.pieces.n() * BLOCK_LEN;
         assert!(self.left.iter().chain(&self.right).all(|blocks| blocks.len() >= len));
-        let ([a0, a1], [b0, b1]) =
-            (self.left.map(<[f32]>::as_ptr), self.right.map(<[f32]>::as_ptr));
-        let (from_below, to_below) =
-            (from.wrapping_add(LINES * from_stride), to.wrapping_add(LINES * to_stride));
-        // One block of assembly, since registers that hold tiles cannot be carried from one to another. A square of
-        // four sums: of the left blocks in tmm4 and tmm5 with the right ones in tmm6 and tmm7.
-        macro_rules! square {
-            ($($step:literal),* $(,)?) => {
-                // SAFETY: the blocks were checked above, the rest is the caller's promise.
-                unsafe {
-                    asm!(
-                        "tileloadd tmm0, [{from} + {from_bytes}*1]",
-                        "tileloadd tmm1, [{from} + {from_bytes}*1 + 64]",
-                        "tileloadd tmm2, [{from_below} + {from_bytes}*1]",
-                        "tileloadd tmm3, [{from_below} + {from_bytes}*1 + 64]",
-                        "2:",
-                        $($step,)*
-                        "dec {n_steps}",
-                        "jnz 2b",
-                        "tilestored [{to} + {to_bytes}*1], tmm0",
-                        "tilestored [{to} + {to_bytes}*1 + 64], tmm1",
-                        "tilestored [{to_below} + {to_bytes}*1], tmm2",
-                        "tilestored [{to_below} + {to_bytes}*1 + 64], tmm3",
-                        from = in(reg) from,
-                        from_below = in(reg) from_below,
-                        from_bytes = in(reg) from_stride * 4,
-                        to = in(reg) to,
-                        to_below = in(reg) to_below,
-                        to_bytes = in(reg) to_stride * 4,
-                        n_steps = inout(reg) self.n_steps => _,
-                        a0 = inout(reg) a0 => _,
-                        a1 = inout(reg) a1 => _,
-                        b0 = inout(reg) b0 => _,
-                        b1 = inout(reg) b1 => _,
-                        line = in(reg) BLOCK_BYTES / LINES,
-                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                        options(nostack),
-                    );
-                }
-            };
-        }
+        let blocks = (self.left.map(<[f32]>::as_ptr), self.right.map(<[f32]>::as_ptr));
+        let n_steps = self.n_steps;
         match self.pieces {
             Pieces::One => square!(
+                n_steps,
+                blocks,
+                (from, from_stride),
+                (to, to_stride),
                 "tileloadd tmm4, [{a0} + {line}*1]",
                 "tileloadd tmm6, [{b0} + {line}*1]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
@@ -269,6 +282,10 @@ impl Square<'_> {
             ),
             // The small products first: large with small, small with large, large with large.
             Pieces::Two => square!(
+                n_steps,
+                blocks,
+                (from, from_stride),
+                (to, to_stride),
                 "tileloadd tmm4, [{a0} + {line}*1]",
                 "tileloadd tmm6, [{b0} + {line}*1 + 1024]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
