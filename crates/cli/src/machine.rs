@@ -101,6 +101,7 @@ fn cpu_name() -> Option<String> {
 
 #[cfg(target_arch = "x86_64")]
 fn features() -> Vec<&'static str> {
+    use mnemoscope_lab::engine::device::{Device, Precision};
     let mut found = Vec::new();
     let detected = [
         ("avx2", std::is_x86_feature_detected!("avx2")),
@@ -108,6 +109,8 @@ fn features() -> Vec<&'static str> {
         ("avx512f", std::is_x86_feature_detected!("avx512f")),
         ("avx512bw", std::is_x86_feature_detected!("avx512bw")),
         ("avx512vl", std::is_x86_feature_detected!("avx512vl")),
+        // Only where the system lets programs use it.
+        ("amx_bf16", Device::Cpu.precisions().contains(&Precision::Bf16)),
     ];
     found.extend(detected.into_iter().filter(|(_, there)| *there).map(|(name, _)| name));
     found
