@@ -275,6 +275,15 @@ impl Device {
     }
 
     /// Says in a sentence that this device has no products of a precision.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use mnemoscope_engine::device::{Device, Precision};
+    ///
+    /// let why = Device::Vulkan(0).lacks(Precision::Bf16);
+    /// assert_eq!(why, "vulkan:0 does not multiply in bf16; it knows f32");
+    /// ```
     #[must_use]
     pub fn lacks(self, precision: Precision) -> String {
         let known: Vec<&str> = self.precisions().iter().map(|known| known.name()).collect();

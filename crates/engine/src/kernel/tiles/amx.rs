@@ -340,7 +340,15 @@ impl Configured {
             Palette { number: 1, start_row: 0, reserved: [0; 14], n_bytes, n_rows }
         };
         // SAFETY: the palette is as the manual has it; nothing else in this program uses tiles.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const PALETTE, options(nostack, readonly)) };
+        unsafe {
+            asm!(
+                "ldtilecfg [{}]",
+                in(reg) &raw const PALETTE,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly),
+            );
+        };
         Self
     }
 }
@@ -348,6 +356,13 @@ impl Configured {
 impl Drop for Configured {
     fn drop(&mut self) {
         // SAFETY: tiles were configured on this thread, and nobody reads them any more.
-        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        unsafe {
+            asm!(
+                "tilerelease",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem),
+            );
+        };
     }
 }
