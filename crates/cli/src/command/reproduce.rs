@@ -66,6 +66,7 @@ const FFLM: &[(&str, Source)] = &[
     spec!("fflm", "diversity"),
     spec!("fflm", "data"),
     spec!("fflm", "size"),
+    spec!("fflm", "sizes"),
     spec!("fflm", "optimizer"),
     spec!("fflm", "dropout"),
     spec!("fflm", "architecture"),
