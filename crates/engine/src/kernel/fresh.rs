@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-/// The numbers of a result, each chunk of which begins as zeros on the thread that writes it.
+/// The numbers of a result, each chunk of which is cleared, or written without that, by the thread whose
+/// it is.
 ///
 /// `vec![0.0; n]` clears all of a large result on one thread, and it has left the cache when the
 /// kernel comes to it.
@@ -22,17 +23,29 @@ impl Fresh {
         let mut room = Vec::with_capacity(len);
         // SAFETY: the capacity is there, and `MaybeUninit` asks for nothing to be written.
         unsafe { room.set_len(len) };
+        if cfg!(debug_assertions) {
+            // What a kernel forgets to write is to be seen.
+            room.fill(MaybeUninit::new(f32::NAN));
+        }
         Self { room, n_handed_out: AtomicUsize::new(0) }
     }
 
-    /// Chunks of `len` numbers and one with the rest, each cleared when it is reached.
+    /// Chunks of `len` numbers and one with the rest, to be cleared or written by whoever reaches them.
+    pub(crate) fn par_chunks(
+        &mut self,
+        len: usize,
+    ) -> impl IndexedParallelIterator<Item = Chunk<'_>> {
+        *self.n_handed_out.get_mut() = 0;
+        let n_handed_out = &self.n_handed_out;
+        self.room.par_chunks_mut(len.max(1)).map(|room| Chunk { room, n_handed_out })
+    }
+
+    /// The same chunks, each cleared when it is reached.
     pub(crate) fn par_chunks_mut(
         &mut self,
         len: usize,
     ) -> impl IndexedParallelIterator<Item = &mut [f32]> {
-        *self.n_handed_out.get_mut() = 0;
-        let n_handed_out = &self.n_handed_out;
-        self.room.par_chunks_mut(len.max(1)).map(|room| Chunk { room, n_handed_out }.cleared())
+        self.par_chunks(len).map(Chunk::cleared)
     }
 
     /// Chunks of these lengths behind each other, to be cleared by whoever writes them.
@@ -59,13 +72,13 @@ impl Fresh {
         let (n, len) = (self.n_handed_out.into_inner(), self.room.len());
         assert_eq!(n, len, "only some of the numbers were handed out");
         let mut room = std::mem::ManuallyDrop::new(self.room);
-        // SAFETY: every number was cleared before it was handed out; the parts are a vector's, and
+        // SAFETY: every number was written before it was handed out; the parts are a vector's, and
         // `f32` has the layout of `MaybeUninit<f32>`.
         unsafe { Vec::from_raw_parts(room.as_mut_ptr().cast(), len, room.capacity()) }
     }
 }
 
-/// Some of the numbers, before they are cleared.
+/// Some of the numbers, before they are cleared or written.
 #[derive(Debug)]
 pub(crate) struct Chunk<'a> {
     room: &'a mut [MaybeUninit<f32>],
@@ -73,15 +86,30 @@ pub(crate) struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
+    pub(crate) fn len(&self) -> usize {
+        self.room.len()
+    }
+
     pub(crate) fn cleared(self) -> &'a mut [f32] {
+        // SAFETY: every number is written.
+        unsafe { self.written(|room| room.fill(MaybeUninit::new(0.0))) }
+    }
+
+    /// As `write` leaves it.
+    ///
+    /// # Safety
+    ///
+    /// `write` must write every number.
+    pub(crate) unsafe fn written(
+        self,
+        write: impl FnOnce(&mut [MaybeUninit<f32>]),
+    ) -> &'a mut [f32] {
+        write(self.room);
         self.n_handed_out.fetch_add(self.room.len(), Ordering::Relaxed);
-        self.room.fill(MaybeUninit::new(0.0));
-        // SAFETY: every number was just written.
+        // SAFETY: the caller promises that every number was just written.
         unsafe { &mut *(std::ptr::from_mut(self.room) as *mut [f32]) }
     }
-}
 
-impl<'a> Chunk<'a> {
     /// To be written once, from its beginning on.
     pub(crate) fn writer(self) -> Writer<'a> {
         Writer { room: self.room, n_handed_out: self.n_handed_out }

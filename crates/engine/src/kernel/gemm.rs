@@ -18,7 +18,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::fresh::Fresh;
+use super::fresh::{Chunk, Fresh};
 use super::packed::{PANEL, Packed};
 use super::simd::{Four, Vector};
 #[cfg(target_arch = "x86_64")]
@@ -85,6 +85,27 @@ pub(crate) fn matmul(
     if let Some(right) = rhs.rounded() {
         return tiles::matmul(lhs, n_rows, right, start, out, out_stride);
     }
+    let out = std::ptr::from_mut(out) as *mut [MaybeUninit<f32>];
+    // SAFETY: the numbers of `out` are there, and stay numbers.
+    unsafe { multiply(lhs, n_rows, rhs, start, &mut *out, out_stride) }
+}
+
+/// [`matmul`] with an inner index, in single precision.
+///
+/// # Safety
+///
+/// To [keep](Start::Keep) what `out` holds it must hold numbers. Otherwise all of its rows are written before they
+/// are read.
+#[track_caller]
+unsafe fn multiply(
+    lhs: Lhs<'_>,
+    n_rows: usize,
+    rhs: &Packed<'_>,
+    start: Start<'_>,
+    out: &mut [MaybeUninit<f32>],
+    out_stride: usize,
+) {
+    let (k, n) = (rhs.k, rhs.n);
     // The inner loop goes by pointers: everything it may touch is checked here.
     let last = |rows: usize, stride: usize| (rows - 1) * stride;
     assert!(lhs.data.len() > last(n_rows, lhs.row_stride) + last(k, lhs.col_stride));
@@ -101,7 +122,7 @@ pub(crate) fn matmul(
         rhs: rhs.data.as_ptr(),
         panel_stride: rhs.panel_stride,
         rhs_stride: rhs.row_stride,
-        out: out.as_mut_ptr(),
+        out: out.as_mut_ptr().cast(),
         out_stride,
         n_rows,
         k,
@@ -143,7 +164,7 @@ pub(crate) fn matmul_rows(
     n_rows: usize,
 ) -> Vec<f32> {
     let mut out = Fresh::new(n_rows * rhs.n);
-    out.par_chunks_mut(ROWS * rhs.n).enumerate().for_each(|(chunk_idx, out)| {
+    out.par_chunks(ROWS * rhs.n).enumerate().for_each(|(chunk_idx, out)| {
         matmul_chunk(lhs, row_stride, chunk_idx, rhs, bias, out);
     });
     out.finish()
@@ -151,7 +172,30 @@ pub(crate) fn matmul_rows(
 
 /// The chunk of [`ROWS`] rows of [`matmul_rows`] with this index, on this thread.
 #[track_caller]
-pub(crate) fn matmul_chunk(
+pub(crate) fn matmul_chunk<'a>(
+    lhs: &[f32],
+    row_stride: usize,
+    chunk_idx: usize,
+    rhs: &Packed<'_>,
+    bias: Option<&[f32]>,
+    out: Chunk<'a>,
+) -> &'a mut [f32] {
+    if rhs.k == 0 || rhs.rounded().is_some() {
+        let out = out.cleared();
+        matmul_chunk_over(lhs, row_stride, chunk_idx, rhs, bias, out);
+        return out;
+    }
+    let lhs = Lhs::rows(&lhs[chunk_idx * ROWS * row_stride..], row_stride);
+    let start = bias.map_or(Start::Zero, Start::Bias);
+    let n_rows = out.len() / rhs.n;
+    assert_eq!(out.len(), n_rows * rhs.n, "the chunk is no whole rows");
+    // SAFETY: nothing is kept, and the rows are all of the chunk.
+    unsafe { out.written(|out| multiply(lhs, n_rows, rhs, start, out, rhs.n)) }
+}
+
+/// [`matmul_chunk`] over numbers that are there.
+#[track_caller]
+pub(crate) fn matmul_chunk_over(
     lhs: &[f32],
     row_stride: usize,
     chunk_idx: usize,

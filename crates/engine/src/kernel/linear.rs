@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::activation::{apply, apply_gated, apply_in_place};
 use super::fresh::Fresh;
-use super::gemm::{ROWS, Span, matmul_chunk, matmul_rows, weight_grad};
+use super::gemm::{ROWS, Span, matmul_chunk, matmul_chunk_over, matmul_rows, weight_grad};
 use super::packed::Packed;
 use crate::Activation;
 
@@ -39,17 +39,17 @@ pub(crate) fn forward_act(
     let (n_rows, d_out) = (x.len() / d_in.max(1), act.d_out(d_product));
     let packed = Packed::rows(weight, d_product, d_in, d_product);
     let mut y = Fresh::new(n_rows * d_out);
-    let chunks = y.par_chunks_mut(ROWS * d_out).enumerate();
+    let chunks = y.par_chunks(ROWS * d_out).enumerate();
     if act.gated() {
         chunks.for_each_init(Vec::new, |product, (chunk_idx, y)| {
+            let y = y.cleared();
             product.resize(2 * y.len(), 0.0);
-            matmul_chunk(x, d_in, chunk_idx, &packed, bias, product);
+            matmul_chunk_over(x, d_in, chunk_idx, &packed, bias, product);
             apply_gated(act, product, d_out, y);
         });
     } else {
         chunks.for_each(|(chunk_idx, y)| {
-            matmul_chunk(x, d_in, chunk_idx, &packed, bias, y);
-            apply_in_place(act, y);
+            apply_in_place(act, matmul_chunk(x, d_in, chunk_idx, &packed, bias, y));
         });
     }
     y.finish()
@@ -66,18 +66,16 @@ pub(crate) fn forward_act_saved(
     let (n_rows, d_out) = (x.len() / d_in.max(1), act.d_out(d_product));
     let packed = Packed::rows(weight, d_product, d_in, d_product);
     let (mut product, mut y) = (Fresh::new(n_rows * d_product), Fresh::new(n_rows * d_out));
-    product
-        .par_chunks_mut(ROWS * d_product)
-        .zip(y.par_chunks_mut(ROWS * d_out))
-        .enumerate()
-        .for_each(|(chunk_idx, (product, y))| {
-            matmul_chunk(x, d_in, chunk_idx, &packed, bias, product);
+    product.par_chunks(ROWS * d_product).zip(y.par_chunks_mut(ROWS * d_out)).enumerate().for_each(
+        |(chunk_idx, (product, y))| {
+            let product = matmul_chunk(x, d_in, chunk_idx, &packed, bias, product);
             if act.gated() {
                 apply_gated(act, product, d_out, y);
             } else {
                 apply(act, product, y);
             }
-        });
+        },
+    );
     (product.finish(), y.finish())
 }
 
