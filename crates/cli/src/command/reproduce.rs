@@ -1,5 +1,7 @@
 //! `mnemoscope reproduce`: every study of a paper, its claims and published curves beside the numbers.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, ValueEnum};
 use mnemoscope_lab::plan::{Verdict, resolve};
 use mnemoscope_lab::sweep::{End, Planned, forecast, planned_of};
@@ -327,15 +329,16 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
         ));
     }
     let plans: Vec<Planned> = ready.iter().flat_map(|(_, ready)| ready.plans()).collect();
-    let mut ended = Vec::new().into_iter();
+    let (runs, run_of) = once(&plans);
+    let mut ends = Vec::new();
     let mut store = None;
-    if !plans.is_empty() {
-        say_how_long(&plans, session)?;
-        let (ends, kept) = sweep(&plans, flags.checkpoints, session)?;
-        ended = ends.into_iter();
+    if !runs.is_empty() {
+        say_how_long(&runs, session)?;
+        let (of_runs, kept) = sweep(&runs, flags.checkpoints, session)?;
+        ends = of_runs;
         store = Some(kept);
     }
-    let mut ended = plans.iter().zip(ended);
+    let mut ended = plans.iter().zip(run_of.into_iter().map(|run| &ends[run]));
     let mut studies = Vec::new();
     for (name, ready) in ready {
         let done = match ready {
@@ -343,7 +346,7 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
                 let mut study = Executed::of(resolved.study);
                 let n_plans = study.study().plans().count();
                 for (planned, end) in ended.by_ref().take(n_plans) {
-                    study.keep_end(planned, &end, store.as_ref().expect("plans were executed"))?;
+                    study.keep_end(planned, end, store.as_ref().expect("plans were executed"))?;
                 }
                 Done::Spec(study)
             }
@@ -357,6 +360,20 @@ pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure>
     let reproduced = Reproduced { scale: flags.scale, studies };
     let exit = reproduced.exit();
     session.say(&reproduced, exit)
+}
+
+/// Each plan once, for studies share their baseline, and which of them each of `plans` is.
+fn once(plans: &[Planned]) -> (Vec<Planned>, Vec<usize>) {
+    let mut first: BTreeMap<String, usize> = BTreeMap::new();
+    let mut runs = Vec::new();
+    let of = |planned: &Planned| {
+        *first.entry(planned.plan.id()).or_insert_with(|| {
+            runs.push(planned.clone());
+            runs.len() - 1
+        })
+    };
+    let run_of = plans.iter().map(of).collect();
+    (runs, run_of)
 }
 
 fn chosen(paper: Paper, only: &[String]) -> Result<Vec<(&'static str, Source)>, Failure> {
@@ -402,6 +419,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_studies_share_is_run_once() {
+        let plans_of = |name: &str| {
+            let (_, source) = chosen(Paper::Fflm, &[name.to_owned()]).unwrap()[0];
+            let Source::Spec(text) = source else { panic!("{name} has a spec") };
+            let study = resolve(text, None, &Paper::Fflm.sets(Scale::Laptop, text), None).unwrap();
+            planned_of(&study, text)
+        };
+        let plans = [plans_of("baseline"), plans_of("data")].concat();
+        let (runs, run_of) = once(&plans);
+        assert_eq!((plans.len(), runs.len()), (5 + 15, 15), "five of each are the same");
+        for (planned, run) in plans.iter().zip(run_of) {
+            assert_eq!(planned.plan.id(), runs[run].plan.id());
+        }
+    }
+
+    #[test]
     fn every_study_resolves_at_every_scale() {
         for (paper, scale) in [Paper::Birth, Paper::Fflm]
             .into_iter()
@@ -410,7 +443,8 @@ mod tests {
             for &(name, source) in paper.studies() {
                 let Source::Spec(text) = source else { continue };
                 let study = resolve(text, None, &paper.sets(scale, text), None).unwrap();
-                assert!(!study.claims.is_empty() || name == "fig8-tuned", "{name}");
+                let shown_only = ["fig8-tuned", "sizes"].contains(&name);
+                assert_eq!(study.claims.is_empty(), shown_only, "{name}");
                 assert!(study.question.is_some(), "{name}");
             }
         }
