@@ -105,6 +105,7 @@ fn apart<B: Ops>(what: &str, n: usize, n_each: usize) -> usize {
 
 impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
     const COHORTS: bool = true;
+    const COMPILES: bool = B::COMPILES;
 
     fn embed(table: Tensor<Self, 2>, tokens: Tensor<Self, 2, Int>) -> Tensor<Self, 3> {
         if !B::FUSED {

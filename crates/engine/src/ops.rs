@@ -32,16 +32,16 @@ use crate::{
 /// along the first axis, and its examples likewise. Linear layers, norms, [`lstm`](Self::lstm) and biases of attention see
 /// from the shapes how many there are; the others know no parameter, but for [`embed_each`](Self::embed_each).
 pub trait Ops: Backend {
-    /// Whether this backend has its own backward passes.
-    ///
-    /// If not, the `*_saved` and `*_backward` methods are never called. (They cannot fall back on
-    /// Burn's autodiff: a backward pass cannot be started inside another one.)
+    /// Whether this backend has its own backward passes. If not, the `*_saved` and `*_backward` methods are never called:
+    /// they cannot fall back on Burn's autodiff, which starts no backward pass inside another one.
     const FUSED: bool = false;
 
-    /// Whether this backend computes the members of a cohort side by side.
-    ///
-    /// If not, autodiff over it does one after the other, and operations without gradients take one model.
+    /// Whether this backend computes the members of a cohort side by side. If not, autodiff over it does one after the
+    /// other, and operations without gradients take one model.
     const COHORTS: bool = false;
+
+    /// Whether kernels are compiled when a shape is first met, so that few shapes are to be preferred.
+    const COMPILES: bool = false;
 
     /// Rows of a table, one a token.
     ///

@@ -103,6 +103,7 @@ fn check_linear(
 impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
     const FUSED: bool = true;
     const COHORTS: bool = true;
+    const COMPILES: bool = true;
 
     fn embed(table: Tensor<Self, 2>, tokens: Tensor<Self, 2, Int>) -> Tensor<Self, 3> {
         Self::embed_each(table, tokens, 1)

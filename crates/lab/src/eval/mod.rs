@@ -148,8 +148,8 @@ pub fn answer<B: Ops>(
     batch: &Batch,
     device: &B::Device,
 ) -> Result<Vec<f32>, Error> {
-    // A GPU would compile some kernels anew for each number of questions.
-    let filled = (B::COHORTS && !batch.questions.is_empty()).then(|| Asked::of(from_ref(batch)));
+    // Each number of questions is a shape of its own.
+    let filled = (B::COMPILES && !batch.questions.is_empty()).then(|| Asked::of(from_ref(batch)));
     let rows = filled.as_ref().map_or_else(|| batch.rows(), |asked| asked.rows.clone());
     let logits = model.logits(batch.inputs::<B>(device), &rows, &mut NoHooks);
     let mut logits = logits.into_data().into_vec::<f32>().expect("logits are single precision");
