@@ -116,7 +116,14 @@ pub(super) fn of_strips(strips: &Strips) -> Scene {
     let layers = strips.arms.iter().enumerate();
     let layers = layers.map(|(idx, it)| strip((idx, it), n_arms, &axis, n_rates)).collect();
     let names: Vec<String> = strips.arms.iter().map(|arm| shown(&arm.arm, NAME_WIDTH)).collect();
-    let has_zero = axis.zero().is_some();
+    let has_quartiles = strips.arms.iter().any(|strip| strip.quartiles.is_some());
+    let notes: Vec<&str> = [
+        axis.zero().map(|_| "hollow: no error"),
+        has_quartiles.then_some("tall ticks: median and quartiles"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     Chart {
         layout: strip_layout(strips, &axis, names),
         x: Axis::Log(axis),
@@ -124,7 +131,7 @@ pub(super) fn of_strips(strips: &Strips) -> Scene {
         layers,
         legend: Vec::new(),
         swatch: Swatch::Mark,
-        note: has_zero.then(|| "hollow: no error".to_owned()),
+        note: (!notes.is_empty()).then(|| notes.join("; ")),
     }
     .scene()
 }
