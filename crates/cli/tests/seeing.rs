@@ -90,6 +90,33 @@ fn figures_hold_the_numbers_of_the_runs_and_are_drawn_as_files() {
 }
 
 #[test]
+fn runs_of_several_studies_are_told_apart_by_study_and_drawn_once() {
+    let (door, runs) = after_the_study();
+    // The first arm of the study and one more seed, which has not run.
+    let swept = format!("{TINY}\n[sweep]\nseed = {{ count = 3 }}\n");
+    door.write("baseline.toml", &swept);
+    door.write("size.toml", &study());
+    let of = |files: [&str; 2]| {
+        let arguments = ["figure", files[0], files[1], "--kind", "errors", "--json"];
+        let said = door.run(&arguments).code(0);
+        let missing = said.stderr().contains("left out: 1 run");
+        let figure = said.json()["figures"][0]["plot"]["arms"].clone();
+        let arm = |arm: &Value| {
+            let runs = arm["rates"].as_array().unwrap().iter();
+            let runs: Vec<&str> = runs.map(|it| it["run"].as_str().unwrap()).collect();
+            (arm["arm"].as_str().unwrap().to_owned(), runs.join(" "))
+        };
+        (missing, figure.as_array().unwrap().iter().map(arm).collect::<Vec<_>>())
+    };
+    let ids: Vec<&str> = runs.iter().map(|run| run["run"].as_str().unwrap()).collect();
+    let (missing, arms) = of(["baseline.toml", "size.toml"]);
+    assert!(missing);
+    let own = |name: &str, ids: &[&str]| (name.to_owned(), ids.join(" "));
+    assert_eq!(arms, [own("baseline", &ids[..2]), own("size", &ids[2..])]);
+    assert_eq!(of(["size.toml", "baseline.toml"]).1, [own("size", &ids)]);
+}
+
+#[test]
 fn a_report_in_markdown_has_its_figures_beside_it() {
     let (door, runs) = after_the_study();
     // By their ids: of runs that began in the same second `latest` may be either.
@@ -108,13 +135,14 @@ fn a_report_in_markdown_has_its_figures_beside_it() {
 fn what_cannot_be_shown_is_refused_with_what_to_do() {
     let (door, _) = after_the_study();
     door.write("other.toml", &TINY.replace("n_steps = 8", "n_steps = 7"));
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["figure", "latest", "--kind", "scatter"], "a scatter needs two runs or more"),
         (&["figure", "latest", "--kind", "pie"], "the kinds are errors, runs, scatter, heat"),
         (&["figure", "study.toml", "--only", "nothing"], "no figure is called \"nothing\""),
         (&["figure", "study.toml", "-o", "f.svg"], "choose with `--only NAME`"),
         (&["figure", "study.toml", "-o", "f.pdf"], "as .svg, .png or .json, not as .pdf"),
-        (&["figure", "study.toml", "latest"], "a spec stands alone"),
+        (&["figure", "study.toml", "latest"], "studies and runs do not mix"),
+        (&["report", "study.toml", "other.toml"], "a report is of one study"),
         (&["figure", "latest", "--set", "train.n_steps=1"], "--set changes a spec"),
         (&["figure", "study.toml", "--text", "w1i0r1"], "the heads of one run"),
         (&["report", "latest", "-o", "r.docx"], "as .html or .md, not as .docx"),

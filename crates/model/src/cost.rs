@@ -112,12 +112,16 @@ impl ModelSpec {
                     FeedForward::Linear => asked * 2.0 * d * d,
                     FeedForward::Relu => asked * 4.0 * d * float(spec.d_mlp),
                 };
-                // The keys and values of the first layer are looked up, the second's computed. A
-                // linear feed-forward of the second layer is part of the unembedding.
+                // The first layer's keys and values are looked up, and its scores too where they are sums over
+                // token and place. A linear feed-forward of the second layer is part of the unembedding.
+                let looked_up = spec.places != Places::Rotary && !normalised(Memory::K1);
+                let first = if looked_up { d } else { 2.0 * d };
+                // Queries are multiplied by the second layer's keys, unless those are formed.
+                let n_keyed = if normalised(Memory::K2) { 1.0 } else { queries_per_token };
                 let second_mlp = if apart { mlp(spec.mlp, queries_per_token) } else { 0.0 };
-                2.0 * d * float(seq_len)
+                first * float(seq_len)
                     + mlp(spec.first_mlp, 1.0)
-                    + 2.0 * d * d
+                    + n_keyed * 2.0 * d * d
                     + 2.0 * d * mixed
                     + queries_per_token * (d + mixed) * float(seq_len)
                     + second_mlp
@@ -397,5 +401,23 @@ mod tests {
         assert!((all - of(Mlp::Relu, 512, 1) - one).abs() < 1e-3);
         assert!((all - of(Mlp::None, 0, 0) - 2.25 * one).abs() < 1e-3);
         assert!((of(Mlp::Linear, 0, 2) - of(Mlp::None, 0, 0) - 0.25 * 2.0 * 128.0 * 128.0) < 1e-3);
+    }
+    #[test]
+    fn what_is_looked_up_or_not_asked_costs_nothing() {
+        let of = |queries_per_token, spec: AssociativeSpec| {
+            ModelSpec::Associative(spec).flops_per_token(256, queries_per_token)
+        };
+        let birth = AssociativeSpec::birth;
+        let square = 2.0 * 128.0 * 128.0;
+        let behind = 128.0 * 256.0;
+        // Of the first layer the mixture, of the second queries, values as wide as the logits, scores and
+        // mixture, and the logits of what passes by.
+        let rest = 2.0 * 2.0 * 128.0 * 65.0 + (128.0 + 65.0) * 256.0;
+        assert_eq!(of(1.0, birth()), behind + square + rest);
+        assert_eq!(of(0.0, birth()), behind + 2.0 * 128.0 * 65.0);
+        let rotary = AssociativeSpec { places: Places::Rotary, ..birth() };
+        assert_eq!(of(1.0, rotary) - of(1.0, birth()), behind);
+        let formed = AssociativeSpec { normalised: vec![Memory::K2], ..birth() };
+        assert_eq!(of(0.0, formed) - of(0.0, birth()), square);
     }
 }

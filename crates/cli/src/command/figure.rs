@@ -86,6 +86,10 @@ impl Spoken for Figures {
 /// Lists figures, or draws them.
 pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
     let subject = Subject::find(&flags.subject, session)?;
+    if subject.n_missing > 0 {
+        let missing = number::counted(subject.n_missing as u64, "run", "runs");
+        session.voice.note(&format!("not in the store, and left out: {missing}"));
+    }
     let mut figures = match &flags.text {
         None => subject.figures(),
         Some(text) => vec![in_text(&subject, text, session)?],

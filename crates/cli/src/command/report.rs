@@ -94,6 +94,11 @@ impl Spoken for Written {
 /// Writes a report.
 pub(crate) fn run(flags: &Flags, session: &mut Session) -> Result<Exit, Failure> {
     let format = flags.format()?;
+    if flags.subject.is_several_studies() {
+        return Err(Failure::usage(
+            "a report is of one study; `mnemoscope figure` draws the runs of several together",
+        ));
+    }
     let subject = Subject::find(&flags.subject, session)?;
     let report = put_together(&subject, flags, session);
     let usual = if format == Format::Html { "report.html" } else { "report.md" };

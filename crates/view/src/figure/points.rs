@@ -11,6 +11,10 @@ use super::{Measured, Pair, Scatter, Strip, Strips};
 
 /// Runs from which intervals are no longer drawn, only told: they would hide the marks.
 const MOST_INTERVALS: usize = 200;
+/// Width and height of the axes of a scatter.
+const SCATTER: [f64; 2] = [560.0, 480.0];
+/// Half the width of its marks.
+const MARK: f64 = 4.2;
 /// Rates that are not zero, from which a density is drawn.
 const DENSITY_FROM: usize = 8;
 
@@ -19,9 +23,11 @@ fn reach(axis: &LogAxis, rate: &Measured, n_rates: usize) -> Option<[f64; 2]> {
     (n_rates <= MOST_INTERVALS).then(|| rate.interval.map(|end| axis.place(end)))
 }
 
+/// The axis of these rates, with room for their intervals if those are drawn.
 fn log_axis<'a>(rates: impl Iterator<Item = &'a Measured> + Clone) -> LogAxis {
     let values: Vec<f64> = rates.clone().map(|rate| rate.error_rate).collect();
-    LogAxis::of(&values, &rates.flat_map(|rate| rate.interval).collect::<Vec<_>>())
+    let drawn = rates.filter(|_| values.len() <= MOST_INTERVALS);
+    LogAxis::of(&values, &drawn.flat_map(|rate| rate.interval).collect::<Vec<_>>())
 }
 
 /// The line that stands between zero and the rest of an axis.
@@ -41,10 +47,11 @@ pub(super) fn of_scatter(scatter: &Scatter) -> Scene {
         }
     }
     let n_points = scatter.points.len();
+    let places = places(&scatter.points, &x, &y);
     let layer = |(idx, arm): (usize, &&str)| {
         let mut layer = Layer { arm: idx, ..Layer::default() };
-        for point in scatter.points.iter().filter(|point| point.arm == **arm) {
-            push_pair(&mut layer, scatter, point, [&x, &y], n_points);
+        for (point, at) in scatter.points.iter().zip(&places).filter(|it| it.0.arm == **arm) {
+            push_pair(&mut layer, scatter, (point, *at), [&x, &y], n_points);
         }
         layer
     };
@@ -67,21 +74,65 @@ pub(super) fn of_scatter(scatter: &Scatter) -> Scene {
     }
     let several = arms.len() > 1;
     Chart {
-        layout: framed(layout, 560.0, 480.0),
+        layout: framed(layout, SCATTER[0], SCATTER[1]),
         x: Axis::Log(x),
         y: Axis::Log(y),
         layers,
         legend: if several { arms.iter().map(|&arm| arm.to_owned()).collect() } else { Vec::new() },
         swatch: Swatch::Mark,
-        note: Some("hollow: no error on at least one of them".to_owned())
-            .filter(|_| scatter.points.iter().any(|it| it.x.n_errors == 0 || it.y.n_errors == 0)),
+        note: note_of_zeros(&scatter.points),
     }
     .scene()
 }
 
-fn push_pair(layer: &mut Layer, scatter: &Scatter, point: &Pair, [x, y]: [&LogAxis; 2], n: usize) {
+/// What hollow marks are, and how many stand around the corner.
+fn note_of_zeros(points: &[Pair]) -> Option<String> {
+    let n_zeros = |point: &Pair| [&point.x, &point.y].iter().filter(|it| it.n_errors == 0).count();
+    let n_none = points.iter().filter(|point| n_zeros(point) == 2).count();
+    let words = "hollow: no error on at least one of them";
+    points.iter().any(|point| n_zeros(point) > 0).then(|| match n_none {
+        0 | 1 => words.to_owned(),
+        n => format!("{words}; {n} runs with none on either stand side by side"),
+    })
+}
+
+/// Where each mark stands. Those of runs without an error on either set would all stand in one place: they
+/// stand around it, in the order of the runs, as seeds of a sunflower do, within the corner that is zero on both axes.
+fn places(points: &[Pair], x: &LogAxis, y: &LogAxis) -> Vec<(f64, f64)> {
+    /// From one seed to the next, as a share of a turn.
+    const TURN: f64 = 0.381_966_011_250_105;
+    /// Half the room of the corner, in units of the axes.
+    const ROOM: f64 = 0.3;
+    let is_zero = |point: &Pair| point.x.n_errors == 0 && point.y.n_errors == 0;
+    let n = points.iter().filter(|point| is_zero(point)).count();
+    let reach = [(x, SCATTER[0]), (y, SCATTER[1])].map(|(axis, size)| {
+        let [low, high] = axis.range();
+        // As far apart as marks are wide, if there is room for that.
+        let unit = (high - low) / size;
+        (2.0 * MARK * unit).min(ROOM / (n as f64).sqrt())
+    });
+    let mut nth = 0;
+    let place = |point: &Pair| {
+        let at = (x.place(point.x.error_rate), y.place(point.y.error_rate));
+        if !is_zero(point) {
+            return at;
+        }
+        let (sin, cos) = (f64::from(nth) * TURN * std::f64::consts::TAU).sin_cos();
+        let radius = f64::from(nth).sqrt();
+        nth += 1;
+        (at.0 + reach[0] * radius * cos, at.1 + reach[1] * radius * sin)
+    };
+    points.iter().map(place).collect()
+}
+
+fn push_pair(
+    layer: &mut Layer,
+    scatter: &Scatter,
+    (point, at): (&Pair, (f64, f64)),
+    [x, y]: [&LogAxis; 2],
+    n: usize,
+) {
     let look = Look::of(layer.arm);
-    let at = (x.place(point.x.error_rate), y.place(point.y.error_rate));
     let across = reach(x, &point.x, n).map(|[from, to]| vec![(from, at.1), (to, at.1)]);
     let along = reach(y, &point.y, n).map(|[from, to]| vec![(at.0, from), (at.0, to)]);
     for points in across.into_iter().chain(along) {
@@ -94,7 +145,7 @@ fn push_pair(layer: &mut Layer, scatter: &Scatter, point: &Pair, [x, y]: [&LogAx
     }
     layer.dots.push(Dot {
         at,
-        size: 4.2,
+        size: MARK,
         colour: look.colour.to_owned(),
         look,
         hollow: point.x.n_errors == 0 || point.y.n_errors == 0,
@@ -234,4 +285,47 @@ fn density(strip: &Strip, axis: &LogAxis, row: f64) -> Option<Vec<(f64, f64)>> {
     let edge =
         |sign: f64| move |&(x, height): &(f64, f64)| (x, row + sign * 0.42 * height / highest);
     Some(heights.iter().map(edge(1.0)).chain(heights.iter().rev().map(edge(-1.0))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(n_errors: u64) -> Measured {
+        let error_rate = n_errors as f64 / 1000.0;
+        let (run, interval) = ("00aa".to_owned(), [error_rate / 2.0, error_rate + 0.004]);
+        Measured {
+            run,
+            seed: None,
+            n_trials: 1000,
+            n_errors,
+            error_rate,
+            interval,
+            confidence: 0.95,
+        }
+    }
+
+    #[test]
+    fn runs_without_an_error_stand_side_by_side_in_their_corner_and_no_other_is_moved() {
+        let pair = |x, y| Pair { arm: "arm".to_owned(), x: measured(x), y: measured(y) };
+        for n in [1, 30, 500] {
+            let zeros = (0..n).map(|_| pair(0, 0));
+            let points: Vec<Pair> = zeros.chain([pair(0, 3), pair(3, 0), pair(3, 3)]).collect();
+            let rates = || points.iter().flat_map(|point| [&point.x, &point.y]);
+            let axis = log_axis(rates());
+            let zero = axis.zero().unwrap();
+            let at = places(&points, &axis, &axis);
+            let three = 0.003_f64.log10();
+            assert_eq!(at[n..], [(zero, three), (three, zero), (three, three)]);
+            assert_eq!(at[0], (zero, zero));
+            let apart = |a: (f64, f64), b: (f64, f64)| (a.0 - b.0).hypot(a.1 - b.1);
+            assert!(at[..n].iter().all(|&it| apart(it, (zero, zero)) < 0.45), "{n}");
+            let closest = (0..n).flat_map(|i| (0..i).map(move |j| (i, j)));
+            let closest = closest.map(|(i, j)| apart(at[i], at[j])).fold(f64::INFINITY, f64::min);
+            assert!(n == 1 || closest > 0.2 / (n as f64).sqrt(), "{n}: {closest}");
+            let note = note_of_zeros(&points).unwrap();
+            assert_eq!(note.contains(&format!("{n} runs with none on either")), n > 1, "{note}");
+        }
+        assert_eq!(note_of_zeros(&[pair(3, 3)]), None);
+    }
 }
