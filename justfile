@@ -56,6 +56,10 @@ scale:
 gpu feature="wgpu":
     cargo test --release -p mnemoscope-engine -p mnemoscope-lab --features mnemoscope-engine/{{feature}},mnemoscope-lab/{{feature}} --test devices
 
+# The product in CUDA C++, its threads emulated by a program in C++; needs a compiler for it.
+gemm:
+    cargo test --test gemm
+
 # Licences and advisories of the dependencies; needs cargo-deny.
 deny:
     cargo deny check

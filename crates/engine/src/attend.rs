@@ -31,6 +31,9 @@ pub struct Attend {
     pub dropout: Option<Dropout>,
     /// Whether the rows of the result carry [`RowStats`] behind them.
     pub stats: bool,
+    /// Whether packed rows come of [`linear`](crate::Ops::linear) layers without a bias, and go nowhere else: their gradient is
+    /// then only ever a factor, and may be rounded as it is written ([`as_factor`](crate::as_factor)).
+    pub factor_grad: bool,
 }
 
 impl Attend {
@@ -40,7 +43,7 @@ impl Attend {
     /// The plain softmax of the scores.
     #[must_use]
     pub const fn plain(n_heads: usize) -> Self {
-        Self { n_heads, temperature: 1.0, dropout: None, stats: false }
+        Self { n_heads, temperature: 1.0, dropout: None, stats: false, factor_grad: false }
     }
 
     /// The same of one member of a cohort, whose examples are counted from its first.

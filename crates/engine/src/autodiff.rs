@@ -23,7 +23,7 @@ mod pull;
 use pull::{
     Add, CausalAttention, CausalAttentionAt, CausalAttentionLookedUp, CausalAttentionOf,
     CausalAttentionOfAt, CrossEntropy, Dropped, Embed, EmbedAt, EmbedEach, GeluOf, LayerNorm,
-    Linear, LinearAct, Lstm, RmsNorm, Turned, WeightedLosses,
+    Linear, LinearAct, Lstm, RmsNorm, Selected, Turned, WeightedLosses,
 };
 
 type Primitive<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
@@ -478,6 +478,21 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
             tracked {
                 let (rows, dropout) = (rows.clone(), dropout.clone());
                 (run(x.primitive), Dropped { rows, dropout, backend: PhantomData })
+            },
+            untracked run(x.primitive))
+    }
+
+    fn select_rows(x: Tensor<Self, 2>, rows: &QueryRows) -> Tensor<Self, 2> {
+        if !B::FUSED {
+            return reference::select_rows(x, rows);
+        }
+        let [n_rows, _] = x.dims();
+        let x = raw(x);
+        let run = |x| raw(<B as Ops>::select_rows(float(x), rows));
+        register!(B, Selected<B>, C, [x],
+            tracked {
+                let state = Selected { n_rows, rows: rows.clone(), backend: PhantomData };
+                (run(x.primitive), state)
             },
             untracked run(x.primitive))
     }

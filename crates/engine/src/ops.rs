@@ -58,8 +58,7 @@ pub trait Ops: Backend {
         d_vocab: usize,
         d_y: Tensor<Self, 3>,
     ) -> Tensor<Self, 2> {
-        let _ = (tokens, d_vocab, d_y);
-        no_backward_pass("embed")
+        no_backward_pass("embed", (tokens, d_vocab, d_y))
     }
 
     /// [`embed`](Self::embed) for a cohort: each member looks up its own tokens in its own table.
@@ -93,8 +92,7 @@ pub trait Ops: Backend {
         n_members: usize,
         d_y: Tensor<Self, 3>,
     ) -> Tensor<Self, 2> {
-        let _ = (tokens, d_vocab, n_members, d_y);
-        no_backward_pass("embed_each")
+        no_backward_pass("embed_each", (tokens, d_vocab, n_members, d_y))
     }
 
     /// Rows of a table, one a token, plus `scale` times the vector of the place they stand at.
@@ -115,8 +113,7 @@ pub trait Ops: Backend {
     /// The gradient of [`embed_at`](Self::embed_at) by its `n_ctx` places; the one by its table is
     /// that of [`embed`](Self::embed).
     fn embed_at_backward(n_ctx: usize, scale: f64, d_y: Tensor<Self, 3>) -> Tensor<Self, 2> {
-        let _ = (n_ctx, scale, d_y);
-        no_backward_pass("embed_at")
+        no_backward_pass("embed_at", (n_ctx, scale, d_y))
     }
 
     /// `x + y`, which closes a residual branch.
@@ -161,8 +158,7 @@ pub trait Ops: Backend {
         wanted: [bool; 3],
         d_y: Tensor<Self, 2>,
     ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 2>>, Option<Tensor<Self, 1>>) {
-        let _ = (x, weight, wanted, d_y);
-        no_backward_pass("linear")
+        no_backward_pass("linear", (x, weight, wanted, d_y))
     }
 
     /// `act(x weight + bias)`: a linear layer and the activation behind it.
@@ -211,8 +207,7 @@ pub trait Ops: Backend {
         bias: Option<Tensor<Self, 1>>,
         act: Activation,
     ) -> (Tensor<Self, 2>, Saved<Self>) {
-        let _ = (x, weight, bias, act);
-        no_backward_pass("linear_act")
+        no_backward_pass("linear_act", (x, weight, bias, act))
     }
 
     /// Those of the gradients of [`linear_act`](Self::linear_act) by `x`, `weight` and bias that are
@@ -224,8 +219,7 @@ pub trait Ops: Backend {
         wanted: [bool; 3],
         d_y: Tensor<Self, 2>,
     ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 2>>, Option<Tensor<Self, 1>>) {
-        let _ = (saved, act, wanted, d_y);
-        no_backward_pass("linear_act")
+        no_backward_pass("linear_act", (saved, act, wanted, d_y))
     }
 
     /// Each row shifted to mean 0 and scaled to variance 1, then `* gain + bias`.
@@ -255,8 +249,7 @@ pub trait Ops: Backend {
         epsilon: f64,
         d_y: Tensor<Self, 2>,
     ) -> (Tensor<Self, 2>, Tensor<Self, 1>, Tensor<Self, 1>) {
-        let _ = (x, gain, epsilon, d_y);
-        no_backward_pass("layer_norm")
+        no_backward_pass("layer_norm", (x, gain, epsilon, d_y))
     }
 
     /// Each row scaled to a mean square of 1, then `* gain`.
@@ -297,8 +290,7 @@ pub trait Ops: Backend {
         epsilon: f64,
         d_y: Tensor<Self, 2>,
     ) -> (Tensor<Self, 2>, Tensor<Self, 1>) {
-        let _ = (x, gain, epsilon, d_y);
-        no_backward_pass("rms_norm")
+        no_backward_pass("rms_norm", (x, gain, epsilon, d_y))
     }
 
     /// The Gaussian error linear unit of every entry.
@@ -312,8 +304,7 @@ pub trait Ops: Backend {
 
     /// The gradient of [`gelu`](Self::gelu).
     fn gelu_backward(x: Tensor<Self, 2>, form: Gelu, d_y: Tensor<Self, 2>) -> Tensor<Self, 2> {
-        let _ = (x, form, d_y);
-        no_backward_pass("gelu")
+        no_backward_pass("gelu", (x, form, d_y))
     }
 
     /// Softmax attention of every place on itself and the places before it.
@@ -353,8 +344,7 @@ pub trait Ops: Backend {
         bias: Option<Tensor<Self, 2>>,
         attend: &Attend,
     ) -> (Tensor<Self, 3>, Saved<Self>) {
-        let _ = (qkv, bias, attend);
-        no_backward_pass("causal_attention")
+        no_backward_pass("causal_attention", (qkv, bias, attend))
     }
 
     /// The gradients of [`causal_attention`](Self::causal_attention) by `qkv` and the bias, if there
@@ -364,8 +354,7 @@ pub trait Ops: Backend {
         attend: &Attend,
         d_y: Tensor<Self, 3>,
     ) -> (Tensor<Self, 3>, Option<Tensor<Self, 2>>) {
-        let _ = (saved, attend, d_y);
-        no_backward_pass("causal_attention")
+        no_backward_pass("causal_attention", (saved, attend, d_y))
     }
 
     /// [`causal_attention`](Self::causal_attention) of chosen queries only.
@@ -393,8 +382,7 @@ pub trait Ops: Backend {
         rows: &QueryRows,
         attend: &Attend,
     ) -> (Tensor<Self, 2>, Saved<Self>) {
-        let _ = (q, kv, bias, rows, attend);
-        no_backward_pass("causal_attention_at")
+        no_backward_pass("causal_attention_at", (q, kv, bias, rows, attend))
     }
 
     /// The gradients of [`causal_attention_at`](Self::causal_attention_at) by `q`, `kv` and the
@@ -405,8 +393,7 @@ pub trait Ops: Backend {
         attend: &Attend,
         d_y: Tensor<Self, 2>,
     ) -> (Tensor<Self, 2>, Tensor<Self, 3>, Option<Tensor<Self, 2>>) {
-        let _ = (saved, rows, attend, d_y);
-        no_backward_pass("causal_attention_at")
+        no_backward_pass("causal_attention_at", (saved, rows, attend, d_y))
     }
 
     /// [`causal_attention`](Self::causal_attention) of queries, keys and values that are tensors of
@@ -436,8 +423,7 @@ pub trait Ops: Backend {
         v: Tensor<Self, 3>,
         attend: &Attend,
     ) -> (Tensor<Self, 3>, Saved<Self>) {
-        let _ = (q, k, v, attend);
-        no_backward_pass("causal_attention_of")
+        no_backward_pass("causal_attention_of", (q, k, v, attend))
     }
 
     /// Those of the gradients of [`causal_attention_of`](Self::causal_attention_of) by `q`, `k` and
@@ -448,8 +434,7 @@ pub trait Ops: Backend {
         wanted: [bool; 3],
         d_y: Tensor<Self, 3>,
     ) -> [Option<Tensor<Self, 3>>; 3] {
-        let _ = (saved, attend, wanted, d_y);
-        no_backward_pass("causal_attention_of")
+        no_backward_pass("causal_attention_of", (saved, attend, wanted, d_y))
     }
 
     /// [`causal_attention_of`](Self::causal_attention_of) chosen queries only.
@@ -496,8 +481,7 @@ pub trait Ops: Backend {
         rows: &QueryRows,
         attend: &Attend,
     ) -> (Tensor<Self, 2>, Saved<Self>) {
-        let _ = (q, k, v, rows, attend);
-        no_backward_pass("causal_attention_of_at")
+        no_backward_pass("causal_attention_of_at", (q, k, v, rows, attend))
     }
 
     /// Those of the gradients of [`causal_attention_of_at`](Self::causal_attention_of_at) by `q`, and
@@ -509,8 +493,7 @@ pub trait Ops: Backend {
         wanted: [bool; 3],
         d_y: Tensor<Self, 2>,
     ) -> (Option<Tensor<Self, 2>>, [Option<Tensor<Self, 3>>; 2]) {
-        let _ = (saved, rows, attend, wanted, d_y);
-        no_backward_pass("causal_attention_of_at")
+        no_backward_pass("causal_attention_of_at", (saved, rows, attend, wanted, d_y))
     }
 
     /// Attention of every place on itself and the places before it, with scores out of a table.
@@ -571,8 +554,7 @@ pub trait Ops: Backend {
         values: Tensor<Self, 3>,
         attend: &Attend,
     ) -> (Tensor<Self, 3>, Saved<Self>) {
-        let _ = (tokens, scores, d_vocab, values, attend);
-        no_backward_pass("causal_attention_looked_up")
+        no_backward_pass("causal_attention_looked_up", (tokens, scores, d_vocab, values, attend))
     }
 
     /// Those of the gradients of [`causal_attention_looked_up`](Self::causal_attention_looked_up) by
@@ -585,8 +567,10 @@ pub trait Ops: Backend {
         wanted: [bool; 2],
         d_y: Tensor<Self, 3>,
     ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 3>>) {
-        let _ = (saved, tokens, d_vocab, attend, wanted, d_y);
-        no_backward_pass("causal_attention_looked_up")
+        no_backward_pass(
+            "causal_attention_looked_up",
+            (saved, tokens, d_vocab, attend, wanted, d_y),
+        )
     }
 
     /// Heads turned by angles that grow with their place.
@@ -626,8 +610,7 @@ pub trait Ops: Backend {
         rotary: &Rotary,
         d_y: Tensor<Self, 2>,
     ) -> Tensor<Self, 2> {
-        let _ = (n_turned, rows, rotary, d_y);
-        no_backward_pass("rotary")
+        no_backward_pass("rotary", (n_turned, rows, rotary, d_y))
     }
 
     /// Some entries of each row set to 0, the others divided by the probability of being kept.
@@ -664,6 +647,24 @@ pub trait Ops: Backend {
     /// ```
     fn dropout(x: Tensor<Self, 2>, rows: &QueryRows, dropout: &Dropout) -> Tensor<Self, 2> {
         reference::dropout(x, rows, dropout)
+    }
+
+    /// The asked rows.
+    ///
+    /// # Shapes
+    ///
+    /// `x: [batch * pos, d]` -> `[n_queries, d]`; row `i` is the one at place `rows.place(i)`
+    fn select_rows(x: Tensor<Self, 2>, rows: &QueryRows) -> Tensor<Self, 2> {
+        reference::select_rows(x, rows)
+    }
+
+    /// The gradient of [`select_rows`](Self::select_rows) of `n_rows` rows.
+    fn select_rows_backward(
+        n_rows: usize,
+        rows: &QueryRows,
+        d_y: Tensor<Self, 2>,
+    ) -> Tensor<Self, 2> {
+        reference::select_rows_backward(n_rows, rows, d_y)
     }
 
     /// One layer of long short-term memory over a whole sequence, from a state of zeros.
@@ -705,8 +706,7 @@ pub trait Ops: Backend {
         gates_in: Tensor<Self, 3>,
         w_hh: Tensor<Self, 2>,
     ) -> (Tensor<Self, 3>, Saved<Self>) {
-        let _ = (gates_in, w_hh);
-        no_backward_pass("lstm")
+        no_backward_pass("lstm", (gates_in, w_hh))
     }
 
     /// The gradients of [`lstm`](Self::lstm) by `gates_in` and `w_hh`.
@@ -714,8 +714,7 @@ pub trait Ops: Backend {
         saved: Saved<Self>,
         d_h: Tensor<Self, 3>,
     ) -> (Tensor<Self, 3>, Tensor<Self, 2>) {
-        let _ = (saved, d_h);
-        no_backward_pass("lstm")
+        no_backward_pass("lstm", (saved, d_h))
     }
 
     /// The mean over rows of `-ln softmax(logits)[target]`, in nats.
@@ -733,8 +732,7 @@ pub trait Ops: Backend {
         targets: Tensor<Self, 1, Int>,
         d_loss: Tensor<Self, 1>,
     ) -> Tensor<Self, 2> {
-        let _ = (logits, targets, d_loss);
-        no_backward_pass("cross_entropy")
+        no_backward_pass("cross_entropy", (logits, targets, d_loss))
     }
 
     /// Of each row `-ln softmax(logits)[target]`, in nats, times its weight.
@@ -770,8 +768,7 @@ pub trait Ops: Backend {
         weights: Tensor<Self, 1>,
         d_losses: Tensor<Self, 1>,
     ) -> Tensor<Self, 2> {
-        let _ = (logits, targets, weights, d_losses);
-        no_backward_pass("weighted_losses")
+        no_backward_pass("weighted_losses", (logits, targets, weights, d_losses))
     }
 
     /// One step of all parameters; see [`crate::optim::update`].

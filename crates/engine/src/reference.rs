@@ -3,7 +3,7 @@
 //! Written for reading, next to the formulas of [`Ops`](crate::Ops). Under autodiff Burn derives
 //! their gradients, which is what the hand-written backward passes are checked against.
 
-use burn::tensor::{Bool, Int, Tensor, activation, backend::Backend};
+use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor, activation, backend::Backend};
 
 use crate::{
     Activation, Attend, Dropout, Gate, Gelu, QueryRows, Rotary, cohort,
@@ -340,6 +340,33 @@ pub fn dropout<B: Backend>(x: Tensor<B, 2>, rows: &QueryRows, dropout: &Dropout)
         factors.extend((0..d as u32).map(|column| row.factor(column)));
     }
     x * Tensor::<B, 1>::from_data(factors.as_slice(), &device).reshape([n_rows, d])
+}
+
+/// See [`crate::Ops::select_rows`].
+pub fn select_rows<B: Backend>(x: Tensor<B, 2>, rows: &QueryRows) -> Tensor<B, 2> {
+    let at = flat(rows, &x.device());
+    x.select(0, at)
+}
+
+/// See [`crate::Ops::select_rows_backward`].
+pub fn select_rows_backward<B: Backend>(
+    n_rows: usize,
+    rows: &QueryRows,
+    d_y: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let ([_, d], device) = (d_y.dims(), d_y.device());
+    Tensor::zeros([n_rows, d], &device).select_assign(
+        0,
+        flat(rows, &device),
+        d_y,
+        IndexingUpdateOp::Add,
+    )
+}
+
+/// The flat rows.
+fn flat<B: Backend>(rows: &QueryRows, device: &B::Device) -> Tensor<B, 1, Int> {
+    let flat: Vec<i64> = rows.flat().iter().map(|&row| i64::from(row)).collect();
+    Tensor::from_data(flat.as_slice(), device)
 }
 
 /// See [`crate::Ops::rotary`].

@@ -27,8 +27,8 @@ impl<B: Backend> Saved<B> {
     }
 }
 
-/// Where a backend says it has its own backward passes and lacks one.
-pub(crate) fn no_backward_pass(name: &str) -> ! {
+/// Where a backend says it has its own backward passes and lacks one, which was given this.
+pub(crate) fn no_backward_pass<T>(name: &str, _given: T) -> ! {
     panic!("this backend claims FUSED operations but has no backward pass of `{name}`")
 }
 

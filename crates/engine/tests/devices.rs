@@ -13,7 +13,7 @@ use mnemoscope_engine::optim::{
 };
 use mnemoscope_engine::testing::{check_close, numbers};
 use mnemoscope_engine::{
-    Activation, Attend, AutodiffOps, Dropout, Gate, Gelu, Ops, QueryRows, Rotary,
+    Activation, Attend, AutodiffOps, Dropout, Gate, Gelu, Ops, QueryRows, Rotary, as_factor,
 };
 
 /// What one operation gave, and its gradients.
@@ -173,17 +173,53 @@ agrees!(matrices_agree, A, leaves, {
 });
 
 agrees!(norms_agree, A, leaves, {
-    let (x, gain, bias) =
-        (leaves.leaf(1, [30, 64], 3.0), leaves.leaf(2, [64], 1.0), leaves.leaf(3, [64], 1.0));
-    let y = <A as Ops>::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5);
-    let grads = leaves.pull("layer_norm", y);
+    for [n_rows, d] in [[30, 64], [2_100, 200]] {
+        let row = |salt| leaves.leaf(salt, [d], 1.0);
+        let (x, gain, bias) = (leaves.leaf(1, [n_rows, d], 3.0), row(2), row(3));
+        let y = <A as Ops>::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5);
+        let grads = leaves.pull("layer_norm", y);
+        leaves.keep("x", &x, &grads);
+        leaves.keep("gain", &gain, &grads);
+        leaves.keep("bias", &bias, &grads);
+        let (x, gain) = (leaves.leaf(1, [n_rows, d], 3.0), leaves.leaf(2, [d], 1.0));
+        let grads = leaves.pull("rms_norm", A::rms_norm(x.clone(), gain.clone(), 1e-5));
+        leaves.keep("x", &x, &grads);
+        leaves.keep("gain", &gain, &grads);
+    }
+});
+
+agrees!(narrow_layers_agree, A, leaves, {
+    // Long sums of which there are few, and short ones.
+    let (x, weight) = (leaves.leaf(1, [300, 80], 1.0), leaves.leaf(2, [80, 5], 1.0));
+    let y = <A as Ops>::linear(x.clone(), weight.clone(), Some(leaves.leaf(3, [5], 1.0)));
+    let grads = leaves.pull("narrow linear", y);
     leaves.keep("x", &x, &grads);
-    leaves.keep("gain", &gain, &grads);
-    leaves.keep("bias", &bias, &grads);
-    let (x, gain) = (leaves.leaf(1, [30, 64], 3.0), leaves.leaf(2, [64], 1.0));
-    let grads = leaves.pull("rms_norm", A::rms_norm(x.clone(), gain.clone(), 1e-5));
+    leaves.keep("weight", &weight, &grads);
+});
+
+agrees!(what_is_only_a_factor_agrees, A, leaves, {
+    let [batch, seq_len, d] = [2, 24, 32];
+    let x = leaves.leaf(1, [batch * seq_len, d], 2.0);
+    let (gain, bias) = (leaves.leaf(2, [d], 1.0), leaves.leaf(3, [d], 1.0));
+    let of = |salt, d_in, d_out| leaves.leaf(salt, [d_in, d_out], 0.5);
+    let (qkv, out, up, down) = (of(4, d, 3 * d), of(5, d, d), of(6, d, 48), of(7, 48, d));
+    let up_bias = leaves.leaf(8, [48], 1.0);
+    let attend = Attend { factor_grad: true, ..Attend::plain(2) };
+    let map = |x, weight: &Tensor<A, 2>| <A as Ops>::linear(x, weight.clone(), None);
+    let seen = as_factor(|| <A as Ops>::layer_norm(x.clone(), gain.clone(), bias.clone(), 1e-5));
+    let rows = as_factor(|| map(seen, &qkv)).reshape([batch, seq_len, 3 * d]);
+    let mixed = as_factor(|| A::causal_attention(rows, None, &attend));
+    let attended = map(mixed.reshape([batch * seq_len, d]), &out);
+    let act = Activation::Gelu(Gelu::Erf);
+    let post = as_factor(|| A::linear_act(attended, up.clone(), Some(up_bias.clone()), act));
+    let grads = leaves.pull("a block", map(post, &down));
     leaves.keep("x", &x, &grads);
-    leaves.keep("gain", &gain, &grads);
+    for (name, leaf) in [("gain", &gain), ("bias", &bias), ("up_bias", &up_bias)] {
+        leaves.keep(name, leaf, &grads);
+    }
+    for (name, leaf) in [("qkv", &qkv), ("out", &out), ("up", &up), ("down", &down)] {
+        leaves.keep(name, leaf, &grads);
+    }
 });
 
 /// Dropout, statistics, temperature, a bias: alone and together.
@@ -254,6 +290,12 @@ agrees!(attention_of_parts_agrees, A, leaves, {
     let grads = leaves.pull("causal_attention_looked_up", y);
     leaves.keep("scores", &scores, &grads);
     leaves.keep("values", &v, &grads);
+});
+
+agrees!(asked_rows_agree, A, leaves, {
+    let (rows, x) = (places(3, 40), leaves.leaf(1, [120, 24], 1.0));
+    let grads = leaves.pull("select_rows", A::select_rows(x.clone(), &rows));
+    leaves.keep("x", &x, &grads);
 });
 
 agrees!(positions_and_dropout_agree, A, leaves, {

@@ -267,6 +267,19 @@ impl<B: Ops> Pull<B, 1> for Dropped<B> {
 }
 
 #[derive(Clone, Debug)]
+pub(super) struct Selected<B: Backend> {
+    pub(super) n_rows: usize,
+    pub(super) rows: QueryRows,
+    pub(super) backend: PhantomData<B>,
+}
+
+impl<B: Ops> Pull<B, 1> for Selected<B> {
+    fn pull(self, d_y: Primitive<B>, _: [bool; 1]) -> [Option<Primitive<B>>; 1] {
+        [Some(raw(<B as Ops>::select_rows_backward(self.n_rows, &self.rows, float(d_y))))]
+    }
+}
+
+#[derive(Clone, Debug)]
 pub(super) struct Lstm<B: Backend> {
     pub(super) saved: Saved<B>,
 }

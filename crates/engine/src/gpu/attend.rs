@@ -4,10 +4,11 @@ use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::CubeElement as _;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 
-use super::kernel::attention::{self as kernel, Part, Rule, Shape};
+use super::kernel::attention::{self as kernel, Rule, Shape};
+use super::kernel::heads::{self, Part};
 use super::kernel::places::Dropped;
 use super::kernel::room;
-use super::product::{Causal, causal_product, operand_type, shaped, transposed};
+use super::product::{Causal, causal_product, operand_type, result_type, shaped, transposed};
 use crate::{Attend, Dropout, QueryRows};
 
 /// Whole numbers on the device of `like`.
@@ -124,22 +125,24 @@ fn heads_of<R: CubeRuntime>(
     if index.is_none() && part.is_whole() && n_there == n_rows {
         return shaped(rows.clone(), shape);
     }
-    shaped(kernel::split(rows, index, [batch, n_there, n_rows], part, operand_type()), shape)
+    shaped(heads::split(rows, index, [batch, n_there, n_rows], part, operand_type()), shape)
 }
 
-/// The inverse: `[n_written, width]`. The only head of a part that is the whole of its rows needs no copy.
+/// The inverse: `[n_written, width]`, as numbers of `dtype`. The only head of a part that is the whole of its rows needs no
+/// copy, and stays of single precision.
 fn rows_of<R: CubeRuntime>(
     heads: CubeTensor<R>,
     index: Option<&CubeTensor<R>>,
     [batch, n_there, n_rows, n_written]: [usize; 4],
     part: Part,
+    dtype: DType,
 ) -> CubeTensor<R> {
     if index.is_none() && part.is_whole() && n_there == n_rows {
         return shaped(heads, [n_written, part.width]);
     }
-    let rows = room(&heads, [n_written, part.width], DType::F32);
+    let rows = room(&heads, [n_written, part.width], dtype);
     let heads = shaped(heads, [batch, part.n_heads, n_rows, part.d_head]);
-    kernel::join(heads, index, &rows, [n_there, n_written], part);
+    heads::join(heads, index, &rows, [n_there, n_written], part);
     rows
 }
 
@@ -182,35 +185,52 @@ impl<R: CubeRuntime> Kept<R> {
     }
 }
 
-/// Attention of `q`, `k` and `v`: rows `[n_rows, d_v]` and, if asked for, statistics behind each.
+/// Rows of queries by heads: `[batch * head, query, d_head]`.
+pub(super) fn queries<R: CubeRuntime>(q: Operand<'_, R>, layout: &Layout<R>) -> CubeTensor<R> {
+    let source = layout.chosen.as_ref().map(|[source, _]| source);
+    heads_of(q, source, [layout.batch, layout.seq_len, layout.n_queries])
+}
+
+/// Rows of keys, or of values, by heads: `[batch * head, key, d_head]`.
+pub(super) fn keys<R: CubeRuntime>(k: Operand<'_, R>, layout: &Layout<R>) -> CubeTensor<R> {
+    heads_of(k, None, [layout.batch, layout.seq_len, layout.n_keys])
+}
+
+/// [`keys`] of each of the parts that rows of every place consist of.
+pub(super) fn unpacked<R: CubeRuntime, const N: usize>(
+    rows: &CubeTensor<R>,
+    Part { n_heads, d_head, .. }: Part,
+    layout: &Layout<R>,
+) -> [CubeTensor<R>; N] {
+    let sizes = [layout.batch, n_heads, layout.seq_len, layout.n_keys, d_head];
+    heads::unpack(rows, sizes, operand_type())
+}
+
+/// Attention of queries, keys and values by heads: rows `[n_rows, d_v]` and, if asked for, statistics behind each.
 pub(super) fn forward<R: CubeRuntime>(
-    [q, k, v]: [Operand<'_, R>; 3],
+    [q, k, v]: [CubeTensor<R>; 3],
     bias: Option<CubeTensor<R>>,
     layout: &Layout<R>,
     attend: &Attend,
 ) -> (CubeTensor<R>, Kept<R>) {
-    let (batch, d_head) = (layout.batch, q.part.d_head);
-    let source = layout.chosen.as_ref().map(|[source, _]| source);
-    let q = heads_of(q, source, [batch, layout.seq_len, layout.n_queries]);
-    let k = heads_of(k, None, [batch, layout.seq_len, layout.n_keys]);
+    let scale = attend.scale(q.meta.shape()[2]);
     let scores =
         causal_product(q.clone(), transposed(k.clone()), layout.causal(Causal::ToDiagonal));
-    let (y, mut kept) = mix(scores, attend.scale(d_head), v, bias, layout, attend);
+    let (y, mut kept) = mix(scores, scale, v, bias, layout, attend);
     kept.qk = Some([q, k]);
     (y, kept)
 }
 
-/// Attention from its scores `[batch * head, query, key]`, not scaled yet.
+/// Attention from its scores `[batch * head, query, key]`, not scaled yet, and its values by heads.
 pub(super) fn mix<R: CubeRuntime>(
     scores: CubeTensor<R>,
     scale: f32,
-    v: Operand<'_, R>,
+    v: CubeTensor<R>,
     bias: Option<CubeTensor<R>>,
     layout: &Layout<R>,
     attend: &Attend,
 ) -> (CubeTensor<R>, Kept<R>) {
-    let (batch, n_heads, d_value) = (layout.batch, attend.n_heads, v.part.d_head);
-    let v = heads_of(v, None, [batch, layout.seq_len, layout.n_keys]);
+    let (batch, n_heads, d_value) = (layout.batch, attend.n_heads, v.meta.shape()[2]);
     let rule = layout.rule(attend, bias.as_ref(), scale, &v);
     let made = kernel::pattern(scores, &rule, operand_type());
     let by_heads = [batch * n_heads, layout.n_queries, layout.n_keys];
@@ -221,7 +241,8 @@ pub(super) fn mix<R: CubeRuntime>(
     let target = layout.chosen.as_ref().map(|[_, target]| target);
     let part = Part { width, offset: 0, n_heads, d_head: d_value };
     let sizes = [batch, layout.seq_len, layout.n_queries, layout.n_rows];
-    let y = rows_of(mixed, target, sizes, part);
+    let dtype = if attend.stats { DType::F32 } else { result_type() };
+    let y = rows_of(mixed, target, sizes, part, dtype);
     if attend.stats {
         let written = [layout.n_rows, width];
         let (there, shape) = (layout.seq_len, layout.shape(n_heads));
@@ -268,7 +289,7 @@ pub(super) fn mix_backward<R: CubeRuntime>(
         causal_product(d_mixed, transposed(kept.v.clone()), layout.causal(Causal::ToDiagonal));
     let d_stats = attend.stats.then(|| {
         let part = Part { width, offset: d, n_heads: Attend::N_STATS, d_head: n_heads };
-        kernel::split(d_y, source, queries, part, DType::F32)
+        heads::split(d_y, source, queries, part, DType::F32)
     });
     let rule = layout.rule(attend, kept.bias.as_ref(), scale, &kept.v);
     let scores = kernel::pattern_backward(&kept.pattern, d_kept, &kept.stats, d_stats, &rule);
@@ -302,13 +323,14 @@ pub(super) fn backward<R: CubeRuntime>(
         let target = layout.chosen.as_ref().map(|[_, target]| target);
         let d_q = causal_product(d_scores, k.clone(), layout.causal(Causal::LeftIsLower));
         let sizes = [batch, layout.seq_len, layout.n_queries, layout.n_rows];
-        rows_of(d_q, target, sizes, of(d_head))
+        rows_of(d_q, target, sizes, of(d_head), DType::F32)
     });
     let by_k = grads.scores.filter(|_| wanted[1]).map(|d_scores| {
         let upper = layout.causal(Causal::LeftIsUpper);
-        rows_of(causal_product(transposed(d_scores), q.clone(), upper), None, keys, of(d_head))
+        let d_k = causal_product(transposed(d_scores), q.clone(), upper);
+        rows_of(d_k, None, keys, of(d_head), DType::F32)
     });
-    let by_v = grads.v.map(|d_v| rows_of(d_v, None, keys, of(d_value)));
+    let by_v = grads.v.map(|d_v| rows_of(d_v, None, keys, of(d_value), DType::F32));
     RowGrads { q: by_q, k: by_k, v: by_v }
 }
 
@@ -328,22 +350,14 @@ pub(super) fn backward_packed<R: CubeRuntime>(
     let d_q = causal_product(d_scores.clone(), k.clone(), layout.causal(Causal::LeftIsLower));
     let upper = layout.causal(Causal::LeftIsUpper);
     let d_k = causal_product(transposed(d_scores), q.clone(), upper);
-    let d = n_heads * d_head;
-    let n_parts = if packed { 3 } else { 2 };
-    let n_written = batch * layout.seq_len;
-    let rows = room(&d_k, [n_written, n_parts * d], DType::F32);
-    let (d_q, parts) = if packed {
-        (None, vec![d_q, d_k, d_v])
-    } else {
-        let target = layout.chosen.as_ref().map(|[_, target]| target);
-        let part = Part { width: d, offset: 0, n_heads, d_head };
-        let sizes = [batch, layout.seq_len, layout.n_queries, layout.n_rows];
-        (Some(rows_of(d_q, target, sizes, part)), vec![d_k, d_v])
-    };
-    for (i, heads) in parts.into_iter().enumerate() {
-        let part = Part { width: n_parts * d, offset: i * d, n_heads, d_head };
-        let heads = shaped(heads, [batch, n_heads, layout.n_keys, d_head]);
-        kernel::join(heads, None, &rows, [layout.seq_len, n_written], part);
+    let sizes = [batch, n_heads, layout.seq_len, layout.n_keys, d_head];
+    let dtype = if attend.factor_grad { operand_type() } else { DType::F32 };
+    if packed {
+        return (None, heads::pack(&[d_q, d_k, d_v], sizes, dtype), grads.bias);
     }
-    (d_q, rows, grads.bias)
+    let target = layout.chosen.as_ref().map(|[_, target]| target);
+    let part = Part { width: n_heads * d_head, offset: 0, n_heads, d_head };
+    let of_queries = [batch, layout.seq_len, layout.n_queries, layout.n_rows];
+    let d_q = rows_of(d_q, target, of_queries, part, DType::F32);
+    (Some(d_q), heads::pack(&[d_k, d_v], sizes, dtype), grads.bias)
 }

@@ -6,6 +6,7 @@
 
 pub(super) mod act;
 pub(super) mod attention;
+pub(super) mod heads;
 pub(super) mod lookup;
 pub(super) mod loss;
 pub(super) mod lstm;

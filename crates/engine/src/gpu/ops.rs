@@ -6,15 +6,16 @@ use burn_cubecl::kernel::cast;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, tensor::CubeTensor};
 
 use super::attend::{self, Kept, Layout, Operand, dropped, ints};
-use super::kernel::attention::Part;
+use super::kernel::heads::Part;
 use super::kernel::lookup::{self, Table};
 use super::kernel::lstm::Dims;
 use super::kernel::optim::Members;
 use super::kernel::places::Turned;
-use super::kernel::rows::{column_sums, column_sums_each, in_type};
+use super::kernel::rows::{column_sums, column_sums_and, in_type};
 use super::kernel::{act, dense, loss, lstm, norm, optim, places};
 use super::product::{
-    by_member, operand, operand_type, product, product_over_rows, shaped, transposed,
+    by_member, dims, layer_product, operand, operand_type, product, product_over_rows, result_type,
+    shaped, transposed,
 };
 use crate::{
     Activation, Attend, Dropout, Gelu, Ops, QueryRows, Rotary, Saved, cohort,
@@ -174,13 +175,16 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
     ) -> Tensor<Self, 2> {
         let ([n_rows, _], [_, d_out]) = (x.dims(), weight.dims());
         let n = check_linear(x.dims(), weight.dims(), bias.as_ref().map(|bias| bias.dims()[0]));
-        let y = product(by_member(raw(x), n), by_member(raw(weight), n));
-        let Some(bias) = bias else { return wrap(y, [n_rows, d_out]) };
-        if n == 1 {
-            return wrap::<R, BT, 2>(y, [n_rows, d_out]) + bias.unsqueeze::<2>();
+        let (x, weight, biases) =
+            (by_member(raw(x), n), by_member(raw(weight), n), bias.clone().map(raw));
+        let (y, has_bias) = layer_product(x, weight, biases.as_ref(), result_type());
+        match bias {
+            Some(bias) if !has_bias => {
+                let y = wrap::<R, BT, 3>(y, [n, n_rows / n, d_out]) + bias.reshape([n, 1, d_out]);
+                y.reshape([n_rows, d_out])
+            }
+            _ => wrap(y, [n_rows, d_out]),
         }
-        let y = wrap::<R, BT, 3>(y, [n, n_rows / n, d_out]) + bias.reshape([n, 1, d_out]);
-        y.reshape([n_rows, d_out])
     }
 
     fn linear_backward(
@@ -191,17 +195,15 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
     ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 2>>, Option<Tensor<Self, 1>>) {
         let ([n_rows, d_in], [d_weight, d_out]) = (x.dims(), weight.dims());
         let n = check_linear([n_rows, d_in], [d_weight, d_out], None);
-        let d_y = raw(d_y);
-        let d_bias = wanted[2].then(|| column_sums_each(d_y.clone(), [n, n_rows / n, d_out]));
-        let d_y = operand(d_y);
-        let d_x = wanted[0]
-            .then(|| product(by_member(d_y.clone(), n), transposed(by_member(raw(weight), n))));
-        let by_weight = wanted[1].then(|| product_over_rows(raw(x), d_y, n));
-        (
-            d_x.map(|d_x| wrap(d_x, [n_rows, d_in])),
-            by_weight.map(|by_weight| wrap(by_weight, [d_weight, d_out])),
-            d_bias.map(|d_bias| wrap(d_bias, [n * d_out])),
-        )
+        let (d_bias, d_y) = if wanted[2] {
+            let of_each = [n, n_rows / n, d_out];
+            let (d_bias, d_y) = column_sums_and(raw(d_y), of_each, operand_type());
+            (Some(wrap(d_bias, [n * d_out])), shaped(d_y, [n_rows, d_out]))
+        } else {
+            (None, operand(raw(d_y)))
+        };
+        let [d_x, d_weight] = by_factors([raw(x), raw(weight)], [wanted[0], wanted[1]], d_y);
+        (d_x, d_weight, d_bias)
     }
 
     fn linear_act(
@@ -221,11 +223,13 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
     ) -> (Tensor<Self, 2>, Saved<Self>) {
         let n = check_linear(x.dims(), weight.dims(), bias.as_ref().map(|bias| bias.dims()[0]));
         let ([n_rows, _], [_, d_product]) = (x.dims(), weight.dims());
-        let (x, weight) = (operand(raw(x)), operand(raw(weight)));
-        let made = product(by_member(x.clone(), n), by_member(weight.clone(), n));
+        let (x, weight, bias) = (operand(raw(x)), operand(raw(weight)), bias.map(raw));
+        let factors = [&x, &weight].map(|factor| by_member(factor.clone(), n));
+        let [of_x, of_weight] = factors;
+        let (made, has_bias) = layer_product(of_x, of_weight, bias.as_ref(), DType::F32);
         let made = shaped(made, [n_rows, d_product]);
         let shape = [n_rows, act.d_out(d_product)];
-        let y = act::act(&made, bias.map(raw), act, shape);
+        let y = act::act(&made, bias.filter(|_| !has_bias), act, shape, result_type());
         (wrap(y, shape), Saved(vec![x, weight, made]))
     }
 
@@ -236,10 +240,15 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         d_y: Tensor<Self, 2>,
     ) -> (Option<Tensor<Self, 2>>, Option<Tensor<Self, 2>>, Option<Tensor<Self, 1>>) {
         let [x, weight, made] = saved.take();
-        let shape = d_y.dims();
-        let d_product = act::act_backward(made, raw(d_y), act, shape);
-        let of = |numbers: CubeTensor<R>| Tensor::from_primitive(TensorPrimitive::Float(numbers));
-        <Self as Ops>::linear_backward(of(x), of(weight), wanted, of(d_product))
+        let [n_rows, d_out] = d_y.dims();
+        let n = check_linear(dims(&x), dims(&weight), None);
+        let of_each = [n, n_rows / n, d_out];
+        let made = act::act_backward(made, raw(d_y), act, of_each, operand_type());
+        let d_product = made.d_product.clone();
+        let d_bias = wanted[2].then(|| made.by_bias());
+        let d_bias = d_bias.map(|d_bias| wrap(d_bias, [n * act.d_product(d_out)]));
+        let [d_x, d_weight] = by_factors([x, weight], [wanted[0], wanted[1]], d_product);
+        (d_x, d_weight, d_bias)
     }
 
     fn layer_norm(
@@ -251,7 +260,7 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let shape = x.dims();
         cohort::members("gain", gain.dims()[0], shape[1]);
         assert_eq!(gain.dims(), bias.dims(), "gain and bias are not both [d]");
-        wrap(norm::norm(raw(x), raw(gain), Some(raw(bias)), epsilon, shape), shape)
+        wrap(norm::norm(raw(x), raw(gain), Some(raw(bias)), epsilon, shape, result_type()), shape)
     }
 
     fn layer_norm_backward(
@@ -269,7 +278,7 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
     fn rms_norm(x: Tensor<Self, 2>, gain: Tensor<Self, 1>, epsilon: f64) -> Tensor<Self, 2> {
         let shape = x.dims();
         cohort::members("gain", gain.dims()[0], shape[1]);
-        wrap(norm::norm(raw(x), raw(gain), None, epsilon, shape), shape)
+        wrap(norm::norm(raw(x), raw(gain), None, epsilon, shape, result_type()), shape)
     }
 
     fn rms_norm_backward(
@@ -286,12 +295,13 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
 
     fn gelu(x: Tensor<Self, 2>, form: Gelu) -> Tensor<Self, 2> {
         let shape = x.dims();
-        wrap(act::act(&raw(x), None, Activation::Gelu(form), shape), shape)
+        wrap(act::act(&raw(x), None, Activation::Gelu(form), shape, result_type()), shape)
     }
 
     fn gelu_backward(x: Tensor<Self, 2>, form: Gelu, d_y: Tensor<Self, 2>) -> Tensor<Self, 2> {
         let shape = x.dims();
-        wrap(act::act_backward(raw(x), raw(d_y), Activation::Gelu(form), shape), shape)
+        let (all, act) = ([1, shape[0], shape[1]], Activation::Gelu(form));
+        wrap(act::act_backward(raw(x), raw(d_y), act, all, DType::F32).d_product, shape)
     }
 
     fn causal_attention(
@@ -311,8 +321,8 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let (rows, bias) = (raw(qkv), bias.map(raw));
         check_bias(bias.as_ref(), attend.n_heads, seq_len);
         let layout = Layout::all(batch, seq_len);
-        let of = |which| Operand { rows: &rows, part: part(width, 3, which, attend.n_heads) };
-        let (y, kept) = attend::forward([of(0), of(1), of(2)], bias, &layout, attend);
+        let heads = attend::unpacked(&rows, part(width, 3, 0, attend.n_heads), &layout);
+        let (y, kept) = attend::forward(heads, bias, &layout, attend);
         let shape = [batch, seq_len, width / 3 + attend.n_stats()];
         (wrap(y, shape), Saved(kept.into_list()))
     }
@@ -353,9 +363,10 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let (q, kv, bias) = (raw(q), raw(kv), bias.map(raw));
         check_bias(bias.as_ref(), attend.n_heads, seq_len);
         let layout = Layout::of(rows, batch, &kv);
-        let queries = Operand { rows: &q, part: part(d, 1, 0, attend.n_heads) };
-        let of = |which| Operand { rows: &kv, part: part(width, 2, which, attend.n_heads) };
-        let (y, kept) = attend::forward([queries, of(0), of(1)], bias, &layout, attend);
+        let of_queries = Operand { rows: &q, part: part(d, 1, 0, attend.n_heads) };
+        let q = attend::queries(of_queries, &layout);
+        let [k, v] = attend::unpacked(&kv, part(width, 2, 0, attend.n_heads), &layout);
+        let (y, kept) = attend::forward([q, k, v], bias, &layout, attend);
         (wrap(y, [n_queries, d + attend.n_stats()]), Saved(kept.into_list()))
     }
 
@@ -395,7 +406,9 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let layout = Layout::all(batch, seq_len);
         let parts = [part(d, 1, 0, attend.n_heads), part(d_value, 1, 0, attend.n_heads)];
         let of = |rows, i: usize| Operand { rows, part: parts[i] };
-        let (y, kept) = attend::forward([of(&q, 0), of(&k, 0), of(&v, 1)], None, &layout, attend);
+        let [k, v] = [of(&k, 0), of(&v, 1)].map(|rows| attend::keys(rows, &layout));
+        let heads = [attend::queries(of(&q, 0), &layout), k, v];
+        let (y, kept) = attend::forward(heads, None, &layout, attend);
         (wrap(y, [batch, seq_len, d_value + attend.n_stats()]), Saved(kept.into_list()))
     }
 
@@ -443,7 +456,9 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let layout = Layout::of(rows, batch, &k);
         let parts = [part(d, 1, 0, attend.n_heads), part(d_value, 1, 0, attend.n_heads)];
         let of = |rows, i: usize| Operand { rows, part: parts[i] };
-        let (y, kept) = attend::forward([of(&q, 0), of(&k, 0), of(&v, 1)], None, &layout, attend);
+        let [k, v] = [of(&k, 0), of(&v, 1)].map(|rows| attend::keys(rows, &layout));
+        let heads = [attend::queries(of(&q, 0), &layout), k, v];
+        let (y, kept) = attend::forward(heads, None, &layout, attend);
         (wrap(y, [n_queries, d_value + attend.n_stats()]), Saved(kept.into_list()))
     }
 
@@ -490,7 +505,8 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let looked_up = lookup::scores(table.clone(), raw_ints(tokens), dims);
         let of_values = Operand { rows: &values, part: part(d_value, 1, 0, 1) };
         let scale = attend.scale(1);
-        let (y, kept) = attend::mix(looked_up, scale, of_values, None, &layout, attend);
+        let values = attend::keys(of_values, &layout);
+        let (y, kept) = attend::mix(looked_up, scale, values, None, &layout, attend);
         let mut saved = kept.into_list();
         saved.push(table);
         (wrap(y, [batch, seq_len, d_value + attend.n_stats()]), Saved(saved))
@@ -543,6 +559,20 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let at = flat(rows, &x);
         let dropped = dropped(dropout, &x);
         wrap(places::dropout(x, at, rows.seq_len(), shape, dropped), shape)
+    }
+
+    fn select_rows_backward(
+        n_rows: usize,
+        rows: &QueryRows,
+        d_y: Tensor<Self, 2>,
+    ) -> Tensor<Self, 2> {
+        let [_, d] = d_y.dims();
+        // Burn adds row by row, all rows in one unit: they might be the same. These are not.
+        let d_x = raw(Tensor::<Self, 2>::zeros([n_rows, d], &d_y.device()));
+        let d_y = raw(d_y);
+        let at = flat(rows, &d_y);
+        places::scatter(d_y, at, &d_x, d);
+        wrap(d_x, [n_rows, d])
     }
 
     fn lstm(gates_in: Tensor<Self, 3>, w_hh: Tensor<Self, 2>) -> Tensor<Self, 3> {
@@ -659,6 +689,19 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         let finite = beyond.into_data().iter::<i32>().map(|beyond| beyond == 0).collect();
         (moved, finite)
     }
+}
+
+/// The gradients of a product of rows and a weight that are `wanted`, from that by the product, which is a factor already.
+fn by_factors<R: CubeRuntime, BT: BoolElement>(
+    [x, weight]: [CubeTensor<R>; 2],
+    [by_x, by_weight]: [bool; 2],
+    d_y: CubeTensor<R>,
+) -> [Option<Tensor<Gpu<R, BT>, 2>>; 2] {
+    let (of_x, of_weight) = (dims(&x), dims(&weight));
+    let n = check_linear(of_x, of_weight, None);
+    let d_x = by_x.then(|| product(by_member(d_y.clone(), n), transposed(by_member(weight, n))));
+    let d_weight = by_weight.then(|| product_over_rows(x, d_y, n));
+    [d_x.map(|d_x| wrap(d_x, of_x)), d_weight.map(|d_weight| wrap(d_weight, of_weight))]
 }
 
 /// The gradient by a bias, of the shape it was made in.

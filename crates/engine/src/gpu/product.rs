@@ -11,6 +11,7 @@ use cubek::std::InputBinding;
 use super::kernel::rows::{column_sums_each, in_type};
 use super::kernel::{dense, narrow, room};
 use crate::device::Precision;
+use crate::factor::is_factor;
 
 /// The type of numbers that are multiplied, for kernels that make them: single, or what that is rounded to first.
 pub(super) fn operand_type() -> DType {
@@ -18,6 +19,11 @@ pub(super) fn operand_type() -> DType {
         Precision::F32 | Precision::Tf32 => DType::F32,
         Precision::Bf16 => DType::BF16,
     }
+}
+
+/// The type of a result: that of factors, if it will only ever be one.
+pub(super) fn result_type() -> DType {
+    if is_factor() { operand_type() } else { DType::F32 }
 }
 
 /// A tensor as products want it: rounded, if the precision says so and it is not yet.
@@ -88,24 +94,51 @@ pub(super) fn causal_product<R: CubeRuntime>(
     rhs: CubeTensor<R>,
     causal: Causal,
 ) -> CubeTensor<R> {
-    let mut shape: Vec<usize> = lhs.meta.shape().iter().copied().collect();
-    let rank = shape.len();
-    let n_inner = shape[rank - 1];
-    shape[rank - 1] = rhs.meta.shape()[rank - 1];
-    let out = match shape[..] {
-        [m, n] => room(&lhs, [m, n], DType::F32),
-        [batch, m, n] => room(&lhs, [batch, m, n], DType::F32),
-        _ => unreachable!("products are of two or three axes"),
-    };
-    if out.meta.num_elements() == 0 {
-        return out;
-    }
-    assert!(n_inner > 0, "a sum of nothing");
     let [lhs, rhs] = [lhs, rhs].map(operand);
-    if own_kernel(&lhs, &rhs, &out, causal) {
-        return out;
+    let out = room_for(&lhs, &rhs, DType::F32);
+    if out.meta.num_elements() > 0 && !own_kernel([&lhs, &rhs], None, &out, causal) {
+        by_cubek(&lhs, &rhs, &out);
     }
-    let client = lhs.client.clone();
+    out
+}
+
+/// A [`product`] as numbers of `dtype` and with `bias: [members * n]` added, if the kernel that multiplies can do both;
+/// else in single precision and without it, which `false` says.
+pub(super) fn layer_product<R: CubeRuntime>(
+    lhs: CubeTensor<R>,
+    rhs: CubeTensor<R>,
+    bias: Option<&CubeTensor<R>>,
+    dtype: DType,
+) -> (CubeTensor<R>, bool) {
+    if let Some(product) = narrow::product(&lhs, &rhs) {
+        return (product, false);
+    }
+    let [lhs, rhs] = [lhs, rhs].map(operand);
+    let out = room_for(&lhs, &rhs, dtype);
+    if out.meta.num_elements() == 0 || own_kernel([&lhs, &rhs], bias, &out, Causal::All) {
+        return (out, true);
+    }
+    (causal_product(lhs, rhs, Causal::All), false)
+}
+
+/// Where a product goes.
+fn room_for<R: CubeRuntime>(
+    lhs: &CubeTensor<R>,
+    rhs: &CubeTensor<R>,
+    dtype: DType,
+) -> CubeTensor<R> {
+    let (shape, n) = (lhs.meta.shape(), rhs.meta.shape()[rhs.meta.shape().num_dims() - 1]);
+    match *shape.as_slice() {
+        [m, _] => room(lhs, [m, n], dtype),
+        [batch, m, _] => room(lhs, [batch, m, n], dtype),
+        _ => unreachable!("products are of two or three axes"),
+    }
+}
+
+/// Multiplies by the first of CubeK's routines that knows the shape and the device.
+fn by_cubek<R: CubeRuntime>(lhs: &CubeTensor<R>, rhs: &CubeTensor<R>, out: &CubeTensor<R>) {
+    let (shape, client) = (lhs.meta.shape(), lhs.client.clone());
+    assert!(shape[shape.num_dims() - 1] > 0, "a sum of nothing");
     let mut refused = None;
     for strategy in strategies() {
         let mut elems = MatmulElems::from_globals(&MatmulGlobalElems {
@@ -113,21 +146,20 @@ pub(super) fn causal_product<R: CubeRuntime>(
             rhs: rhs.dtype.into(),
             out: DType::F32.into(),
         });
-        let [lhs, rhs] =
-            [&lhs, &rhs].map(|x| InputBinding::new(x.clone().binding(), x.dtype.into()));
+        let [lhs, rhs] = [lhs, rhs].map(|x| InputBinding::new(x.clone().binding(), x.dtype.into()));
         match launch_ref(&strategy, &client, lhs, rhs, out.clone().binding(), &mut elems) {
-            Ok(()) => return out,
+            Ok(()) => return,
             Err(why) => refused = Some(why),
         }
     }
-    panic!("no kernel for a product of {shape:?}: {refused:?}")
+    panic!("no kernel for a product into {:?}: {refused:?}", out.meta.shape())
 }
 
 /// Multiplies by our kernel for bf16, where there is one and the shapes suit it, and says whether it did.
 #[cfg(feature = "cuda")]
 fn own_kernel<R: CubeRuntime>(
-    lhs: &CubeTensor<R>,
-    rhs: &CubeTensor<R>,
+    [lhs, rhs]: [&CubeTensor<R>; 2],
+    bias: Option<&CubeTensor<R>>,
     out: &CubeTensor<R>,
     causal: Causal,
 ) -> bool {
@@ -135,13 +167,14 @@ fn own_kernel<R: CubeRuntime>(
     type OnCuda = CubeTensor<burn_cubecl::cubecl::cuda::CudaRuntime>;
     let of = |tensor: &dyn Any| tensor.downcast_ref::<OnCuda>().cloned();
     let (Some(lhs), Some(rhs), Some(out)) = (of(lhs), of(rhs), of(out)) else { return false };
-    super::cuda::gemm::multiply(&lhs, &rhs, &out, causal)
+    let bias = bias.and_then(|bias| of(bias));
+    super::cuda::gemm::multiply([&lhs, &rhs], bias.as_ref(), &out, causal)
 }
 
 #[cfg(not(feature = "cuda"))]
 fn own_kernel<R: CubeRuntime>(
-    _lhs: &CubeTensor<R>,
-    _rhs: &CubeTensor<R>,
+    _factors: [&CubeTensor<R>; 2],
+    _bias: Option<&CubeTensor<R>>,
     _out: &CubeTensor<R>,
     _causal: Causal,
 ) -> bool {

@@ -163,21 +163,22 @@ where
         let draw = |member: &Member<'_>| batch_after(member.plan, &member.stream, n_before);
         let batches: Vec<Batch> = self.members.par_iter().map(draw).collect();
         let (losses, added) = self.losses(&batches, step);
-        let losses_nats: Vec<f64> =
-            numbers(losses.clone()).iter().map(|&loss| f64::from(loss)).collect();
-        let lost = |member: usize| {
-            let finite = losses_nats[member].is_finite();
-            (!finite)
-                .then(|| loss_not_finite(step, &self.place_not_finite(member, &batches[member])))
-        };
-        let lost: Vec<Option<Error>> = (0..self.n_members()).map(lost).collect();
         let minimised = match added {
-            Some(added) => losses + added,
-            None => losses,
+            Some(added) => losses.clone() + added,
+            None => losses.clone(),
         };
         let strides: Vec<_> =
             self.members.iter().map(|member| stride_at(&member.plan.train, step)).collect();
+        let before = self.model.clone();
         let ends = self.state.step_each(&mut self.model, minimised.sum().backward(), &strides);
+        // Read only now: a device that is asked for a number halfway stands idle until it is given more to do.
+        let losses_nats: Vec<f64> = numbers(losses).into_iter().map(f64::from).collect();
+        let lost = |member: usize| {
+            let finite = losses_nats[member].is_finite();
+            let place = || self.place_not_finite(&before, member, &batches[member]);
+            (!finite).then(|| loss_not_finite(step, &place()))
+        };
+        let lost: Vec<Option<Error>> = (0..self.n_members()).map(lost).collect();
         self.n_steps_taken = step;
         let end = |((lost, end), loss_nats): ((Option<Error>, Result<(), _>), f64)| match lost {
             Some(lost) => Err(lost),
@@ -207,9 +208,11 @@ where
         (losses, added)
     }
 
-    /// Where a value of a member's forward pass is first not finite.
-    fn place_not_finite(&self, member: usize, batch: &Batch) -> String {
-        let trainer = self.trainers().swap_remove(member);
-        place_not_finite(&trainer.model.valid(), batch, &self.device)
+    /// Where a value of a member's forward pass is first not finite, with the params that `model` has of it.
+    fn place_not_finite(&self, model: &Model<B>, member: usize, batch: &Batch) -> String {
+        let params = model.params().split(self.n_members()).swap_remove(member);
+        let alone = Model::<B>::from_params(&self.members[member].plan.model, params, &self.device);
+        let alone = alone.expect("a member's params fit its plan");
+        place_not_finite(&alone.valid(), batch, &self.device)
     }
 }

@@ -26,8 +26,8 @@ use mnemoscope_engine::{Attend, Ops, QueryRows};
 
 use crate::hook::{Hooks, Site};
 use crate::layer::{
-    Attention, Distances, Heads, LayerNorm, Mlp, Table, Unembed, from_rows, line, select_rows,
-    sinusoids, to_rows,
+    Attention, Distances, Heads, LayerNorm, Mlp, Table, Unembed, factor_if, from_rows, line,
+    select_rows, sinusoids, to_rows,
 };
 use crate::params::Source;
 use crate::regular::{Bluntness, DropoutRates, Regularisation};
@@ -128,6 +128,11 @@ impl<B: Ops> Here<'_, B> {
         self.pass.drop(&format!("blocks.{}.{name}", self.layer), rate, x, self.rows)
     }
 
+    /// Whether training drops anything at this rate.
+    fn drops(&self, rate: impl Fn(&DropoutRates) -> f64) -> bool {
+        self.pass.regularisation.is_some_and(|it| rate(&it.dropout) > 0.0)
+    }
+
     /// What training measures of the block's patterns.
     fn measured(&self) -> Option<Bluntness> {
         self.pass.regularisation.and_then(|it| it.measured(self.layer))
@@ -137,10 +142,10 @@ impl<B: Ops> Here<'_, B> {
         let Pass { spec, batch, regularisation, .. } = *self.pass;
         let name = format!("blocks.{}.attn.pattern", self.layer);
         let attend = Attend {
-            n_heads: spec.n_heads,
             temperature: spec.temperature,
             dropout: regularisation.and_then(|it| it.dropout(it.dropout.attn, &name, batch)),
             stats: self.measured().is_some(),
+            ..Attend::plain(spec.n_heads)
         };
         Heads { attend, distances: &self.pass.distances }
     }
@@ -187,7 +192,7 @@ impl<B: Ops> Transformer<B> {
         let here = Here { pass: &pass, layer: before.len(), rows: queries };
         let (resid, penalty) = last.forward_at(resid, &here, &mut last_site);
         penalties.extend(penalty);
-        let resid = normed(self.ln_f.as_ref(), resid, spec, |normed| {
+        let resid = normed(self.ln_f.as_ref(), resid, spec, false, |normed| {
             site.read("ln_final.hook_out", || normed.clone());
         });
         let logits = self.unembed.apply(resid, &self.embed, n_members);
@@ -267,7 +272,8 @@ impl<B: Ops> Block<B> {
         site: &mut Site<'_, B>,
     ) -> (Tensor<B, 3>, Option<Tensor<B, 1>>) {
         let n_pos = resid.dims()[1];
-        let (resid, seen) = self.enter(resid, here.pass.spec, site);
+        let factor = self.attn.only_multiplies();
+        let (resid, seen) = self.enter(resid, here.pass.spec, site, factor);
         let (attn_out, penalty) = self.attend(seen, here, site);
         let resid = to_rows(resid);
         (self.leave(resid, attn_out, here, site, |rows| from_rows(rows, n_pos)), penalty)
@@ -281,7 +287,7 @@ impl<B: Ops> Block<B> {
         site: &mut Site<'_, B>,
     ) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
         let n_pos = resid.dims()[1];
-        let (resid, seen) = self.enter(resid, here.pass.spec, site);
+        let (resid, seen) = self.enter(resid, here.pass.spec, site, false);
         let ([batch, ..], n_members) = (resid.dims(), here.pass.n_members);
         let measured = here.measured();
         let elsewhere = here.pass.regularisation.is_some_and(|it| !it.asked_rows);
@@ -318,17 +324,19 @@ impl<B: Ops> Block<B> {
         (attn_out, penalty)
     }
 
-    /// What both forms do before attention: the residual stream, and what attention sees of it.
+    /// What both forms do before attention: the residual stream, and what attention sees of it, which may only be a factor.
     fn enter(
         &self,
         resid: Tensor<B, 3>,
         spec: &TransformerSpec,
         site: &mut Site<'_, B>,
+        factor: bool,
     ) -> (Tensor<B, 3>, Tensor<B, 3>) {
         let n_pos = resid.dims()[1];
         let resid = site.pass("hook_in", resid);
         let ln_1 = self.ln_1.as_ref().filter(|_| spec.norm == Norm::Pre);
-        let seen = normed(ln_1, to_rows(resid.clone()), spec, |normed| {
+        let factor = factor && site.ignores(&["ln1.hook_out"]);
+        let seen = normed(ln_1, to_rows(resid.clone()), spec, factor, |normed| {
             site.read("ln1.hook_out", || from_rows(normed.clone(), n_pos));
         });
         (resid, from_rows(seen, n_pos))
@@ -354,35 +362,39 @@ impl<B: Ops> Block<B> {
         let block_in = spec.parallel_mlp.then(|| resid.clone());
         let [before, after] = [Norm::Pre, Norm::Post].map(|norm| spec.norm == norm);
         let ln_1 = self.ln_1.as_ref().filter(|_| after);
-        let resid = normed(ln_1, B::add(resid, attn_out), spec, |normed| {
+        let resid = normed(ln_1, B::add(resid, attn_out), spec, false, |normed| {
             site.read("ln1.hook_out", || view(normed.clone()));
         });
         let resid = rows(site.pass("hook_resid_mid", view(resid)));
         let Some(mlp) = &self.mlp else { return site.pass("hook_out", view(resid)) };
         let seen = block_in.unwrap_or_else(|| resid.clone());
         let ln_2 = self.ln_2.as_ref();
-        let seen = normed(ln_2.filter(|_| before), seen, spec, |normed| {
+        let factor = site.ignores(&["ln2.hook_out"]);
+        let seen = normed(ln_2.filter(|_| before), seen, spec, factor, |normed| {
             site.read("ln2.hook_out", || view(normed.clone()));
         });
-        let drop = |post| here.drop("mlp.post", |rates| rates.mlp, post);
+        let drop = here
+            .drops(|rates| rates.mlp)
+            .then_some(|post| here.drop("mlp.post", |rates| rates.mlp, post));
         let mlp_out = mlp.forward(seen, spec, &mut site.within("mlp."), &view, drop);
         let mlp_out = rows(site.pass("mlp.hook_out", view(resid_drop("mlp", mlp_out))));
-        let resid = normed(ln_2.filter(|_| after), B::add(resid, mlp_out), spec, |normed| {
+        let resid = normed(ln_2.filter(|_| after), B::add(resid, mlp_out), spec, false, |normed| {
             site.read("ln2.hook_out", || view(normed.clone()));
         });
         site.pass("hook_out", view(resid))
     }
 }
 
-/// Rows as a norm leaves them, shown to `read`; without a norm the same rows.
+/// Rows as a norm leaves them, perhaps only [as a factor](factor_if), shown to `read`; without a norm the same rows.
 fn normed<B: Ops>(
     norm: Option<&LayerNorm<B>>,
     rows: Tensor<B, 2>,
     spec: &TransformerSpec,
+    factor: bool,
     read: impl FnOnce(&Tensor<B, 2>),
 ) -> Tensor<B, 2> {
     let Some(norm) = norm else { return rows };
-    let normed = norm.apply(rows, spec.layer_norm_epsilon);
+    let normed = factor_if(factor, || norm.apply(rows, spec.layer_norm_epsilon));
     read(&normed);
     normed
 }

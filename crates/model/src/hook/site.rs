@@ -33,6 +33,11 @@ impl<'h, B: Backend> Site<'h, B> {
         self.hooks.replaces(&self.name(point))
     }
 
+    /// Whether the hooks leave these points alone.
+    pub(crate) fn ignores(&self, points: &[&str]) -> bool {
+        points.iter().all(|point| !self.wants(point) && !self.replaces(point))
+    }
+
     /// Hands over what `compute` gives, if anybody wants it. Nothing the model uses is touched.
     pub(crate) fn read<const D: usize>(
         &mut self,

@@ -9,7 +9,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use mnemoscope_engine::{Attend, Ops, QueryRows, RowStats};
 
-use super::{Distances, Linear, from_rows, select_rows, to_rows};
+use super::{Distances, Linear, factor_if, from_rows, select_rows, to_rows};
 use crate::hook::Site;
 use crate::params::Source;
 
@@ -58,6 +58,25 @@ impl<B: Ops> Attention<B> {
         }
     }
 
+    /// Whether all that becomes of rows here are products: a block whose values are the rows themselves keeps them.
+    pub(crate) fn only_multiplies(&self) -> bool {
+        self.qkv.is_some() || self.v.is_some()
+    }
+
+    /// Whether all that becomes of what [`project`](Self::project) gives are products: nobody reads it, and nothing turns it.
+    fn projects_factors(&self, heads: &Heads<'_, B>, site: &Site<'_, B>) -> bool {
+        const POINTS: [&str; 5] =
+            ["q.hook_out", "k.hook_out", "v.hook_out", "hook_pattern", "hook_attn_scores"];
+        self.only_multiplies() && !heads.distances.turns() && site.ignores(&POINTS)
+    }
+
+    /// What the fused operation is asked for, of projections that are only `factors` or not.
+    fn attend(&self, heads: &Heads<'_, B>, factors: bool) -> Attend {
+        let maps = [&self.qkv, &self.qk, &self.v];
+        let has_bias = maps.into_iter().flatten().any(|map| map.bias.is_some());
+        Attend { factor_grad: factors && !has_bias, ..heads.attend.clone() }
+    }
+
     /// Queries of rows: `[rows, d]`, and the same.
     fn queries(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let d = x.dims()[1];
@@ -104,7 +123,8 @@ impl<B: Ops> Attention<B> {
             let part = from_rows(qkv.clone(), n_pos).narrow(2, which * d, d);
             split_heads(part, n_heads)
         };
-        let qkv = self.project(to_rows(x), 0);
+        let factors = self.projects_factors(heads, site);
+        let qkv = factor_if(factors, || self.project(to_rows(x), 0));
         site.read("q.hook_out", || split(&qkv, 0));
         site.read("k.hook_out", || split(&qkv, 1));
         site.read("v.hook_out", || split(&qkv, 2));
@@ -122,7 +142,9 @@ impl<B: Ops> Attention<B> {
             }
             None => {
                 let qkv = from_rows(qkv, n_pos);
-                heads.attend.split(<B as Ops>::causal_attention(qkv, bias, &heads.attend))
+                let factor = self.out.is_some() && site.ignores(&["hook_z"]);
+                let attend = self.attend(heads, factors);
+                attend.split(factor_if(factor, || <B as Ops>::causal_attention(qkv, bias, &attend)))
             }
         };
         site.read("hook_z", || split_heads(z.clone(), n_heads));
@@ -143,7 +165,8 @@ impl<B: Ops> Attention<B> {
         let d_head = d / n_heads;
         let n_queries = queries.len();
         let q = self.queries(select_rows(x.clone(), queries));
-        let kv = self.project(to_rows(x), d);
+        let factors = self.projects_factors(heads, site);
+        let kv = factor_if(factors, || self.project(to_rows(x), d));
         let split = |rows: &Tensor<B, 2>| rows.clone().reshape([n_queries, n_heads, d_head]);
         let part = |kv: &Tensor<B, 2>, which: usize| {
             split_heads(from_rows(kv.clone(), n_pos).narrow(2, which * d, d), n_heads)
@@ -161,8 +184,8 @@ impl<B: Ops> Attention<B> {
             Some(pattern) => (mix_at(pattern, part(&kv, 1), queries), None),
             None => {
                 let kv = from_rows(kv, n_pos);
-                let mixed = <B as Ops>::causal_attention_at(q, kv, bias, queries, &heads.attend);
-                heads.attend.split(mixed)
+                let attend = self.attend(heads, factors);
+                attend.split(<B as Ops>::causal_attention_at(q, kv, bias, queries, &attend))
             }
         };
         site.read("hook_z", || split(&z));
@@ -185,23 +208,25 @@ impl<B: Ops> Attention<B> {
         let [batch, n_pos, d] = x.dims();
         let (n_heads, device) = (heads.attend.n_heads, x.device());
         let everywhere = || QueryRows::all(batch, n_pos);
+        // What is projected goes more than one way.
+        let attend = Attend { factor_grad: false, ..heads.attend.clone() };
         if let Some(bias) = heads.distances.bias() {
             // The operation on operands of their own knows no bias: the rows are mixed, and dropped.
             let qkv = from_rows(self.project(to_rows(x), 0), n_pos);
-            let mixed = <B as Ops>::causal_attention(qkv, Some(bias), &heads.attend);
-            let (z, stats) = heads.attend.split(mixed);
+            let mixed = <B as Ops>::causal_attention(qkv, Some(bias), &attend);
+            let (z, stats) = attend.split(mixed);
             return (self.output(select_rows(z, queries)), stats);
         }
         let rows = to_rows(x);
         let q = heads.distances.place(self.queries(rows.clone()), n_heads, everywhere);
         let kv = heads.distances.place(self.project(rows, d), n_heads, everywhere);
         let (q, kv) = (from_rows(q, n_pos), from_rows(kv, n_pos));
-        let measured = Attend { dropout: None, ..heads.attend.clone() };
+        let measured = Attend { dropout: None, ..attend.clone() };
         let nothing = Tensor::zeros([batch, n_pos, n_heads], &device);
         let keys = kv.clone().narrow(2, 0, d);
         let rows = <B as Ops>::causal_attention_of(q.clone(), keys, nothing, &measured);
         let (_, stats) = measured.split(rows);
-        let asked = Attend { stats: false, ..heads.attend.clone() };
+        let asked = Attend { stats: false, ..attend };
         let q = select_rows(q, queries);
         let z = <B as Ops>::causal_attention_at(q, kv, None, queries, &asked);
         (self.output(z), stats)

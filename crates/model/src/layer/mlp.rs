@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use mnemoscope_engine::{self as engine, Activation, Gate, Ops};
 
-use super::Linear;
+use super::{Linear, factor_if};
 use crate::hook::Site;
 use crate::params::Source;
 use crate::spec::{self, Gelu, TransformerSpec};
@@ -35,14 +35,14 @@ impl<B: Ops> Mlp<B> {
     /// `rows: [rows, d_model]` -> `[rows, d_model]`
     ///
     /// `view` gives rows the shape that the hooks of this block see, `drop` sets some of what stands
-    /// behind the activation to 0.
+    /// behind the activation to 0, if anything does.
     pub(crate) fn forward<const D: usize>(
         &self,
         rows: Tensor<B, 2>,
         spec: &TransformerSpec,
         site: &mut Site<'_, B>,
         view: impl Fn(Tensor<B, 2>) -> Tensor<B, D>,
-        drop: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>,
+        drop: Option<impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>>,
     ) -> Tensor<B, 2> {
         let Some(up) = &self.up else { return self.down.apply(rows) };
         let gelu = match spec.gelu {
@@ -66,7 +66,12 @@ impl<B: Ops> Mlp<B> {
         } else {
             site.read("hook_pre", || product(0));
         }
-        let post = drop(up.apply_act(rows, activation));
+        let factor = drop.is_none() && site.ignores(&["hook_post"]);
+        let post = factor_if(factor, || up.apply_act(rows, activation));
+        let post = match drop {
+            Some(drop) => drop(post),
+            None => post,
+        };
         site.read("hook_post", || view(post.clone()));
         self.down.apply(post)
     }

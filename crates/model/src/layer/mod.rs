@@ -14,8 +14,8 @@ pub(crate) use sinusoid::{BASE, line, sinusoids};
 
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor, TensorData};
-use mnemoscope_engine::{Activation, Ops, QueryRows};
+use burn::tensor::{Int, Tensor};
+use mnemoscope_engine::{Activation, Ops, QueryRows, as_factor};
 
 use crate::params::Source;
 
@@ -66,6 +66,11 @@ impl<B: Ops> Linear<B> {
     pub(crate) fn apply_act(&self, x: Tensor<B, 2>, act: Activation) -> Tensor<B, 2> {
         <B as Ops>::linear_act(x, self.weight.val(), self.bias.as_ref().map(Param::val), act)
     }
+}
+
+/// What an operation gives; [as a factor](as_factor), if it will only ever be one.
+pub(crate) fn factor_if<T>(factor: bool, operation: impl FnOnce() -> T) -> T {
+    if factor { as_factor(operation) } else { operation() }
 }
 
 /// Normalisation of each row to mean 0 and variance 1, then a gain and a bias.
@@ -175,14 +180,8 @@ pub(crate) fn from_rows<B: Backend>(rows: Tensor<B, 2>, n_pos: usize) -> Tensor<
 }
 
 /// The asked rows: `[batch, pos, d]` -> `[n_queries, d]`
-pub(crate) fn select_rows<B: Backend>(x: Tensor<B, 3>, queries: &QueryRows) -> Tensor<B, 2> {
+pub(crate) fn select_rows<B: Ops>(x: Tensor<B, 3>, queries: &QueryRows) -> Tensor<B, 2> {
     let [batch, n_pos, _] = x.dims();
-    if queries.len() == batch * n_pos {
-        return to_rows(x);
-    }
-    let device = x.device();
-    let rows: Vec<i64> = queries.flat().iter().map(|&row| i64::from(row)).collect();
-    let n_queries = rows.len();
-    let rows = Tensor::<B, 1, Int>::from_data(TensorData::new(rows, [n_queries]), &device);
-    to_rows(x).select(0, rows)
+    let rows = to_rows(x);
+    if queries.len() == batch * n_pos { rows } else { B::select_rows(rows, queries) }
 }

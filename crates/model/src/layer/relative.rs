@@ -70,6 +70,11 @@ impl<B: Ops> Distances<B> {
         }
     }
 
+    /// Whether queries and keys are [turned](Self::place).
+    pub(crate) fn turns(&self) -> bool {
+        matches!(self, Self::Rotary(_))
+    }
+
     /// What is added to scores: `[head, pos]`.
     pub(crate) fn bias(&self) -> Option<Tensor<B, 2>> {
         match self {

@@ -1,7 +1,8 @@
-// A product of matrices of bf16 on tensor cores, with sums in single precision: c = a b for each matrix of a batch.
+// A product of matrices of bf16 on tensor cores, with sums in single precision: c = a b + bias for each matrix of a batch.
 //
 // In front of this stand A_ALONG_K (1: a lies as [m, k]; 0: as [k, m]), B_ALONG_K (1: b lies as [n, k]; 0: as [k, n]),
-// and BN, the columns of a block's tile, 128 or 64. Whatever runs along memory is a multiple of 8 numbers long.
+// BN, the columns of a block's tile, 128 or 64, BIASED (1: each matrix has a bias of n numbers), and ROUNDED (1: c is of
+// bf16). Whatever runs along memory is a multiple of 8 numbers long, rows of c of 2.
 //
 // A block makes a tile of BM x BN. Slices of BK of both factors travel through shared memory in three stages, eight numbers
 // at a time; such chunks of a row are exchanged by the row's number, so that the eight rows that a warp reads at once lie in
@@ -33,6 +34,55 @@ struct Info {
     u64 m, n, k, lda, ldb, a_stride, b_stride, causal;
 };
 
+// What the hardware does; `emulate.cpp` does it in C++.
+#ifndef EMULATED
+
+// Begins to copy 16 bytes into shared memory, of which those behind the first `bytes` become zeros.
+__device__ __forceinline__ void begin_copy(u32 to, const bf16* from, int bytes) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes));
+}
+
+// What was begun since the last time belongs together.
+__device__ __forceinline__ void end_group() {
+    asm volatile("cp.async.commit_group;");
+}
+
+// Waits for all groups but the last one.
+__device__ __forceinline__ void wait_for_groups() {
+    asm volatile("cp.async.wait_group 1;" ::: "memory");
+}
+
+__device__ __forceinline__ void read(u32 (&four)[4], u32 from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(four[0]), "=r"(four[1]), "=r"(four[2]), "=r"(four[3])
+                 : "r"(from)
+                 : "memory");
+}
+
+__device__ __forceinline__ void read_turned(u32 (&four)[4], u32 from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(four[0]), "=r"(four[1]), "=r"(four[2]), "=r"(four[3])
+                 : "r"(from)
+                 : "memory");
+}
+
+__device__ __forceinline__ void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Two numbers rounded, the first in the lower half.
+__device__ __forceinline__ u32 rounded(float low, float high) {
+    u32 both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+}
+
+#endif
+
 // A slice of rows that run along k: chunk c of row r.
 __device__ __forceinline__ u32 along_k(int row, int chunk) {
     return row * (BK * 2) + ((chunk ^ ((row >> 1) & 3)) << 4);
@@ -61,37 +111,29 @@ __device__ __forceinline__ void copy(u32 base, const bf16* from, u64 ld, int fir
             row = k0 + i / (width / 8), column = first + i % (width / 8) * 8;
             there = row < k_size && column < size;
         }
-        const bf16* source = there ? from + (u64)row * ld + column : from;
-        int bytes = there ? 16 : 0;
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(source), "r"(bytes));
+        begin_copy(to, there ? from + (u64)row * ld + column : from, there ? 16 : 0);
     }
 }
 
-__device__ __forceinline__ void read(u32 (&four)[4], u32 from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(four[0]), "=r"(four[1]), "=r"(four[2]), "=r"(four[3])
-                 : "r"(from)
-                 : "memory");
+// Two neighbours of c.
+#if ROUNDED
+typedef u32 Two;
+__device__ __forceinline__ Two two(float2 sums) {
+    return rounded(sums.x, sums.y);
 }
-
-__device__ __forceinline__ void read_turned(u32 (&four)[4], u32 from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(four[0]), "=r"(four[1]), "=r"(four[2]), "=r"(four[3])
-                 : "r"(from)
-                 : "memory");
+#else
+typedef float2 Two;
+__device__ __forceinline__ Two two(float2 sums) {
+    return sums;
 }
-
-__device__ __forceinline__ void multiply(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    asm(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
+#endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-    gemm(const bf16* __restrict__ a, const bf16* __restrict__ b, float* __restrict__ c,
-         const __grid_constant__ Info info) {
+    gemm(const bf16* __restrict__ a, const bf16* __restrict__ b,
+#if BIASED
+         const float* __restrict__ bias,
+#endif
+         Two* __restrict__ c, const __grid_constant__ Info info) {
     __shared__ __align__(128) unsigned char memory[STAGES * STAGE_BYTES];
     const int m = (int)info.m, n = (int)info.n, k = (int)info.k;
     const int n0 = blockIdx.x * BN, m0 = blockIdx.y * BM, causal = (int)info.causal;
@@ -101,7 +143,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
     if (causal == K_FROM_M) k_first = m0;
     a += blockIdx.z * info.a_stride;
     b += blockIdx.z * info.b_stride;
-    c += (u64)blockIdx.z * info.m * info.n;
+    c += (u64)blockIdx.z * m * n / 2;
 
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
@@ -114,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
             copy<BM, A_ALONG_K>(stage(slice), a, info.lda, m0, k0, m, k);
             copy<BN, B_ALONG_K>(stage(slice) + A_BYTES, b, info.ldb, n0, k0, n, k);
         }
-        asm volatile("cp.async.commit_group;");
+        end_group();
     };
 
     float sums[MT][4][4];
@@ -128,7 +170,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
     begin(0);
     begin(1);
     for (int slice = 0; slice < n_slices; slice++) {
-        asm volatile("cp.async.wait_group 1;" ::: "memory");
+        wait_for_groups();
         __syncthreads();
         // The stage that is filled from here on was used up before this barrier.
         begin(slice + 2);
@@ -175,10 +217,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
             int row = m0 + warp_m * WM + i * 16 + lane / 4;
             int column = n0 + warp_n * 32 + j * 8 + (lane & 3) * 2;
             if (column < n) {
-                if (row < m)
-                    *(float2*)(c + (u64)row * n + column) = make_float2(sums[i][j][0], sums[i][j][1]);
-                if (row + 8 < m)
-                    *(float2*)(c + (u64)(row + 8) * n + column) = make_float2(sums[i][j][2], sums[i][j][3]);
+                float2 add = make_float2(0.0f, 0.0f);
+#if BIASED
+                add = *(const float2*)(bias + (u64)blockIdx.z * n + column);
+#endif
+                const float* sum = sums[i][j];
+                u64 at = ((u64)row * n + column) / 2;
+                if (row < m) c[at] = two(make_float2(sum[0] + add.x, sum[1] + add.y));
+                if (row + 8 < m) c[at + 4 * (u64)n] = two(make_float2(sum[2] + add.x, sum[3] + add.y));
             }
         }
 }

@@ -25,13 +25,23 @@ struct Form {
     b_along_k: bool,
     /// Columns of a tile.
     n_columns: usize,
+    biased: bool,
+    /// Whether the result is of bf16.
+    rounded: bool,
 }
 
 impl Form {
     fn source(self) -> String {
-        let Self { a_along_k, b_along_k, n_columns } = self;
-        let (a, b) = (u8::from(a_along_k), u8::from(b_along_k));
-        format!("#define A_ALONG_K {a}\n#define B_ALONG_K {b}\n#define BN {n_columns}\n{SOURCE}")
+        let Self { a_along_k, b_along_k, n_columns, biased, rounded } = self;
+        let choices = [
+            ("A_ALONG_K", usize::from(a_along_k)),
+            ("B_ALONG_K", usize::from(b_along_k)),
+            ("BN", n_columns),
+            ("BIASED", usize::from(biased)),
+            ("ROUNDED", usize::from(rounded)),
+        ];
+        let defined = choices.map(|(name, choice)| format!("#define {name} {choice}\n"));
+        defined.concat() + SOURCE
     }
 }
 
@@ -98,10 +108,11 @@ impl Lies {
     }
 }
 
-/// `[.., m, k]` times `[.., k, n]` of bf16 into `out`, and whether this kernel can do it.
+/// `[.., m, k]` times `[.., k, n]` of bf16, plus a bias of `n` numbers for each matrix, into `out`, of single precision or
+/// bf16; and whether this kernel can do it.
 pub(crate) fn multiply(
-    lhs: &CubeTensor<CudaRuntime>,
-    rhs: &CubeTensor<CudaRuntime>,
+    [lhs, rhs]: [&CubeTensor<CudaRuntime>; 2],
+    bias: Option<&CubeTensor<CudaRuntime>>,
     out: &CubeTensor<CudaRuntime>,
     causal: Causal,
 ) -> bool {
@@ -117,18 +128,21 @@ pub(crate) fn multiply(
         a_along_k: a.by_row,
         b_along_k: !b.by_row,
         n_columns: if n <= 64 { 64 } else { 128 },
+        biased: bias.is_some(),
+        rounded: out.dtype == DType::BF16,
     };
     let sizes = [m, n, k, a.ld, b.ld, a.stride, b.stride].map(|size| size as u64);
     let info: Vec<u64> = sizes.into_iter().chain([causal.number()]).collect();
     // All of it is handed over by value, as the last argument.
     let length = info.len();
-    let buffers = [lhs, rhs, out].map(|matrix| matrix.handle.clone().binding()).to_vec();
+    let buffers = [Some(lhs), Some(rhs), bias, Some(out)].into_iter().flatten();
+    let buffers = buffers.map(|tensor| tensor.handle.clone().binding()).collect();
     let arguments = KernelArguments::new()
         .with_buffers(buffers)
         .with_info(MetadataBindingInfo::new(info, length));
     let tiles = [n.div_ceil(form.n_columns), m.div_ceil(TILE_ROWS), batch];
     let [x, y, z] = tiles.map(|tiles| tiles as u32);
-    // SAFETY: the kernel reads and writes what these sizes and strides say, which are those of the three tensors, and it
+    // SAFETY: the kernel reads and writes what these sizes and strides say, which are those of the tensors, and it
     // ends: its loops are over `k` and over constants.
     unsafe {
         out.client.launch_unchecked(Box::new(form), CubeCount::Static(x, y, z), arguments);

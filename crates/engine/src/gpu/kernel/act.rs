@@ -10,6 +10,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
+use super::rows::{COLUMNS, Chunks, LANES, sum_of_lanes, sums_of_all, where_in};
 use super::{one_each, room};
 use crate::{Activation, Gate, Gelu};
 
@@ -94,10 +95,10 @@ fn slope(x: f32, #[comptime] which: u32) -> f32 {
 }
 
 #[cube(launch)]
-fn act_kernel(
+fn act_kernel<N: Float>(
     product: &mut Array<f32>,
     bias: &Array<f32>,
-    y: &mut Array<f32>,
+    y: &mut Array<N>,
     per_member: u32,
     #[comptime] d_out: u32,
     #[comptime] which: u32,
@@ -119,33 +120,38 @@ fn act_kernel(
                 product[at] = x;
                 product[at + d_out] = gate;
             }
-            y[i] = x * value(gate, which);
+            y[i] = N::cast_from(x * value(gate, which));
         } else {
             let mut x = product[i];
             if biased {
                 x += bias[(i / per_member as usize) * d_out + column];
                 product[i] = x;
             }
-            y[i] = value(x, which);
+            y[i] = N::cast_from(value(x, which));
         }
     }
 }
 
 /// The bias `[members * d_product]` is added to `product: [rows, d_product]` where it lies, and `[rows, d_out]` of
-/// activations returned.
+/// activations returned, as numbers of `dtype`.
 pub(crate) fn act<R: CubeRuntime>(
     product: &CubeTensor<R>,
     bias: Option<CubeTensor<R>>,
     act: Activation,
     [n_rows, d_out]: [usize; 2],
+    dtype: DType,
 ) -> CubeTensor<R> {
-    let y = room(product, [n_rows, d_out], DType::F32);
+    let y = room(product, [n_rows, d_out], dtype);
     let (count, dim) = one_each(n_rows * d_out);
     let biased = bias.is_some();
     let n_members = bias.as_ref().map_or(1, |bias| bias.meta.num_elements() / act.d_product(d_out));
     // Without a bias the array is not read.
     let bias = bias.unwrap_or_else(|| room(product, [1], DType::F32));
-    act_kernel::launch::<R>(
+    let launch = match dtype {
+        DType::BF16 => act_kernel::launch::<half::bf16, R>,
+        _ => act_kernel::launch::<f32, R>,
+    };
+    launch(
         &product.client,
         count,
         dim,
@@ -162,48 +168,108 @@ pub(crate) fn act<R: CubeRuntime>(
 }
 
 #[cube(launch)]
-fn act_backward_kernel(
+fn act_backward_kernel<N: Float>(
     product: &Array<f32>,
     d_y: &Array<f32>,
-    d_product: &mut Array<f32>,
-    #[comptime] d_out: u32,
+    d_product: &mut Array<N>,
+    sums: &mut Array<f32>,
+    d_out: u32,
+    n_rows: u32,
+    per_chunk: u32,
+    n_chunks: u32,
     #[comptime] which: u32,
     #[comptime] gated: bool,
 ) {
-    let i = ABSOLUTE_POS;
-    if i < d_y.len() {
-        if gated {
-            let d_out = d_out as usize;
-            let at = (i / d_out) * 2 * d_out + i % d_out;
-            let x = product[at];
-            let gate = product[at + d_out];
-            d_product[at] = d_y[i] * value(gate, which);
-            d_product[at + d_out] = d_y[i] * x * slope(gate, which);
-        } else {
-            d_product[i] = d_y[i] * slope(product[i], which);
+    let d_out = d_out as usize;
+    let mut d_product_row = d_out;
+    if gated {
+        d_product_row *= 2;
+    }
+    let (chunk, column, first, past) = where_in(d_out, n_rows, per_chunk, n_chunks);
+    let mut shared = SharedMemory::<f32>::new((COLUMNS * LANES) as usize);
+    let to = chunk * d_product_row + column;
+    let there = column < d_out && to < sums.len();
+    let mut sum = f32::new(0.0);
+    let mut sum_of_gate = f32::new(0.0);
+    if there {
+        let mut row = first;
+        while row < past {
+            let pull = d_y[row * d_out + column];
+            let at = row * d_product_row + column;
+            if gated {
+                let gate = product[at + d_out];
+                let by_x = pull * value(gate, which);
+                let by_gate = pull * product[at] * slope(gate, which);
+                d_product[at] = N::cast_from(by_x);
+                d_product[at + d_out] = N::cast_from(by_gate);
+                sum += by_x;
+                sum_of_gate += by_gate;
+            } else {
+                let by_x = pull * slope(product[at], which);
+                d_product[at] = N::cast_from(by_x);
+                sum += by_x;
+            }
+            row += LANES as usize;
+        }
+    }
+    let total = sum_of_lanes(&mut shared, sum);
+    if there && UNIT_POS_Y == 0 {
+        sums[to] = total;
+    }
+    if gated {
+        let total = sum_of_lanes(&mut shared, sum_of_gate);
+        if there && UNIT_POS_Y == 0 {
+            sums[to + d_out] = total;
         }
     }
 }
 
-/// The gradient of [`act`] by `product`, which holds the bias already.
+/// The gradient of [`act`] by `product`, which holds the bias already, as numbers of `dtype`.
+pub(crate) struct ByProduct<R: CubeRuntime> {
+    pub(crate) d_product: CubeTensor<R>,
+    /// The sums of its columns over the rows of each chunk.
+    sums: CubeTensor<R>,
+    dims: [usize; 3],
+}
+
+impl<R: CubeRuntime> ByProduct<R> {
+    /// The gradient by the bias: `[members * d_product]`.
+    pub(crate) fn by_bias(self) -> CubeTensor<R> {
+        let n_chunks = Chunks::of(self.dims[1]).n_chunks;
+        sums_of_all(self.sums, self.dims, n_chunks)
+    }
+}
+
+/// The gradient of [`act`] of `[members * rows, d_out]`.
 pub(crate) fn act_backward<R: CubeRuntime>(
     product: CubeTensor<R>,
     d_y: CubeTensor<R>,
     act: Activation,
-    [n_rows, d_out]: [usize; 2],
-) -> CubeTensor<R> {
-    let d_product = room(&d_y, [n_rows, act.d_product(d_out)], DType::F32);
-    let (client, (count, dim)) = (d_y.client.clone(), one_each(n_rows * d_out));
-    act_backward_kernel::launch::<R>(
+    [n_members, n_rows, d_out]: [usize; 3],
+    dtype: DType,
+) -> ByProduct<R> {
+    let (chunks, d_product_row) = (Chunks::of(n_rows), act.d_product(d_out));
+    let d_product = room(&d_y, [n_members * n_rows, d_product_row], dtype);
+    let sums = room(&d_y, [n_members * chunks.n_chunks * d_product_row], DType::F32);
+    let (client, (count, dim)) = (d_y.client.clone(), chunks.launch(n_members, d_out));
+    let launch = match dtype {
+        DType::BF16 => act_backward_kernel::launch::<half::bf16, R>,
+        _ => act_backward_kernel::launch::<f32, R>,
+    };
+    launch(
         &client,
         count,
         dim,
         product.into_array_arg(),
         d_y.into_array_arg(),
         d_product.clone().into_array_arg(),
+        sums.clone().into_array_arg(),
         d_out as u32,
+        n_rows as u32,
+        chunks.per_chunk as u32,
+        chunks.n_chunks as u32,
         number(act),
         act.gated(),
     );
-    d_product
+    ByProduct { d_product, sums, dims: [n_members, n_rows, d_product_row] }
 }

@@ -5,10 +5,14 @@ use burn_cubecl::cubecl;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-use super::{one_each, room};
+use super::{UNITS, cubes, one_each, room, row_dim, sum_of_cube};
 
 /// An axis of so many numbers is narrow.
 const NARROW: usize = 16;
+
+/// Sums of so many terms are added up by a cube each, if there are not many of them.
+const LONG: usize = 64;
+const FEW: usize = 1 << 16;
 
 #[cube(launch)]
 fn narrow_kernel<L: Float, R: Float>(
@@ -24,24 +28,41 @@ fn narrow_kernel<L: Float, R: Float>(
     rhs_batch: u32,
     rhs_row: u32,
     rhs_column: u32,
+    #[comptime] by_cube: bool,
 ) {
-    let i = ABSOLUTE_POS;
+    let mut i = ABSOLUTE_POS;
+    let mut first = 0usize;
+    let mut step = 1usize;
+    if by_cube {
+        i = CUBE_POS;
+        first = UNIT_POS_X as usize;
+        step = UNITS as usize;
+    }
     if i < out.len() {
-        let (m, n) = (m as usize, n as usize);
+        let (m, n, k) = (m as usize, n as usize, k as usize);
         let (row, column, batch) = ((i / n) % m, i % n, i / n / m);
-        let mut left = batch * lhs_batch as usize + row * lhs_row as usize;
-        let mut right = batch * rhs_batch as usize + column * rhs_column as usize;
+        let left = batch * lhs_batch as usize + row * lhs_row as usize;
+        let right = batch * rhs_batch as usize + column * rhs_column as usize;
         let mut sum = f32::new(0.0);
-        for _ in 0..k {
-            sum += f32::cast_from(lhs[left]) * f32::cast_from(rhs[right]);
-            left += lhs_column as usize;
-            right += rhs_row as usize;
+        let mut at = first;
+        while at < k {
+            let factor = f32::cast_from(lhs[left + at * lhs_column as usize]);
+            sum += factor * f32::cast_from(rhs[right + at * rhs_row as usize]);
+            at += step;
         }
-        out[i] = sum;
+        if by_cube {
+            let mut shared = SharedMemory::<f32>::new(UNITS as usize);
+            let total = sum_of_cube(&mut shared, sum);
+            if UNIT_POS_X == 0 {
+                out[i] = total;
+            }
+        } else {
+            out[i] = sum;
+        }
     }
 }
 
-/// `[.., m, k]` times `[.., k, n]`, with a unit for each number of the result; `None` where no axis is narrow.
+/// `[.., m, k]` times `[.., k, n]`, with a unit or a cube for each number of the result; `None` where no axis is narrow.
 ///
 /// Its kernel is the same for all shapes, where a kernel for tensor cores is another, and compiled anew, for many.
 pub(crate) fn product<R: CubeRuntime>(
@@ -72,7 +93,9 @@ pub(crate) fn product<R: CubeRuntime>(
         (_, DType::BF16) => narrow_kernel::launch::<f32, half::bf16, R>,
         _ => narrow_kernel::launch::<f32, f32, R>,
     };
-    let (count, dim) = one_each(out.meta.num_elements());
+    let n_out = out.meta.num_elements();
+    let by_cube = k >= LONG && n_out <= FEW;
+    let (count, dim) = if by_cube { (cubes(n_out), row_dim()) } else { one_each(n_out) };
     launch(
         &out.client,
         count,
@@ -89,6 +112,7 @@ pub(crate) fn product<R: CubeRuntime>(
         rhs_batch,
         rhs_row,
         rhs_column,
+        by_cube,
     );
     Some(out)
 }

@@ -40,11 +40,11 @@ fn moments(
 }
 
 #[cube(launch)]
-fn norm_kernel(
+fn norm_kernel<N: Float>(
     x: &Array<f32>,
     gain: &Array<f32>,
     bias: &Array<f32>,
-    y: &mut Array<f32>,
+    y: &mut Array<N>,
     epsilon: f32,
     d: u32,
     per_member: u32,
@@ -62,26 +62,32 @@ fn norm_kernel(
             if centred {
                 normal += bias[of_member + column];
             }
-            y[start + column] = normal;
+            y[start + column] = N::cast_from(normal);
             column += UNITS as usize;
         }
     }
 }
 
-/// Rows of `x: [rows, d]` normalised, `* gain + bias` of their member, `[members * d]`; without a bias the mean stays.
+/// Rows of `x: [rows, d]` normalised, `* gain + bias` of their member, `[members * d]`, as numbers of `dtype`; without a bias
+/// the mean stays.
 pub(crate) fn norm<R: CubeRuntime>(
     x: CubeTensor<R>,
     gain: CubeTensor<R>,
     bias: Option<CubeTensor<R>>,
     epsilon: f64,
     [n_rows, d]: [usize; 2],
+    dtype: DType,
 ) -> CubeTensor<R> {
-    let y = room(&x, [n_rows, d], DType::F32);
+    let y = room(&x, [n_rows, d], dtype);
     let client = x.client.clone();
     let centred = bias.is_some();
     let bias = bias.unwrap_or_else(|| gain.clone());
     let n_members = gain.meta.num_elements() / d;
-    norm_kernel::launch::<R>(
+    let launch = match dtype {
+        DType::BF16 => norm_kernel::launch::<half::bf16, R>,
+        _ => norm_kernel::launch::<f32, R>,
+    };
+    launch(
         &client,
         cubes(n_rows),
         row_dim(),
@@ -97,6 +103,21 @@ pub(crate) fn norm<R: CubeRuntime>(
     y
 }
 
+/// Rows that a cube of the backward pass takes one after the other, so that what they give the gain and the bias is
+/// added up before it is written.
+const ROWS_OF_CUBE: usize = 8;
+
+/// A unit's own zeros.
+#[cube]
+fn zeros(#[comptime] n: u32) -> Array<f32> {
+    let mut zeros = Array::<f32>::new(n as usize);
+    #[unroll]
+    for i in 0..n {
+        zeros[i as usize] = 0.0f32;
+    }
+    zeros
+}
+
 #[cube(launch)]
 fn norm_backward_kernel(
     x: &Array<f32>,
@@ -104,39 +125,64 @@ fn norm_backward_kernel(
     d_y: &Array<f32>,
     d_x: &mut Array<f32>,
     to_gain: &mut Array<f32>,
+    to_bias: &mut Array<f32>,
     epsilon: f32,
     d: u32,
-    per_member: u32,
+    n_rows: u32,
+    n_chunks: u32,
+    #[comptime] per_unit: u32,
     #[comptime] centred: bool,
 ) {
-    let d = d as usize;
-    let start = CUBE_POS * d;
-    if start < d_x.len() {
-        let of_member = (CUBE_POS / per_member as usize) * d;
-        let mut shared = SharedMemory::<f32>::new(UNITS as usize);
-        let (mean, inverse) = moments(x, &mut shared, start, d, epsilon, centred);
-        let mut sum = 0.0f32;
-        let mut along = 0.0f32;
-        let mut column = UNIT_POS_X as usize;
-        while column < d {
-            let normal = (x[start + column] - mean) * inverse;
-            let grad = d_y[start + column] * gain[of_member + column];
-            sum += grad;
-            along += grad * normal;
-            to_gain[start + column] = d_y[start + column] * normal;
-            column += UNITS as usize;
+    let (d, n_rows, n_chunks) = (d as usize, n_rows as usize, n_chunks as usize);
+    let chunk = CUBE_POS;
+    if chunk * d < to_gain.len() {
+        let unit = UNIT_POS_X as usize;
+        let n_units = UNITS as usize;
+        let member = chunk / n_chunks;
+        let within = (chunk % n_chunks) * ROWS_OF_CUBE;
+        let mut shared = SharedMemory::<f32>::new(n_units);
+        let mut of_gain = zeros(per_unit);
+        let mut of_bias = zeros(per_unit);
+        for row in within..min(within + ROWS_OF_CUBE, n_rows) {
+            let start = (member * n_rows + row) * d;
+            let (mean, inverse) = moments(x, &mut shared, start, d, epsilon, centred);
+            let mut sum = 0.0f32;
+            let mut along = 0.0f32;
+            #[unroll]
+            for i in 0..per_unit {
+                let column = unit + i as usize * n_units;
+                if column < d {
+                    let normal = (x[start + column] - mean) * inverse;
+                    let pull = d_y[start + column];
+                    let grad = pull * gain[member * d + column];
+                    sum += grad;
+                    along += grad * normal;
+                    of_gain[i as usize] += pull * normal;
+                    of_bias[i as usize] += pull;
+                }
+            }
+            let along = sum_of_cube(&mut shared, along) / d as f32;
+            let mut level = 0.0f32;
+            if centred {
+                level = sum_of_cube(&mut shared, sum) / d as f32;
+            }
+            let mut column = unit;
+            while column < d {
+                let normal = (x[start + column] - mean) * inverse;
+                let grad = d_y[start + column] * gain[member * d + column];
+                d_x[start + column] = inverse * (grad - level - normal * along);
+                column += n_units;
+            }
         }
-        let along = sum_of_cube(&mut shared, along) / d as f32;
-        let mut level = 0.0f32;
-        if centred {
-            level = sum_of_cube(&mut shared, sum) / d as f32;
-        }
-        let mut column = UNIT_POS_X as usize;
-        while column < d {
-            let normal = (x[start + column] - mean) * inverse;
-            let grad = d_y[start + column] * gain[of_member + column];
-            d_x[start + column] = inverse * (grad - level - normal * along);
-            column += UNITS as usize;
+        #[unroll]
+        for i in 0..per_unit {
+            let column = unit + i as usize * n_units;
+            if column < d {
+                to_gain[chunk * d + column] = of_gain[i as usize];
+                if centred {
+                    to_bias[chunk * d + column] = of_bias[i as usize];
+                }
+            }
         }
     }
 }
@@ -151,25 +197,29 @@ pub(crate) fn norm_backward<R: CubeRuntime>(
     [n_rows, d]: [usize; 2],
 ) -> (CubeTensor<R>, CubeTensor<R>, Option<CubeTensor<R>>) {
     let d_x = room(&x, [n_rows, d], DType::F32);
-    let to_gain = room(&x, [n_rows, d], DType::F32);
-    let client = x.client.clone();
     let n_members = gain.meta.num_elements() / d;
+    let per_member = n_rows / n_members;
+    let n_chunks = per_member.div_ceil(ROWS_OF_CUBE).max(1);
+    let chunks = || room(&x, [n_members * n_chunks, d], DType::F32);
+    let (to_gain, to_bias) = (chunks(), if centred { chunks() } else { room(&x, [1], DType::F32) });
+    let client = x.client.clone();
     norm_backward_kernel::launch::<R>(
         &client,
-        cubes(n_rows),
+        cubes(n_members * n_chunks),
         row_dim(),
         x.into_array_arg(),
         gain.into_array_arg(),
-        d_y.clone().into_array_arg(),
+        d_y.into_array_arg(),
         d_x.clone().into_array_arg(),
         to_gain.clone().into_array_arg(),
+        to_bias.clone().into_array_arg(),
         epsilon as f32,
         d as u32,
-        (n_rows / n_members).max(1) as u32,
+        per_member as u32,
+        n_chunks as u32,
+        (d as u32).div_ceil(UNITS),
         centred,
     );
-    let of_members = [n_members, n_rows / n_members, d];
-    let d_gain = column_sums_each(to_gain, of_members);
-    let d_bias = centred.then(|| column_sums_each(d_y, of_members));
-    (d_x, d_gain, d_bias)
+    let sums = |of_chunks| column_sums_each(of_chunks, [n_members, n_chunks, d]);
+    (d_x, sums(to_gain), centred.then(|| sums(to_bias)))
 }

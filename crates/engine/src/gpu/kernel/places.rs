@@ -258,6 +258,35 @@ pub(crate) fn rotary<R: CubeRuntime>(
     y
 }
 
+#[cube(launch)]
+fn scatter_kernel(d_y: &Array<f32>, rows: &Array<i32>, d_x: &mut Array<f32>, d: u32) {
+    let i = ABSOLUTE_POS;
+    if i < d_y.len() {
+        let d = d as usize;
+        let row = rows[i / d] as usize;
+        d_x[row * d + i % d] = d_y[i];
+    }
+}
+
+/// Rows `d_y: [n_queries, d]` written over those of `d_x: [rows, d]` at flat places `rows`, no two of which are the same.
+pub(crate) fn scatter<R: CubeRuntime>(
+    d_y: CubeTensor<R>,
+    rows: CubeTensor<R>,
+    d_x: &CubeTensor<R>,
+    d: usize,
+) {
+    let (client, (count, dim)) = (d_y.client.clone(), one_each(d_y.meta.num_elements()));
+    scatter_kernel::launch::<R>(
+        &client,
+        count,
+        dim,
+        d_y.into_array_arg(),
+        rows.into_array_arg(),
+        d_x.clone().into_array_arg(),
+        d as u32,
+    );
+}
+
 /// The two words of a row that is dropped from; `crate::dropout` is the format.
 #[cube]
 pub(super) fn dropout_words(

@@ -28,7 +28,12 @@ impl Scalar {
     }
 
     fn attend(&self, stats: bool) -> Attend {
-        Attend { n_heads: 1, temperature: self.temperature, dropout: self.dropout.clone(), stats }
+        Attend {
+            temperature: self.temperature,
+            dropout: self.dropout.clone(),
+            stats,
+            ..Attend::plain(1)
+        }
     }
 
     fn n_inputs(&self) -> usize {
