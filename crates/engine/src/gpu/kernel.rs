@@ -1,8 +1,8 @@
 //! Kernels of the GPU, in CubeCL: compiled for the device that runs them when they are first launched.
 //!
 //! Each launches on dense arrays and allocates what it writes. A sum is taken in an order that the shapes fix, so a
-//! device gives the same bits each time. Where many numbers become few, a *cube* of [`UNITS`] units takes one row,
-//! or a chunk of rows whose partial sums a second launch adds up. The units of a *plane* run in step.
+//! device gives the same bits each time. Where many numbers become few, [`lanes`] units take one row, or a *cube* of
+//! [`UNITS`] units does, or a chunk of rows whose partial sums a second launch adds up. The units of a *plane* run in step.
 
 pub(super) mod act;
 pub(super) mod attention;
@@ -62,6 +62,59 @@ pub(super) fn row_dim() -> CubeDim {
     CubeDim::new_1d(UNITS)
 }
 
+/// Units that share a row: as many as surely run in step, for these need not wait for each other; where those are few, a
+/// cube.
+pub(super) fn lanes<R: CubeRuntime>(client: &ComputeClient<R>) -> u32 {
+    match client.properties().hardware.plane_size_min {
+        ..8 => UNITS,
+        8..16 => 8,
+        16..32 => 16,
+        _ => 32,
+    }
+}
+
+/// A launch in which [`lanes`] units take each of `n` rows, some more at the end: a kernel asks [`row_of_lanes`].
+pub(super) fn by_lanes(n: usize, lanes: u32) -> (CubeCount, CubeDim) {
+    let per_cube = UNITS / lanes;
+    (cubes(n.div_ceil(per_cube as usize)), CubeDim::new_2d(lanes, per_cube))
+}
+
+/// The row of a unit.
+#[cube]
+pub(super) fn row_of_lanes(#[comptime] lanes: u32) -> usize {
+    CUBE_POS * (UNITS / lanes) as usize + UNIT_POS_Y as usize
+}
+
+/// The sum over the units of a row of what each brings; every unit gets it.
+#[cube]
+pub(super) fn sum_of_row(shared: &mut SharedMemory<f32>, mine: f32, #[comptime] lanes: u32) -> f32 {
+    if comptime!(lanes == UNITS) {
+        sum_of_cube(shared, mine)
+    } else {
+        let mut sum = mine;
+        #[unroll]
+        for i in 0..comptime!(lanes.ilog2()) {
+            sum += plane_shuffle_xor(sum, comptime!(1 << i));
+        }
+        sum
+    }
+}
+
+/// The largest of what the units of a row bring; every unit gets it.
+#[cube]
+pub(super) fn max_of_row(shared: &mut SharedMemory<f32>, mine: f32, #[comptime] lanes: u32) -> f32 {
+    if comptime!(lanes == UNITS) {
+        max_of_cube(shared, mine)
+    } else {
+        let mut largest = mine;
+        #[unroll]
+        for i in 0..comptime!(lanes.ilog2()) {
+            largest = max(largest, plane_shuffle_xor(largest, comptime!(1 << i)));
+        }
+        largest
+    }
+}
+
 /// The sum over all units of a cube of what each brings; every unit gets it.
 #[cube]
 pub(super) fn sum_of_cube(shared: &mut SharedMemory<f32>, mine: f32) -> f32 {
@@ -80,7 +133,7 @@ pub(super) fn sum_of_cube(shared: &mut SharedMemory<f32>, mine: f32) -> f32 {
 
 /// The largest of what the units of a cube bring; every unit gets it.
 #[cube]
-pub(super) fn max_of_cube(shared: &mut SharedMemory<f32>, mine: f32) -> f32 {
+fn max_of_cube(shared: &mut SharedMemory<f32>, mine: f32) -> f32 {
     let of_plane = plane_max(mine);
     if UNIT_POS_PLANE == 0 {
         shared[PLANE_POS as usize] = of_plane;

@@ -33,6 +33,8 @@ pub struct Cohort<'a, B: AutodiffBackend + Ops> {
     model: Model<B>,
     state: OptimState<B::InnerBackend>,
     n_steps_taken: u64,
+    /// The batches of the next step, if they have been drawn already.
+    drawn: Option<Vec<Batch>>,
     frozen: BTreeSet<&'a str>,
 }
 
@@ -83,6 +85,7 @@ where
             model,
             state: OptimState::stack(&states),
             n_steps_taken,
+            drawn: None,
             frozen: BTreeSet::new(),
         })
     }
@@ -159,9 +162,7 @@ where
             self.model = self.model.clone().learn(|name| !frozen.contains(name));
             self.frozen = frozen;
         }
-        let n_before = self.n_steps_taken;
-        let draw = |member: &Member<'_>| batch_after(member.plan, &member.stream, n_before);
-        let batches: Vec<Batch> = self.members.par_iter().map(draw).collect();
+        let batches = self.drawn.take().unwrap_or_else(|| self.draw(self.n_steps_taken));
         let (losses, added) = self.losses(&batches, step);
         let minimised = match added {
             Some(added) => losses.clone() + added,
@@ -169,9 +170,11 @@ where
         };
         let strides: Vec<_> =
             self.members.iter().map(|member| stride_at(&member.plan.train, step)).collect();
-        let before = self.model.clone();
-        let ends = self.state.step_each(&mut self.model, minimised.sum().backward(), &strides);
-        // Read only now: a device that is asked for a number halfway stands idle until it is given more to do.
+        let (before, grads) = (self.model.clone(), minimised.sum().backward());
+        // A device works behind what it is told. It would stand idle if it were told nothing while the next batches are drawn,
+        // or were asked for a number halfway.
+        self.drawn = (step < plan.train.n_steps).then(|| self.draw(step));
+        let ends = self.state.step_each(&mut self.model, grads, &strides);
         let losses_nats: Vec<f64> = numbers(losses).into_iter().map(f64::from).collect();
         let lost = |member: usize| {
             let finite = losses_nats[member].is_finite();
@@ -185,6 +188,12 @@ where
             None => end.map(|()| loss_nats).map_err(|found| diverged(step, &found)),
         };
         lost.into_iter().zip(ends).zip(losses_nats).map(end).collect()
+    }
+
+    /// The batches of all members after so many steps.
+    fn draw(&self, n_steps: u64) -> Vec<Batch> {
+        let of = |member: &Member<'_>| batch_after(member.plan, &member.stream, n_steps);
+        self.members.par_iter().map(of).collect()
     }
 
     /// The loss of each member `[members]`, and what is added to it, if anything is.

@@ -16,7 +16,10 @@ use cubecl::prelude::*;
 
 use super::heads::place_of;
 use super::places::{Dropped, dropout_factor, dropout_words};
-use super::{UNITS, cubes, max_of_cube, one_each, room, row_dim, sum_of_cube};
+use super::{
+    UNITS, by_lanes, cubes, lanes, max_of_row, one_each, room, row_dim, row_of_lanes, sum_of_cube,
+    sum_of_row,
+};
 
 /// Numbers that are kept of a row of the pattern: entropy, norm, largest entry and its key.
 pub(crate) const N_STATS: usize = 4;
@@ -35,9 +38,9 @@ impl Shape {
         self.batch * self.n_heads * self.n_queries
     }
 
-    /// Keys of a row that each unit of a cube takes.
-    fn per_unit(self) -> u32 {
-        (self.n_keys as u32).div_ceil(UNITS)
+    /// Keys of a row that each of its [`lanes`] takes.
+    fn per_unit(self, lanes: u32) -> u32 {
+        (self.n_keys as u32).div_ceil(lanes)
     }
 
     /// Examples of each member, of which a bias `[members * head, distance]` tells how many there are.
@@ -102,13 +105,14 @@ fn scaled(
     pos: usize,
     past: usize,
     scale: f32,
+    #[comptime] lanes: u32,
     #[comptime] per_unit: u32,
     #[comptime] biased: bool,
 ) -> f32 {
     let mut largest = f32::min_value();
     #[unroll]
     for i in 0..per_unit {
-        let key = (i * UNITS + UNIT_POS_X) as usize;
+        let key = (i * lanes + UNIT_POS_X) as usize;
         if key < past {
             let mut score = scores[start + key] * scale;
             if biased {
@@ -129,6 +133,7 @@ fn exponentials(
     largest: f32,
     past: usize,
     n_keys: usize,
+    #[comptime] lanes: u32,
     #[comptime] per_unit: u32,
     #[comptime] counted: bool,
 ) -> (f32, f32, f32, usize) {
@@ -138,7 +143,7 @@ fn exponentials(
     let mut first = n_keys;
     #[unroll]
     for i in 0..per_unit {
-        let key = (i * UNITS + UNIT_POS_X) as usize;
+        let key = (i * lanes + UNIT_POS_X) as usize;
         if key < past {
             let off = own[i as usize] - largest;
             let mass = f32::exp(off);
@@ -190,6 +195,7 @@ fn pattern_kernel<N: Float>(
     n_each: u32,
     bound: u32,
     factor: f32,
+    #[comptime] lanes: u32,
     #[comptime] per_unit: u32,
     #[comptime] chosen: bool,
     #[comptime] biased: bool,
@@ -197,12 +203,12 @@ fn pattern_kernel<N: Float>(
     #[comptime] version: u32,
     #[comptime] counted: bool,
 ) {
-    let row = CUBE_POS;
+    let row = row_of_lanes(lanes);
     let n_keys = n_keys as usize;
     let start = row * n_keys;
     if start < pattern.len() {
-        let (unit, n_units) = (UNIT_POS_X as usize, UNITS as usize);
-        let mut shared = SharedMemory::<f32>::new(n_units);
+        let (unit, n_units) = (UNIT_POS_X as usize, lanes as usize);
+        let mut shared = SharedMemory::<f32>::new(UNITS as usize);
         let (example, head, pos) =
             query_of(row, query_pos, n_heads as usize, n_queries as usize, chosen);
         let past = min(pos + 1, n_keys);
@@ -210,29 +216,31 @@ fn pattern_kernel<N: Float>(
         let of_head = (member * n_heads as usize + head) * n_distances as usize;
         // What a unit makes of its keys stays with it from one pass over the row to the next.
         let mut own = Array::<f32>::new(per_unit as usize);
-        let mine =
-            scaled(scores, bias, &mut own, start, of_head, pos, past, scale, per_unit, biased);
-        let largest = max_of_cube(&mut shared, mine);
+        let mine = scaled(
+            scores, bias, &mut own, start, of_head, pos, past, scale, lanes, per_unit, biased,
+        );
+        let largest = max_of_row(&mut shared, mine, lanes);
         let (sum, weighted, squares, first) =
-            exponentials(&mut own, largest, past, n_keys, per_unit, counted);
-        let total = sum_of_cube(&mut shared, sum);
+            exponentials(&mut own, largest, past, n_keys, lanes, per_unit, counted);
+        let total = sum_of_row(&mut shared, sum, lanes);
         if counted {
-            let weighted = sum_of_cube(&mut shared, weighted);
-            let squares = sum_of_cube(&mut shared, squares);
+            let weighted = sum_of_row(&mut shared, weighted, lanes);
+            let squares = sum_of_row(&mut shared, squares, lanes);
             // The smallest key as the largest of negative ones.
-            let first = max_of_cube(&mut shared, -(first as f32));
+            let first = max_of_row(&mut shared, -(first as f32), lanes);
             if unit == 0 {
                 write_stats(stats, row * N_STATS, total, weighted, squares, -first);
             }
         }
         let (word0, word1) = words_of(keys, n_each, example, head, pos, version, dropped);
+        let share = 1.0f32 / total;
         #[unroll]
         for i in 0..per_unit {
             let key = unit + i as usize * n_units;
             if key < n_keys {
                 let mut mass = f32::new(0.0);
                 if key < past {
-                    mass = own[i as usize] / total;
+                    mass = own[i as usize] * share;
                 }
                 pattern[start + key] = N::cast_from(mass);
                 if dropped {
@@ -296,10 +304,12 @@ pub(crate) fn pattern<R: CubeRuntime>(
     };
     // What is not dropped from has no second array; some other one takes its place, unwritten.
     let unwritten = if rule.dropped.is_some() { kept.clone() } else { room(&stats, [1], dtype) };
+    let lanes = lanes(&client);
+    let (count, dim) = by_lanes(rule.shape.n_rows(), lanes);
     launch(
         &client,
-        cubes(rule.shape.n_rows()),
-        row_dim(),
+        count,
+        dim,
         scores.into_array_arg(),
         rule.query_pos.unwrap_or(&stats).clone().into_array_arg(),
         rule.bias.unwrap_or(&stats).clone().into_array_arg(),
@@ -316,7 +326,8 @@ pub(crate) fn pattern<R: CubeRuntime>(
         dropped.n_each,
         dropped.bound,
         dropped.kept,
-        rule.shape.per_unit(),
+        lanes,
+        rule.shape.per_unit(lanes),
         rule.query_pos.is_some(),
         rule.bias.is_some(),
         rule.dropped.is_some(),
@@ -366,20 +377,21 @@ fn pattern_backward_kernel<N: Float>(
     n_each: u32,
     bound: u32,
     factor: f32,
+    #[comptime] lanes: u32,
     #[comptime] per_unit: u32,
     #[comptime] chosen: bool,
     #[comptime] dropped: bool,
     #[comptime] version: u32,
     #[comptime] counted: bool,
 ) {
-    let row = CUBE_POS;
+    let row = row_of_lanes(lanes);
     let n_keys = n_keys as usize;
     let start = row * n_keys;
     if start < d_scores.len() {
         let unit = UNIT_POS_X as usize;
-        let n_units = UNITS as usize;
+        let n_units = lanes as usize;
         let n_queries = n_queries as usize;
-        let mut shared = SharedMemory::<f32>::new(n_units);
+        let mut shared = SharedMemory::<f32>::new(UNITS as usize);
         let (example, head, pos) = query_of(row, query_pos, n_heads as usize, n_queries, chosen);
         let past = min(pos + 1, n_keys);
         let (word0, word1) = words_of(keys, n_each, example, head, pos, version, dropped);
@@ -400,7 +412,7 @@ fn pattern_backward_kernel<N: Float>(
                 sum += mass * pull;
             }
         }
-        let level = sum_of_cube(&mut shared, sum);
+        let level = sum_of_row(&mut shared, sum, lanes);
         #[unroll]
         for i in 0..per_unit {
             let key = unit + i as usize * n_units;
@@ -442,10 +454,12 @@ pub(crate) fn pattern_backward<R: CubeRuntime>(
         DType::BF16 => pattern_backward_kernel::launch::<half::bf16, R>,
         _ => pattern_backward_kernel::launch::<f32, R>,
     };
+    let lanes = lanes(&client);
+    let (count, dim) = by_lanes(rule.shape.n_rows(), lanes);
     launch(
         &client,
-        cubes(rule.shape.n_rows()),
-        row_dim(),
+        count,
+        dim,
         pattern.clone().into_array_arg(),
         d_kept.into_array_arg(),
         rule.query_pos.unwrap_or(stats).clone().into_array_arg(),
@@ -460,7 +474,8 @@ pub(crate) fn pattern_backward<R: CubeRuntime>(
         dropped.n_each,
         dropped.bound,
         dropped.kept,
-        rule.shape.per_unit(),
+        lanes,
+        rule.shape.per_unit(lanes),
         rule.query_pos.is_some(),
         rule.dropped.is_some(),
         dropped.version,

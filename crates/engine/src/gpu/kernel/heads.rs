@@ -182,20 +182,18 @@ fn pack_kernel<N: Float>(
     #[comptime] n_parts: u32,
 ) {
     let i = ABSOLUTE_POS;
-    if i < x.len() {
-        let (n_heads, d_head, n_parts) = (n_heads as usize, d_head as usize, n_parts as usize);
+    let (n_heads, d_head, n_parts) = (n_heads as usize, d_head as usize, n_parts as usize);
+    if i * n_parts < x.len() {
         let (n_there, n_rows) = (n_there as usize, n_rows as usize);
         let d = n_heads * d_head;
-        let row = i / d / n_parts;
-        let part = (i / d) % n_parts;
+        let row = i / d;
         let head = (row / n_there) * n_heads + (i % d) / d_head;
-        let at = (head * n_rows + row % n_there) * d_head + i % d_head;
-        if part == 0 {
-            x[i] = N::cast_from(first[at]);
-        } else if part == 1 {
-            x[i] = N::cast_from(second[at]);
-        } else {
-            x[i] = N::cast_from(third[at]);
+        let from = (head * n_rows + row % n_there) * d_head + i % d_head;
+        let at = row * n_parts * d + i % d;
+        x[at] = N::cast_from(first[from]);
+        x[at + d] = N::cast_from(second[from]);
+        if comptime!(n_parts == 3) {
+            x[at + 2 * d] = N::cast_from(third[from]);
         }
     }
 }
@@ -209,7 +207,7 @@ pub(crate) fn pack<R: CubeRuntime, const N: usize>(
 ) -> CubeTensor<R> {
     const { assert!(N == 2 || N == 3, "the kernel knows two parts or three") };
     let x = room(&parts[0], [batch * n_there, N * n_heads * d_head], dtype);
-    let (count, dim) = one_each(x.meta.num_elements());
+    let (count, dim) = one_each(x.meta.num_elements() / N);
     let launch = match dtype {
         DType::BF16 => pack_kernel::launch::<half::bf16, R>,
         _ => pack_kernel::launch::<f32, R>,

@@ -5,38 +5,68 @@ use burn_cubecl::cubecl;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-use super::{UNITS, cubes, room, row_dim, rows::column_sums_each, sum_of_cube};
+use super::rows::column_sums_each;
+use super::{UNITS, by_lanes, lanes, room, row_of_lanes, sum_of_row};
+
+/// A unit's numbers of the row that begins at `start`, zeros where there are none; [`zeros`] has the room.
+#[cube]
+fn numbers_of(
+    x: &Array<f32>,
+    own: &mut Array<f32>,
+    start: usize,
+    d: usize,
+    #[comptime] lanes: u32,
+    #[comptime] per_unit: u32,
+) {
+    #[unroll]
+    for i in 0..per_unit {
+        let column = (i * lanes + UNIT_POS_X) as usize;
+        own[i as usize] = if column < d { x[start + column] } else { 0.0f32.runtime() };
+    }
+}
 
 /// The mean of a row (0 where it is not taken out) and one over the root of its variance.
 #[cube]
 fn moments(
-    x: &Array<f32>,
+    own: &Array<f32>,
     shared: &mut SharedMemory<f32>,
-    start: usize,
     d: usize,
     epsilon: f32,
+    #[comptime] lanes: u32,
+    #[comptime] per_unit: u32,
     #[comptime] centred: bool,
 ) -> (f32, f32) {
-    let unit = UNIT_POS_X as usize;
     let mut mean = 0.0f32;
     if centred {
         let mut sum = 0.0f32;
-        let mut column = unit;
-        while column < d {
-            sum += x[start + column];
-            column += UNITS as usize;
+        #[unroll]
+        for i in 0..per_unit {
+            sum += own[i as usize];
         }
-        mean = sum_of_cube(shared, sum) / d as f32;
+        mean = sum_of_row(shared, sum, lanes) / d as f32;
     }
     let mut squares = 0.0f32;
-    let mut column = unit;
-    while column < d {
-        let off = x[start + column] - mean;
-        squares += off * off;
-        column += UNITS as usize;
+    #[unroll]
+    for i in 0..per_unit {
+        let column = (i * lanes + UNIT_POS_X) as usize;
+        if column < d {
+            let off = own[i as usize] - mean;
+            squares += off * off;
+        }
     }
-    let variance = sum_of_cube(shared, squares) / d as f32;
+    let variance = sum_of_row(shared, squares, lanes) / d as f32;
     (mean, 1.0f32 / f32::sqrt(variance + epsilon))
+}
+
+/// A unit's own zeros.
+#[cube]
+fn zeros(#[comptime] n: u32) -> Array<f32> {
+    let mut zeros = Array::<f32>::new(n as usize);
+    #[unroll]
+    for i in 0..n {
+        zeros[i as usize] = 0.0f32;
+    }
+    zeros
 }
 
 #[cube(launch)]
@@ -48,22 +78,29 @@ fn norm_kernel<N: Float>(
     epsilon: f32,
     d: u32,
     per_member: u32,
+    #[comptime] lanes: u32,
+    #[comptime] per_unit: u32,
     #[comptime] centred: bool,
 ) {
     let d = d as usize;
-    let start = CUBE_POS * d;
+    let row = row_of_lanes(lanes);
+    let start = row * d;
     if start < y.len() {
-        let of_member = (CUBE_POS / per_member as usize) * d;
+        let of_member = (row / per_member as usize) * d;
         let mut shared = SharedMemory::<f32>::new(UNITS as usize);
-        let (mean, inverse) = moments(x, &mut shared, start, d, epsilon, centred);
-        let mut column = UNIT_POS_X as usize;
-        while column < d {
-            let mut normal = (x[start + column] - mean) * inverse * gain[of_member + column];
-            if centred {
-                normal += bias[of_member + column];
+        let mut own = zeros(per_unit);
+        numbers_of(x, &mut own, start, d, lanes, per_unit);
+        let (mean, inverse) = moments(&own, &mut shared, d, epsilon, lanes, per_unit, centred);
+        #[unroll]
+        for i in 0..per_unit {
+            let column = (i * lanes + UNIT_POS_X) as usize;
+            if column < d {
+                let mut normal = (own[i as usize] - mean) * inverse * gain[of_member + column];
+                if centred {
+                    normal += bias[of_member + column];
+                }
+                y[start + column] = N::cast_from(normal);
             }
-            y[start + column] = N::cast_from(normal);
-            column += UNITS as usize;
         }
     }
 }
@@ -87,10 +124,12 @@ pub(crate) fn norm<R: CubeRuntime>(
         DType::BF16 => norm_kernel::launch::<half::bf16, R>,
         _ => norm_kernel::launch::<f32, R>,
     };
+    let lanes = lanes(&client);
+    let (count, dim) = by_lanes(n_rows, lanes);
     launch(
         &client,
-        cubes(n_rows),
-        row_dim(),
+        count,
+        dim,
         x.into_array_arg(),
         gain.into_array_arg(),
         bias.into_array_arg(),
@@ -98,25 +137,16 @@ pub(crate) fn norm<R: CubeRuntime>(
         epsilon as f32,
         d as u32,
         (n_rows / n_members).max(1) as u32,
+        lanes,
+        (d as u32).div_ceil(lanes),
         centred,
     );
     y
 }
 
-/// Rows that a cube of the backward pass takes one after the other, so that what they give the gain and the bias is
-/// added up before it is written.
-const ROWS_OF_CUBE: usize = 8;
-
-/// A unit's own zeros.
-#[cube]
-fn zeros(#[comptime] n: u32) -> Array<f32> {
-    let mut zeros = Array::<f32>::new(n as usize);
-    #[unroll]
-    for i in 0..n {
-        zeros[i as usize] = 0.0f32;
-    }
-    zeros
-}
+/// Rows that units of the backward pass take one after the other, so that what they give the gain and the bias is added up
+/// before it is written.
+const ROWS: usize = 4;
 
 #[cube(launch)]
 fn norm_backward_kernel(
@@ -130,53 +160,59 @@ fn norm_backward_kernel(
     d: u32,
     n_rows: u32,
     n_chunks: u32,
+    #[comptime] lanes: u32,
     #[comptime] per_unit: u32,
     #[comptime] centred: bool,
 ) {
     let (d, n_rows, n_chunks) = (d as usize, n_rows as usize, n_chunks as usize);
-    let chunk = CUBE_POS;
+    let chunk = row_of_lanes(lanes);
     if chunk * d < to_gain.len() {
-        let unit = UNIT_POS_X as usize;
-        let n_units = UNITS as usize;
         let member = chunk / n_chunks;
-        let within = (chunk % n_chunks) * ROWS_OF_CUBE;
-        let mut shared = SharedMemory::<f32>::new(n_units);
+        let within = (chunk % n_chunks) * ROWS;
+        let mut shared = SharedMemory::<f32>::new(UNITS as usize);
+        let mut own = zeros(per_unit);
+        let mut pulls = zeros(per_unit);
         let mut of_gain = zeros(per_unit);
         let mut of_bias = zeros(per_unit);
-        for row in within..min(within + ROWS_OF_CUBE, n_rows) {
+        for row in within..min(within + ROWS, n_rows) {
             let start = (member * n_rows + row) * d;
-            let (mean, inverse) = moments(x, &mut shared, start, d, epsilon, centred);
+            numbers_of(x, &mut own, start, d, lanes, per_unit);
+            numbers_of(d_y, &mut pulls, start, d, lanes, per_unit);
+            let (mean, inverse) = moments(&own, &mut shared, d, epsilon, lanes, per_unit, centred);
             let mut sum = 0.0f32;
             let mut along = 0.0f32;
             #[unroll]
             for i in 0..per_unit {
-                let column = unit + i as usize * n_units;
+                let column = (i * lanes + UNIT_POS_X) as usize;
                 if column < d {
-                    let normal = (x[start + column] - mean) * inverse;
-                    let pull = d_y[start + column];
+                    let normal = (own[i as usize] - mean) * inverse;
+                    let pull = pulls[i as usize];
+                    of_gain[i as usize] += pull * normal;
+                    of_bias[i as usize] += pull;
                     let grad = pull * gain[member * d + column];
                     sum += grad;
                     along += grad * normal;
-                    of_gain[i as usize] += pull * normal;
-                    of_bias[i as usize] += pull;
+                    own[i as usize] = normal;
+                    pulls[i as usize] = grad;
                 }
             }
-            let along = sum_of_cube(&mut shared, along) / d as f32;
+            let along = sum_of_row(&mut shared, along, lanes) / d as f32;
             let mut level = 0.0f32;
             if centred {
-                level = sum_of_cube(&mut shared, sum) / d as f32;
+                level = sum_of_row(&mut shared, sum, lanes) / d as f32;
             }
-            let mut column = unit;
-            while column < d {
-                let normal = (x[start + column] - mean) * inverse;
-                let grad = d_y[start + column] * gain[member * d + column];
-                d_x[start + column] = inverse * (grad - level - normal * along);
-                column += n_units;
+            #[unroll]
+            for i in 0..per_unit {
+                let column = (i * lanes + UNIT_POS_X) as usize;
+                if column < d {
+                    let grad = pulls[i as usize] - level - own[i as usize] * along;
+                    d_x[start + column] = inverse * grad;
+                }
             }
         }
         #[unroll]
         for i in 0..per_unit {
-            let column = unit + i as usize * n_units;
+            let column = (i * lanes + UNIT_POS_X) as usize;
             if column < d {
                 to_gain[chunk * d + column] = of_gain[i as usize];
                 if centred {
@@ -199,14 +235,16 @@ pub(crate) fn norm_backward<R: CubeRuntime>(
     let d_x = room(&x, [n_rows, d], DType::F32);
     let n_members = gain.meta.num_elements() / d;
     let per_member = n_rows / n_members;
-    let n_chunks = per_member.div_ceil(ROWS_OF_CUBE).max(1);
+    let n_chunks = per_member.div_ceil(ROWS).max(1);
     let chunks = || room(&x, [n_members * n_chunks, d], DType::F32);
     let (to_gain, to_bias) = (chunks(), if centred { chunks() } else { room(&x, [1], DType::F32) });
     let client = x.client.clone();
+    let lanes = lanes(&client);
+    let (count, dim) = by_lanes(n_members * n_chunks, lanes);
     norm_backward_kernel::launch::<R>(
         &client,
-        cubes(n_members * n_chunks),
-        row_dim(),
+        count,
+        dim,
         x.into_array_arg(),
         gain.into_array_arg(),
         d_y.into_array_arg(),
@@ -217,7 +255,8 @@ pub(crate) fn norm_backward<R: CubeRuntime>(
         d as u32,
         per_member as u32,
         n_chunks as u32,
-        (d as u32).div_ceil(UNITS),
+        lanes,
+        (d as u32).div_ceil(lanes),
         centred,
     );
     let sums = |of_chunks| column_sums_each(of_chunks, [n_members, n_chunks, d]);

@@ -100,6 +100,24 @@ fn sums_kernel<N: Float>(
     }
 }
 
+/// So few rows are added up by one unit a column.
+const FEW: usize = 16;
+
+#[cube(launch)]
+fn few_rows_kernel(x: &Array<f32>, sums: &mut Array<f32>, d: u32, n_rows: u32) {
+    let i = ABSOLUTE_POS;
+    if i < sums.len() {
+        let d = d as usize;
+        let mut at = (i / d) * d * n_rows as usize + i % d;
+        let mut sum = f32::new(0.0);
+        for _ in 0..n_rows {
+            sum += x[at];
+            at += d;
+        }
+        sums[i] = sum;
+    }
+}
+
 /// The sum of each column of `[rows, d]`: `[d]`.
 pub(crate) fn column_sums<R: CubeRuntime>(
     x: CubeTensor<R>,
@@ -115,6 +133,14 @@ pub(crate) fn column_sums_each<R: CubeRuntime>(
     x: CubeTensor<R>,
     dims: [usize; 3],
 ) -> CubeTensor<R> {
+    let [n_members, n_rows, d] = dims;
+    if n_rows <= FEW {
+        let sums = room(&x, [n_members * d], DType::F32);
+        let (client, (count, dim)) = (x.client.clone(), one_each(n_members * d));
+        let (x, into) = (x.into_array_arg(), sums.clone().into_array_arg());
+        few_rows_kernel::launch::<R>(&client, count, dim, x, into, d as u32, n_rows as u32);
+        return sums;
+    }
     let unwritten = room(&x, [1], DType::F32);
     let (sums, n_chunks) = sums_of_chunks(x, dims, unwritten);
     sums_of_all(sums, dims, n_chunks)
