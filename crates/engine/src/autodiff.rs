@@ -188,17 +188,23 @@ impl<B: Ops, C: CheckpointStrategy> Ops for Autodiff<B, C> {
             return reference::linear(x, weight, bias);
         }
         let (x, weight) = (raw(x), raw(weight));
-        let state = || Linear::<B> { x: x.primitive.clone(), weight: weight.primitive.clone() };
+        let operands = || (float(x.primitive.clone()), float(weight.primitive.clone()));
         let run = |bias: Option<Primitive<B>>| {
-            let (x, weight) = (x.primitive.clone(), weight.primitive.clone());
-            raw(<B as Ops>::linear(float(x), float(weight), bias.map(float)))
+            let (x, weight) = operands();
+            raw(<B as Ops>::linear(x, weight, bias.map(float)))
+        };
+        let run_saved = |bias: Option<Primitive<B>>| {
+            let (x, weight) = operands();
+            let [x, weight] = B::linear_factors(x, weight);
+            let y = raw(<B as Ops>::linear(x.clone(), weight.clone(), bias.map(float)));
+            (y, Linear::<B> { x: raw(x), weight: raw(weight) })
         };
         match bias.map(raw) {
             None => register!(B, Linear<B>, C, [x, weight],
-                tracked (run(None), state()),
+                tracked run_saved(None),
                 untracked run(None)),
             Some(bias) => register!(B, Linear<B>, C, [x, weight, bias],
-                tracked (run(Some(bias.primitive)), state()),
+                tracked run_saved(Some(bias.primitive)),
                 untracked run(Some(bias.primitive))),
         }
     }

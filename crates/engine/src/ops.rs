@@ -150,6 +150,11 @@ pub trait Ops: Backend {
         reference::linear(x, weight, bias)
     }
 
+    /// `x` and `weight` as [`linear`](Self::linear) multiplies them, and its backward pass once more.
+    fn linear_factors(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> [Tensor<Self, 2>; 2] {
+        [x, weight]
+    }
+
     /// Those of the gradients of [`linear`](Self::linear) by `x`, `weight` and bias that are `wanted`.
     #[expect(clippy::type_complexity, reason = "three gradients, each of which may be left out")]
     fn linear_backward(
@@ -649,11 +654,7 @@ pub trait Ops: Backend {
         reference::dropout(x, rows, dropout)
     }
 
-    /// The asked rows.
-    ///
-    /// # Shapes
-    ///
-    /// `x: [batch * pos, d]` -> `[n_queries, d]`; row `i` is the one at place `rows.place(i)`
+    /// The asked rows, `x: [batch * pos, d]` -> `[n_queries, d]`: row `i` is the one at place `rows.place(i)`.
     fn select_rows(x: Tensor<Self, 2>, rows: &QueryRows) -> Tensor<Self, 2> {
         reference::select_rows(x, rows)
     }

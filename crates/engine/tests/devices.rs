@@ -339,13 +339,14 @@ agrees!(optimisers_agree, A, leaves, {
             |n| vec![Tensor::<A::InnerBackend, 1>::zeros([n], leaves.device); rule.kept().len()];
         let learned =
             |(salt, n)| Learned { param: row(salt, n), grad: row(salt, n), kept: kept(n) };
-        let mut all: Vec<_> = [(1, 2_001), (2, 3)].map(learned).into();
+        let sizes = [2_001, 3, 300, 1, 513, 256, 7, 90, 5, 1_000];
+        let mut all: Vec<_> = (1..).zip(sizes).map(learned).collect();
         for step in 1..=5 {
-            for (salt, learned) in (10..).zip(&mut all) {
+            for (salt, learned) in (20..).zip(&mut all) {
                 learned.grad = row(salt + step, learned.param.dims()[0]);
             }
             let (moved, finite) = update(all, &rule, step, 0.5);
-            assert_eq!(finite, [true, true]);
+            assert_eq!(finite, [true; 10]);
             all = moved;
         }
         let squares = sums_of_squares(all.iter().map(|learned| learned.param.clone()).collect());
@@ -440,7 +441,7 @@ agrees!(paces_of_a_cohort_agree, A, leaves, {
         };
         let mut all: Vec<_> = [(1, 2_002), (2, 6)].map(learned).into();
         for step in 1..=3 {
-            for (salt, learned) in (10..).zip(&mut all) {
+            for (salt, learned) in (20..).zip(&mut all) {
                 learned.grad = row(salt + step, learned.param.dims()[0]);
             }
             let (moved, finite) = update_each(all, &paces, step);

@@ -1,22 +1,14 @@
 //! Attention of the GPU: products of matrices, and the kernels between them.
 
 use burn::tensor::DType;
-use burn_cubecl::cubecl::prelude::CubeElement as _;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 
 use super::kernel::attention::{self as kernel, Rule, Shape};
 use super::kernel::heads::{self, Part};
 use super::kernel::places::Dropped;
-use super::kernel::room;
+use super::kernel::{ints, room};
 use super::product::{Causal, causal_product, operand_type, result_type, shaped, transposed};
 use crate::{Attend, Dropout, QueryRows};
-
-/// Whole numbers on the device of `like`.
-pub(super) fn ints<R: CubeRuntime>(ints: &[i32], like: &CubeTensor<R>) -> CubeTensor<R> {
-    let (client, device) = (like.client.clone(), like.device.clone());
-    let handle = client.create_from_slice(i32::as_bytes(ints));
-    CubeTensor::new_contiguous(client, device, [ints.len()].into(), handle, DType::I32)
-}
 
 /// Heads have so many rows or a multiple of it, so that kernels may read and write several numbers at once.
 const ROWS: usize = 8;

@@ -39,6 +39,13 @@ pub(super) fn room<R: CubeRuntime, const D: usize>(
     empty_device_contiguous_dtype(client, device, Shape::new(shape), dtype)
 }
 
+/// Whole numbers on the device of `like`.
+pub(super) fn ints<R: CubeRuntime>(ints: &[i32], like: &CubeTensor<R>) -> CubeTensor<R> {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    let handle = client.create_from_slice(i32::as_bytes(ints));
+    CubeTensor::new_contiguous(client, device, [ints.len()].into(), handle, DType::I32)
+}
+
 /// The numbers of a tensor in order, without gaps.
 pub(super) fn dense<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     into_contiguous(tensor)

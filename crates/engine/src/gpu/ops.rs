@@ -5,14 +5,14 @@ use burn_cubecl::cubecl::prelude::CubeElement as _;
 use burn_cubecl::kernel::cast;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, tensor::CubeTensor};
 
-use super::attend::{self, Kept, Layout, Operand, dropped, ints};
+use super::attend::{self, Kept, Layout, Operand, dropped};
 use super::kernel::heads::Part;
 use super::kernel::lookup::{self, Table};
 use super::kernel::lstm::Dims;
 use super::kernel::optim::Members;
 use super::kernel::places::Turned;
 use super::kernel::rows::{column_sums, column_sums_and, in_type};
-use super::kernel::{act, dense, loss, lstm, norm, optim, places};
+use super::kernel::{act, dense, ints, loss, lstm, narrow, norm, optim, places};
 use super::product::{
     by_member, dims, layer_product, operand, operand_type, product, product_over_rows, result_type,
     shaped, transposed,
@@ -185,6 +185,14 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
             }
             _ => wrap(y, [n_rows, d_out]),
         }
+    }
+
+    fn linear_factors(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> [Tensor<Self, 2>; 2] {
+        let (of_x, of_weight) = (x.dims(), weight.dims());
+        if narrow::is_narrow(of_x[1], of_weight[1]) {
+            return [x, weight];
+        }
+        [wrap(operand(raw(x)), of_x), wrap(operand(raw(weight)), of_weight)]
     }
 
     fn linear_backward(
@@ -668,23 +676,28 @@ impl<R: CubeRuntime, BT: BoolElement> Ops for Gpu<R, BT> {
         });
         let numbers = floats(&numbers.collect::<Vec<f32>>(), &beyond);
         let members = Members { n: paces.len(), numbers, beyond };
-        let moved = params.into_iter().enumerate().map(|(which, Learned { param, grad, kept })| {
-            let (n, grad_row) = (param.dims(), raw(grad.clone()));
-            let mut rows = vec![raw(param), grad_row];
-            rows.extend(kept.into_iter().map(raw));
-            // How many rows are kept tells the rule, and was checked at the door.
-            let moved = match <[_; 4]>::try_from(rows) {
-                Ok(rows) => optim::adamw(rows, which, &members).to_vec(),
-                Err(rows) => {
-                    let rows = rows.try_into().unwrap_or_else(|_rows| panic!("SGD keeps one"));
-                    optim::sgd(rows, which, &members).to_vec()
-                }
-            };
-            let mut moved = moved.into_iter().map(|row| wrap(row, n));
-            let param = moved.next().expect("the first is the parameter");
-            Learned { param, grad, kept: moved.collect() }
+        let grads: Vec<_> = params.iter().map(|learned| learned.grad.clone()).collect();
+        let rows = params.into_iter().map(|Learned { param, grad, kept }| {
+            let kept = kept.into_iter().map(raw).collect();
+            [vec![raw(param), raw(grad)], kept].concat()
         });
-        let moved = moved.collect();
+        let moved: Vec<Vec<CubeTensor<R>>> = match paces.first().map(|pace| pace.rule) {
+            Some(Rule::AdamW(_)) => {
+                let rows: Vec<_> = rows.map(of_rule).collect();
+                optim::adamw(&rows, &members).into_iter().map(Vec::from).collect()
+            }
+            _ => {
+                let moved = |(which, rows)| optim::sgd(of_rule(rows), which, &members).into();
+                rows.enumerate().map(moved).collect()
+            }
+        };
+        let learned = |(grad, moved): (Tensor<Self, 1>, Vec<CubeTensor<R>>)| {
+            let mut moved = moved.into_iter().map(|row| wrap(row, grad.dims()));
+            let param = moved.next().expect("the first is the parameter");
+            let kept = moved.collect();
+            Learned { param, kept, grad }
+        };
+        let moved = grads.into_iter().zip(moved).map(learned).collect();
         let beyond: Tensor<Self, 1, Int> = Tensor::from_primitive(members.beyond);
         let finite = beyond.into_data().iter::<i32>().map(|beyond| beyond == 0).collect();
         (moved, finite)
@@ -702,6 +715,13 @@ fn by_factors<R: CubeRuntime, BT: BoolElement>(
     let d_x = by_x.then(|| product(by_member(d_y.clone(), n), transposed(by_member(weight, n))));
     let d_weight = by_weight.then(|| product_over_rows(x, d_y, n));
     [d_x.map(|d_x| wrap(d_x, of_x)), d_weight.map(|d_weight| wrap(d_weight, of_weight))]
+}
+
+/// The rows of one parameter that a rule takes.
+#[track_caller]
+fn of_rule<R: CubeRuntime, const N: usize>(rows: Vec<CubeTensor<R>>) -> [CubeTensor<R>; N] {
+    let n_rows = rows.len();
+    rows.try_into().unwrap_or_else(|_rows| panic!("{n_rows} rows of a parameter, not {N}"))
 }
 
 /// The gradient by a bias, of the shape it was made in.

@@ -14,6 +14,11 @@ const NARROW: usize = 16;
 const LONG: usize = 64;
 const FEW: usize = 1 << 16;
 
+/// Whether a product that adds up `k` terms for each of `n` columns is one for [`product`].
+pub(crate) fn is_narrow(k: usize, n: usize) -> bool {
+    n <= NARROW || k <= NARROW
+}
+
 #[cube(launch)]
 fn narrow_kernel<L: Float, R: Float>(
     lhs: &Array<L>,
@@ -72,7 +77,7 @@ pub(crate) fn product<R: CubeRuntime>(
     let rank = lhs.meta.shape().num_dims();
     let [m, k] = [lhs.meta.shape()[rank - 2], lhs.meta.shape()[rank - 1]];
     let n = rhs.meta.shape()[rank - 1];
-    if n > NARROW && k > NARROW {
+    if !is_narrow(k, n) {
         return None;
     }
     let out = if rank == 2 {
