@@ -8,6 +8,7 @@
     clippy::fn_params_excessive_bools,
     reason = "what a kernel is compiled for are its arguments"
 )]
+#![expect(unsafe_code, reason = "a check of every index is a third of a kernel's instructions")]
 
 use burn::tensor::DType;
 use burn_cubecl::cubecl;
@@ -116,7 +117,8 @@ fn scaled(
         if key < past {
             let mut score = scores[start + key] * scale;
             if biased {
-                score += bias[of_head + pos - key];
+                // What a row that is not there makes of it is not looked at.
+                score += bias[min(of_head + pos - key, bias.len() - 1)];
             }
             own[i as usize] = score;
             largest = max(largest, score);
@@ -161,23 +163,31 @@ fn exponentials(
     (sum, weighted, squares, first)
 }
 
-/// The statistics of a row from sums over its exponentials.
+/// The statistics of a row from its sum and what [`exponentials`] gave of each unit's keys.
 #[cube]
 fn write_stats(
     stats: &mut Array<f32>,
+    shared: &mut SharedMemory<f32>,
     at: usize,
     total: f32,
     weighted: f32,
     squares: f32,
-    first: f32,
+    first: usize,
+    #[comptime] lanes: u32,
 ) {
-    stats[at] = f32::ln(total) - weighted / total;
-    stats[at + 1] = f32::sqrt(squares) / total;
-    stats[at + 2] = 1.0f32 / total;
-    stats[at + 3] = first;
+    let weighted = sum_of_row(shared, weighted, lanes);
+    let squares = sum_of_row(shared, squares, lanes);
+    // The smallest key as the largest of negative ones.
+    let first = -max_of_row(shared, -(first as f32), lanes);
+    if UNIT_POS_X == 0 {
+        stats[at] = f32::ln(total) - weighted / total;
+        stats[at + 1] = f32::sqrt(squares) / total;
+        stats[at + 2] = 1.0f32 / total;
+        stats[at + 3] = first;
+    }
 }
 
-#[cube(launch)]
+#[cube(launch_unchecked)]
 fn pattern_kernel<N: Float>(
     scores: &Array<f32>,
     query_pos: &Array<i32>,
@@ -224,13 +234,8 @@ fn pattern_kernel<N: Float>(
             exponentials(&mut own, largest, past, n_keys, lanes, per_unit, counted);
         let total = sum_of_row(&mut shared, sum, lanes);
         if counted {
-            let weighted = sum_of_row(&mut shared, weighted, lanes);
-            let squares = sum_of_row(&mut shared, squares, lanes);
-            // The smallest key as the largest of negative ones.
-            let first = max_of_row(&mut shared, -(first as f32), lanes);
-            if unit == 0 {
-                write_stats(stats, row * N_STATS, total, weighted, squares, -first);
-            }
+            let at = row * N_STATS;
+            write_stats(stats, &mut shared, at, total, weighted, squares, first, lanes);
         }
         let (word0, word1) = words_of(keys, n_each, example, head, pos, version, dropped);
         let share = 1.0f32 / total;
@@ -299,41 +304,47 @@ pub(crate) fn pattern<R: CubeRuntime>(
     let client = scores.client.clone();
     let dropped = rule.dropped(&stats);
     let launch = match dtype {
-        DType::BF16 => pattern_kernel::launch::<half::bf16, R>,
-        _ => pattern_kernel::launch::<f32, R>,
+        DType::BF16 => pattern_kernel::launch_unchecked::<half::bf16, R>,
+        _ => pattern_kernel::launch_unchecked::<f32, R>,
     };
     // What is not dropped from has no second array; some other one takes its place, unwritten.
     let unwritten = if rule.dropped.is_some() { kept.clone() } else { room(&stats, [1], dtype) };
     let lanes = lanes(&client);
     let (count, dim) = by_lanes(rule.shape.n_rows(), lanes);
-    launch(
-        &client,
-        count,
-        dim,
-        scores.into_array_arg(),
-        rule.query_pos.unwrap_or(&stats).clone().into_array_arg(),
-        rule.bias.unwrap_or(&stats).clone().into_array_arg(),
-        dropped.keys.into_array_arg(),
-        pattern.clone().into_array_arg(),
-        unwritten.into_array_arg(),
-        stats.clone().into_array_arg(),
-        rule.scale,
-        n_heads as u32,
-        n_queries as u32,
-        n_keys as u32,
-        n_distances as u32,
-        rule.shape.per_member(rule.bias) as u32,
-        dropped.n_each,
-        dropped.bound,
-        dropped.kept,
-        lanes,
-        rule.shape.per_unit(lanes),
-        rule.query_pos.is_some(),
-        rule.bias.is_some(),
-        rule.dropped.is_some(),
-        dropped.version,
-        rule.counted,
-    );
+    // SAFETY: a row is looked at only if it begins within the pattern, which has as many numbers as the scores (and as what is
+    // kept, where something is dropped), and keys end with their row. A place of a chosen query is one of the keys, there is one for
+    // each query, and keys of dropout for each member; what is behind the last bias is brought back to it. Statistics have four
+    // numbers a row.
+    unsafe {
+        launch(
+            &client,
+            count,
+            dim,
+            scores.into_array_arg(),
+            rule.query_pos.unwrap_or(&stats).clone().into_array_arg(),
+            rule.bias.unwrap_or(&stats).clone().into_array_arg(),
+            dropped.keys.into_array_arg(),
+            pattern.clone().into_array_arg(),
+            unwritten.into_array_arg(),
+            stats.clone().into_array_arg(),
+            rule.scale,
+            n_heads as u32,
+            n_queries as u32,
+            n_keys as u32,
+            n_distances as u32,
+            rule.shape.per_member(rule.bias) as u32,
+            dropped.n_each,
+            dropped.bound,
+            dropped.kept,
+            lanes,
+            rule.shape.per_unit(lanes),
+            rule.query_pos.is_some(),
+            rule.bias.is_some(),
+            rule.dropped.is_some(),
+            dropped.version,
+            rule.counted,
+        );
+    }
     Pattern { pattern, kept, stats }
 }
 
@@ -361,7 +372,7 @@ fn by_stats(
     grad
 }
 
-#[cube(launch)]
+#[cube(launch_unchecked)]
 fn pattern_backward_kernel<N: Float>(
     pattern: &Array<N>,
     d_kept: &Array<f32>,
@@ -388,8 +399,7 @@ fn pattern_backward_kernel<N: Float>(
     let n_keys = n_keys as usize;
     let start = row * n_keys;
     if start < d_scores.len() {
-        let unit = UNIT_POS_X as usize;
-        let n_units = lanes as usize;
+        let (unit, n_units) = (UNIT_POS_X as usize, lanes as usize);
         let n_queries = n_queries as usize;
         let mut shared = SharedMemory::<f32>::new(UNITS as usize);
         let (example, head, pos) = query_of(row, query_pos, n_heads as usize, n_queries, chosen);
@@ -451,36 +461,40 @@ pub(crate) fn pattern_backward<R: CubeRuntime>(
     let counted = d_stats.is_some();
     let dropped = rule.dropped(stats);
     let launch = match dtype {
-        DType::BF16 => pattern_backward_kernel::launch::<half::bf16, R>,
-        _ => pattern_backward_kernel::launch::<f32, R>,
+        DType::BF16 => pattern_backward_kernel::launch_unchecked::<half::bf16, R>,
+        _ => pattern_backward_kernel::launch_unchecked::<f32, R>,
     };
     let lanes = lanes(&client);
     let (count, dim) = by_lanes(rule.shape.n_rows(), lanes);
-    launch(
-        &client,
-        count,
-        dim,
-        pattern.clone().into_array_arg(),
-        d_kept.into_array_arg(),
-        rule.query_pos.unwrap_or(stats).clone().into_array_arg(),
-        stats.clone().into_array_arg(),
-        d_stats.unwrap_or_else(|| stats.clone()).into_array_arg(),
-        dropped.keys.into_array_arg(),
-        d_scores.clone().into_array_arg(),
-        rule.scale,
-        n_heads as u32,
-        n_queries as u32,
-        n_keys as u32,
-        dropped.n_each,
-        dropped.bound,
-        dropped.kept,
-        lanes,
-        rule.shape.per_unit(lanes),
-        rule.query_pos.is_some(),
-        rule.dropped.is_some(),
-        dropped.version,
-        counted,
-    );
+    // SAFETY: as of `pattern`, whose arrays these are or are of one size with; gradients of statistics are laid out by query and
+    // head.
+    unsafe {
+        launch(
+            &client,
+            count,
+            dim,
+            pattern.clone().into_array_arg(),
+            d_kept.into_array_arg(),
+            rule.query_pos.unwrap_or(stats).clone().into_array_arg(),
+            stats.clone().into_array_arg(),
+            d_stats.unwrap_or_else(|| stats.clone()).into_array_arg(),
+            dropped.keys.into_array_arg(),
+            d_scores.clone().into_array_arg(),
+            rule.scale,
+            n_heads as u32,
+            n_queries as u32,
+            n_keys as u32,
+            dropped.n_each,
+            dropped.bound,
+            dropped.kept,
+            lanes,
+            rule.shape.per_unit(lanes),
+            rule.query_pos.is_some(),
+            rule.dropped.is_some(),
+            dropped.version,
+            counted,
+        );
+    }
     d_scores
 }
 

@@ -1,10 +1,5 @@
 //! Rows taken apart by heads, as products want them, and put together again.
 
-#![expect(
-    clippy::fn_params_excessive_bools,
-    reason = "what a kernel is compiled for are its arguments"
-)]
-
 use burn::tensor::DType;
 use burn_cubecl::cubecl;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};

@@ -12,7 +12,7 @@ const NARROW: usize = 16;
 
 /// Sums of so many terms are added up by a cube each, if there are not many of them.
 const LONG: usize = 64;
-const FEW: usize = 1 << 16;
+const FEW: usize = 1 << 13;
 
 /// Whether a product that adds up `k` terms for each of `n` columns is one for [`product`].
 pub(crate) fn is_narrow(k: usize, n: usize) -> bool {

@@ -1,5 +1,7 @@
 //! Layer normalisation, with and without its mean, and the gradients.
 
+#![expect(unsafe_code, reason = "a check of every index is a third of a kernel's instructions")]
+
 use burn::tensor::DType;
 use burn_cubecl::cubecl;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
@@ -22,6 +24,25 @@ fn numbers_of(
     for i in 0..per_unit {
         let column = (i * lanes + UNIT_POS_X) as usize;
         own[i as usize] = if column < d { x[start + column] } else { 0.0f32.runtime() };
+    }
+}
+
+/// The inverse of [`numbers_of`].
+#[cube]
+fn write_own(
+    y: &mut Array<f32>,
+    own: &Array<f32>,
+    start: usize,
+    d: usize,
+    #[comptime] lanes: u32,
+    #[comptime] per_unit: u32,
+) {
+    #[unroll]
+    for i in 0..per_unit {
+        let column = (i * lanes + UNIT_POS_X) as usize;
+        if column < d {
+            y[start + column] = own[i as usize];
+        }
     }
 }
 
@@ -69,7 +90,7 @@ fn zeros(#[comptime] n: u32) -> Array<f32> {
     zeros
 }
 
-#[cube(launch)]
+#[cube(launch_unchecked)]
 fn norm_kernel<N: Float>(
     x: &Array<f32>,
     gain: &Array<f32>,
@@ -120,27 +141,32 @@ pub(crate) fn norm<R: CubeRuntime>(
     let centred = bias.is_some();
     let bias = bias.unwrap_or_else(|| gain.clone());
     let n_members = gain.meta.num_elements() / d;
+    assert!(n_rows.is_multiple_of(n_members), "{n_rows} rows are not of {n_members} members");
     let launch = match dtype {
-        DType::BF16 => norm_kernel::launch::<half::bf16, R>,
-        _ => norm_kernel::launch::<f32, R>,
+        DType::BF16 => norm_kernel::launch_unchecked::<half::bf16, R>,
+        _ => norm_kernel::launch_unchecked::<f32, R>,
     };
     let lanes = lanes(&client);
     let (count, dim) = by_lanes(n_rows, lanes);
-    launch(
-        &client,
-        count,
-        dim,
-        x.into_array_arg(),
-        gain.into_array_arg(),
-        bias.into_array_arg(),
-        y.clone().into_array_arg(),
-        epsilon as f32,
-        d as u32,
-        (n_rows / n_members).max(1) as u32,
-        lanes,
-        (d as u32).div_ceil(lanes),
-        centred,
-    );
+    // SAFETY: a row is looked at only if it begins within `y`, which is of the size of `x`; columns end with it, and gain and
+    // bias have as many for each member.
+    unsafe {
+        launch(
+            &client,
+            count,
+            dim,
+            x.into_array_arg(),
+            gain.into_array_arg(),
+            bias.into_array_arg(),
+            y.clone().into_array_arg(),
+            epsilon as f32,
+            d as u32,
+            (n_rows / n_members).max(1) as u32,
+            lanes,
+            (d as u32).div_ceil(lanes),
+            centred,
+        );
+    }
     y
 }
 
@@ -148,7 +174,7 @@ pub(crate) fn norm<R: CubeRuntime>(
 /// before it is written.
 const ROWS: usize = 4;
 
-#[cube(launch)]
+#[cube(launch_unchecked)]
 fn norm_backward_kernel(
     x: &Array<f32>,
     gain: &Array<f32>,
@@ -210,15 +236,9 @@ fn norm_backward_kernel(
                 }
             }
         }
-        #[unroll]
-        for i in 0..per_unit {
-            let column = (i * lanes + UNIT_POS_X) as usize;
-            if column < d {
-                to_gain[chunk * d + column] = of_gain[i as usize];
-                if centred {
-                    to_bias[chunk * d + column] = of_bias[i as usize];
-                }
-            }
+        write_own(to_gain, &of_gain, chunk * d, d, lanes, per_unit);
+        if centred {
+            write_own(to_bias, &of_bias, chunk * d, d, lanes, per_unit);
         }
     }
 }
@@ -234,6 +254,7 @@ pub(crate) fn norm_backward<R: CubeRuntime>(
 ) -> (CubeTensor<R>, CubeTensor<R>, Option<CubeTensor<R>>) {
     let d_x = room(&x, [n_rows, d], DType::F32);
     let n_members = gain.meta.num_elements() / d;
+    assert!(n_rows.is_multiple_of(n_members), "{n_rows} rows are not of {n_members} members");
     let per_member = n_rows / n_members;
     let n_chunks = per_member.div_ceil(ROWS).max(1);
     let chunks = || room(&x, [n_members * n_chunks, d], DType::F32);
@@ -241,24 +262,28 @@ pub(crate) fn norm_backward<R: CubeRuntime>(
     let client = x.client.clone();
     let lanes = lanes(&client);
     let (count, dim) = by_lanes(n_members * n_chunks, lanes);
-    norm_backward_kernel::launch::<R>(
-        &client,
-        count,
-        dim,
-        x.into_array_arg(),
-        gain.into_array_arg(),
-        d_y.into_array_arg(),
-        d_x.clone().into_array_arg(),
-        to_gain.clone().into_array_arg(),
-        to_bias.clone().into_array_arg(),
-        epsilon as f32,
-        d as u32,
-        per_member as u32,
-        n_chunks as u32,
-        lanes,
-        (d as u32).div_ceil(lanes),
-        centred,
-    );
+    // SAFETY: a chunk is looked at only if it begins within `to_gain`; its rows end with those of its member, of `x`, `d_y` and
+    // `d_x` alike, its columns with the row, and `to_bias` has as many where it is written.
+    unsafe {
+        norm_backward_kernel::launch_unchecked::<R>(
+            &client,
+            count,
+            dim,
+            x.into_array_arg(),
+            gain.into_array_arg(),
+            d_y.into_array_arg(),
+            d_x.clone().into_array_arg(),
+            to_gain.clone().into_array_arg(),
+            to_bias.clone().into_array_arg(),
+            epsilon as f32,
+            d as u32,
+            per_member as u32,
+            n_chunks as u32,
+            lanes,
+            (d as u32).div_ceil(lanes),
+            centred,
+        );
+    }
     let sums = |of_chunks| column_sums_each(of_chunks, [n_members, n_chunks, d]);
     (d_x, sums(to_gain), centred.then(|| sums(to_bias)))
 }
