@@ -118,7 +118,9 @@ pub(super) fn layer_product<R: CubeRuntime>(
     if out.meta.num_elements() == 0 || own_kernel([&lhs, &rhs], bias, &out, Causal::All) {
         return (out, true);
     }
-    (causal_product(lhs, rhs, Causal::All), false)
+    let out = if dtype == DType::F32 { out } else { room_for(&lhs, &rhs, DType::F32) };
+    by_cubek(&lhs, &rhs, &out);
+    (out, false)
 }
 
 /// Where a product goes.
