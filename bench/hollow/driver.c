@@ -18,6 +18,7 @@ enum { OK = 0, OUT_OF_MEMORY = 2 };
 
 static FILE* told;
 static long n_modules;
+static size_t n_bytes;
 
 #define TELL(...) (told ? fprintf(told, __VA_ARGS__) : 0)
 
@@ -60,16 +61,28 @@ Result cuEventSynchronize(void* event) { return OK; }
 Result cuGetErrorName(Result result, const char** name) { return *name = "an error", OK; }
 Result cuGetErrorString(Result result, const char** text) { return *text = "an error", OK; }
 
-// Pages that nobody writes cost nothing, and no kernel writes any.
+// Pages that nobody writes cost nothing, and no kernel writes any. A program gets $HOLLOW_BYTES of them, if that is set. Each
+// piece has a page in front of it that says how long it is.
+enum { PAGE = 4096 };
+
 Result cuMemAllocAsync(Pointer* pointer, size_t bytes, void* stream) {
+    const char* limit = getenv("HOLLOW_BYTES");
+    if (limit && n_bytes + bytes > strtoull(limit, 0, 10)) return OUT_OF_MEMORY;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    void* memory = mmap(0, bytes ? bytes : 1, PROT_READ | PROT_WRITE, flags, -1, 0);
+    char* memory = mmap(0, bytes + PAGE, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (memory == MAP_FAILED) return OUT_OF_MEMORY;
+    n_bytes += *(size_t*)memory = bytes;
     TELL("alloc %zu\n", bytes);
-    return *pointer = (Pointer)memory, memory == MAP_FAILED ? OUT_OF_MEMORY : OK;
+    return *pointer = (Pointer)(memory + PAGE), OK;
 }
 Result cuMemAlloc_v2(Pointer* pointer, size_t bytes) { return cuMemAllocAsync(pointer, bytes, 0); }
-Result cuMemFreeAsync(Pointer pointer, void* stream) { return OK; }
-Result cuMemFree_v2(Pointer pointer) { return OK; }
+Result cuMemFreeAsync(Pointer pointer, void* stream) {
+    char* memory = (char*)pointer - PAGE;
+    n_bytes -= *(size_t*)memory;
+    TELL("free %zu\n", *(size_t*)memory);
+    return munmap(memory, *(size_t*)memory + PAGE), OK;
+}
+Result cuMemFree_v2(Pointer pointer) { return cuMemFreeAsync(pointer, 0); }
 Result cuMemAllocHost_v2(void** pointer, size_t bytes) {
     *pointer = calloc(1, bytes ? bytes : 1);
     return *pointer ? OK : OUT_OF_MEMORY;

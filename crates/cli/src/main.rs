@@ -10,6 +10,7 @@ mod failure;
 mod flags;
 mod interrupt;
 mod machine;
+mod panics;
 mod progress;
 mod session;
 mod voice;
@@ -34,6 +35,7 @@ static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
     memory::keep_freed();
+    panics::of_devices_once();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let exit = match Cli::try_parse_from(&arguments) {
         Ok(cli) => obey(&cli),

@@ -15,3 +15,17 @@ pub(crate) mod product;
 
 pub(crate) mod cuda;
 pub(crate) mod wgpu;
+
+/// Gives the memory back that a thread's work on a device no longer uses, also if the work panics for want of more.
+///
+/// CubeCL keeps what it once got for each thread by itself, and a run has threads of its own: what one leaves would serve no
+/// other one.
+#[cfg(feature = "gpu")]
+struct GivesBack<B: burn::tensor::backend::Backend>(B::Device);
+
+#[cfg(feature = "gpu")]
+impl<B: burn::tensor::backend::Backend> Drop for GivesBack<B> {
+    fn drop(&mut self) {
+        B::memory_cleanup(&self.0);
+    }
+}

@@ -6,7 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop")]
 
-use mnemoscope_engine::burn::tensor::{Device as BurnDevice, Int, Tensor};
+use mnemoscope_engine::burn::tensor::{Device as BurnDevice, ElementConversion as _, Int, Tensor};
 use mnemoscope_engine::device::{Device, OnDevice, Precision};
 use mnemoscope_engine::optim::{
     AdamW, Learned, Pace, Rule, Sgd, sums_of_squares, sums_of_squares_each, update, update_each,
@@ -522,5 +522,34 @@ fn a_device_that_is_not_there_is_refused_in_one_sentence() {
     for device in [Device::Cuda(77), Device::Vulkan(77)] {
         let why = device.run(Nothing).unwrap_err().to_string();
         assert!(!why.contains('\n') && why.len() > 20, "{why}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_thread_of_its_own_used_of_a_device_goes_back() {
+    /// Fills 64 MiB, and waits until they are filled.
+    #[derive(Clone, Copy)]
+    struct Fill;
+    impl OnDevice for Fill {
+        type Output = ();
+
+        fn on<A: AutodiffOps>(self, device: &BurnDevice<A>) {
+            let ones = Tensor::<A, 1>::ones([1 << 24], device);
+            assert!(ones.narrow(0, 0, 1).into_scalar().elem::<f32>() > 0.0);
+        }
+    }
+    // Pages of this process, which is where an emulated device has its memory.
+    let resident_mib = || {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4 / 1024
+    };
+    for found in Device::all().into_iter().filter(|found| found.emulated) {
+        let fill = || std::thread::spawn(move || found.device.run(Fill).unwrap()).join().unwrap();
+        fill();
+        let before = resident_mib();
+        (0..16).for_each(|_| fill());
+        let more = resident_mib().saturating_sub(before);
+        assert!(more < 512, "{more} MiB of {} were kept for threads that have ended", found.device);
     }
 }

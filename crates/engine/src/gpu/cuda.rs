@@ -18,6 +18,7 @@ mod built {
 
     use super::{Found, OnDevice, Precision, Unavailable};
     use crate::device::Device;
+    use crate::gpu::GivesBack;
 
     pub(crate) fn run<W: OnDevice>(
         number: usize,
@@ -33,8 +34,9 @@ mod built {
         if precision != Precision::F32 {
             check_tensor_cores(number, precision).map_err(Unavailable)?;
         }
-        let on_it = || work.on::<Autodiff<Cuda>>(&CudaDevice::new(number));
-        Ok(precision.within(on_it))
+        let device = CudaDevice::new(number);
+        let _memory = GivesBack::<Cuda>(device.clone());
+        Ok(precision.within(|| work.on::<Autodiff<Cuda>>(&device)))
     }
 
     /// Refuses a device whose tensor cores know neither tf32 nor bf16.

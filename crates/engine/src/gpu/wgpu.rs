@@ -13,6 +13,7 @@ mod built {
     use wgpu::{Adapter, Backends, DeviceType, Instance, InstanceDescriptor};
 
     use super::{Device, Found, OnDevice, Unavailable};
+    use crate::gpu::GivesBack;
 
     /// The devices that have been set up: a second time is refused by the runtime.
     static SET_UP: Mutex<Vec<WgpuDevice>> = Mutex::new(Vec::new());
@@ -51,6 +52,7 @@ mod built {
             set_up.push(chosen.clone());
         }
         drop(set_up);
+        let _memory = GivesBack::<Wgpu>(chosen.clone());
         Ok(work.on::<Autodiff<Wgpu>>(&chosen))
     }
 
