@@ -17,7 +17,8 @@ pub(crate) fn of_devices_once() {
         if !std::thread::current().name().is_some_and(|name| name.starts_with(PREFIX)) {
             return usual(panic);
         }
-        let words = panic.payload_as_str().unwrap_or("no words");
+        let words = panic.payload_as_str().and_then(|words| words.lines().next());
+        let words = words.unwrap_or("no words");
         let is_new = said.lock().is_ok_and(|mut said| said.insert(kind(words)));
         if is_new {
             drop(writeln!(std::io::stderr().lock(), "the thread of the GPU failed: {words}"));
