@@ -10,7 +10,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-use super::rows::{COLUMNS, Chunks, LANES, sum_of_lanes, sums_of_all, where_in};
+use super::rows::{AT_ONCE, COLUMNS, Chunks, sum_of_column, sums_of_all, where_in};
 use super::{one_each, room};
 use crate::{Activation, Gate, Gelu};
 
@@ -186,7 +186,7 @@ fn act_backward_kernel<N: Float>(
         d_product_row *= 2;
     }
     let (chunk, column, first, past) = where_in(d_out, n_rows, per_chunk, n_chunks);
-    let mut shared = SharedMemory::<f32>::new((COLUMNS * LANES) as usize);
+    let mut shared = SharedMemory::<f32>::new((COLUMNS * AT_ONCE) as usize);
     let to = chunk * d_product_row + column;
     let there = column < d_out && to < sums.len();
     let mut sum = f32::new(0.0);
@@ -209,15 +209,15 @@ fn act_backward_kernel<N: Float>(
                 d_product[at] = N::cast_from(by_x);
                 sum += by_x;
             }
-            row += LANES as usize;
+            row += AT_ONCE as usize;
         }
     }
-    let total = sum_of_lanes(&mut shared, sum);
+    let total = sum_of_column(&mut shared, sum);
     if there && UNIT_POS_Y == 0 {
         sums[to] = total;
     }
     if gated {
-        let total = sum_of_lanes(&mut shared, sum_of_gate);
+        let total = sum_of_column(&mut shared, sum_of_gate);
         if there && UNIT_POS_Y == 0 {
             sums[to + d_out] = total;
         }

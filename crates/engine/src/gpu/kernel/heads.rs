@@ -130,7 +130,8 @@ fn unpack_kernel<I: Float, N: Float>(
     }
 }
 
-/// [`split`] of each of the two or three parts that rows `x: [batch * n_there, N * n_heads * d_head]` consist of.
+/// [`split`] of each of the two or three parts that rows `x: [batch * n_there, N * n_heads * d_head]` consist of:
+/// `[batch * head, row, d_head]`.
 pub(crate) fn unpack<R: CubeRuntime, const N: usize>(
     x: &CubeTensor<R>,
     [batch, n_heads, n_there, n_rows, d_head]: [usize; 5],

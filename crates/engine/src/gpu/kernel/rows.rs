@@ -9,7 +9,7 @@ use super::{cubes, one_each, room};
 
 /// Columns of a cube that adds up rows, and how many rows it reads at once.
 pub(super) const COLUMNS: u32 = 32;
-pub(super) const LANES: u32 = 8;
+pub(super) const AT_ONCE: u32 = 8;
 /// Rows of a chunk, unless there are many.
 const ROWS: usize = 256;
 
@@ -30,7 +30,7 @@ impl Chunks {
     /// A launch over all chunks of `n_members` matrices of `d` columns.
     pub(super) fn launch(self, n_members: usize, d: usize) -> (CubeCount, CubeDim) {
         let n_blocks = d.div_ceil(COLUMNS as usize);
-        (cubes(n_members * self.n_chunks * n_blocks), CubeDim::new_2d(COLUMNS, LANES))
+        (cubes(n_members * self.n_chunks * n_blocks), CubeDim::new_2d(COLUMNS, AT_ONCE))
     }
 }
 
@@ -52,16 +52,16 @@ pub(super) fn where_in(
     (chunk, column, first + within + UNIT_POS_Y as usize, past)
 }
 
-/// The sum over the lanes of a column of what each brings; each unit gets it.
+/// The sum over the units of a column of what each brings; each of them gets it.
 #[cube]
-pub(super) fn sum_of_lanes(shared: &mut SharedMemory<f32>, mine: f32) -> f32 {
+pub(super) fn sum_of_column(shared: &mut SharedMemory<f32>, mine: f32) -> f32 {
     let n_columns = COLUMNS as usize;
     shared[UNIT_POS_Y as usize * n_columns + UNIT_POS_X as usize] = mine;
     sync_cube();
     let mut total = f32::new(0.0);
     #[unroll]
-    for lane in 0..LANES {
-        total += shared[lane as usize * n_columns + UNIT_POS_X as usize];
+    for row in 0..AT_ONCE {
+        total += shared[row as usize * n_columns + UNIT_POS_X as usize];
     }
     sync_cube();
     total
@@ -80,7 +80,7 @@ fn sums_kernel<N: Float>(
 ) {
     let d = d as usize;
     let (chunk, column, first, past) = where_in(d, n_rows, per_chunk, n_chunks);
-    let mut shared = SharedMemory::<f32>::new((COLUMNS * LANES) as usize);
+    let mut shared = SharedMemory::<f32>::new((COLUMNS * AT_ONCE) as usize);
     let there = column < d && chunk * d + column < sums.len();
     let mut sum = f32::new(0.0);
     if there {
@@ -91,10 +91,10 @@ fn sums_kernel<N: Float>(
                 converted[row * d + column] = N::cast_from(number);
             }
             sum += number;
-            row += LANES as usize;
+            row += AT_ONCE as usize;
         }
     }
-    let total = sum_of_lanes(&mut shared, sum);
+    let total = sum_of_column(&mut shared, sum);
     if there && UNIT_POS_Y == 0 {
         sums[chunk * d + column] = total;
     }
